@@ -1,0 +1,195 @@
+"""What goes in and out of every public function: arrays, their checks, and the way back.
+
+One function a concern. Each error names the argument, says what came and what was expected.
+Checks that look at values (``isfinite``, symmetry, sums) can be skipped by ``validate=False``
+in the public functions; checks of types and shapes, which cost nothing, always run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ArrayLike: TypeAlias = np.ndarray | Tensor | Sequence[Any] | float
+"""What the functions take: a NumPy array, a torch tensor, or (nested) sequences of numbers."""
+
+Array = TypeVar("Array", np.ndarray, Tensor)
+
+HALF = (torch.float16, torch.bfloat16)
+FLOATING = (torch.float64, torch.float32, *HALF)
+
+
+def as_tensors(**named: ArrayLike | None) -> tuple[list[Any], Callable[[Tensor], Any]]:
+    """Bring named arguments to tensors of one dtype and device, and say how to bring a result back.
+
+    NumPy in gives NumPy out, torch in gives torch out on the same device and in the same dtype. Half
+    precision is computed in float32. Python numbers and sequences count as float64 NumPy arrays when
+    nothing else came, and take the dtype of the others otherwise. An argument that is None stays None.
+
+    Returns:
+        The tensors in the order given, and a function from a tensor result to the caller's kind of array.
+
+    Raises:
+        TypeError: Integer, complex or boolean arrays; NumPy mixed with torch; mixed dtypes or devices.
+    """
+    arrays = {k: v for k, v in named.items() if isinstance(v, np.ndarray | np.generic | Tensor)}
+    first = next(iter(arrays.values()), None)
+    tensors: dict[str, Tensor | None] = {}
+    for name, value in named.items():
+        if value is None or isinstance(value, Tensor):
+            tensors[name] = value
+        elif isinstance(value, np.ndarray | np.generic):
+            tensors[name] = _from_numpy(name, value)
+        else:
+            tensors[name] = _from_sequence(name, value, like=first)
+    _require_alike({k: t for k, t in tensors.items() if t is not None}, arrays)
+
+    dtype = next((t.dtype for t in tensors.values() if t is not None), torch.float64)
+    if dtype in HALF:
+        tensors = {k: t if t is None else t.float() for k, t in tensors.items()}
+    to_torch = isinstance(first, Tensor)
+
+    def restore(result: Tensor) -> Any:
+        result = result.to(dtype) if result.is_floating_point() else result
+        return result if to_torch else result.numpy()[()]
+
+    return list(tensors.values()), restore
+
+
+def _from_numpy(name: str, value: np.ndarray | np.generic) -> Tensor:
+    array = np.asarray(value)
+    if array.dtype not in (np.float64, np.float32, np.float16):
+        raise TypeError(
+            f"{name} has dtype {array.dtype}; expected float64 or float32 (convert with {name}.astype(float))"
+        )
+    # A copy where torch cannot share the memory: read-only, negative strides or foreign byte order.
+    if not array.flags.writeable or any(s < 0 for s in array.strides) or not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="), copy=True, order="C")
+    return torch.from_numpy(array)
+
+
+def _from_sequence(name: str, value: Any, *, like: Any) -> Tensor:
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} is a {type(value).__name__} that does not convert to an array of numbers ({error}); "
+            "expected a NumPy array, a torch tensor or sequences of numbers"
+        ) from None
+    if like is None:
+        return torch.from_numpy(array)
+    if isinstance(like, Tensor):
+        return torch.as_tensor(array, dtype=like.dtype, device=like.device)
+    return _from_numpy(name, array.astype(like.dtype))
+
+
+def _require_alike(tensors: dict[str, Tensor], arrays: dict[str, Any]) -> None:
+    kinds = {name: "torch" if isinstance(value, Tensor) else "numpy" for name, value in arrays.items()}
+    if len(set(kinds.values())) > 1:
+        listed = ", ".join(f"{name}: {kind}" for name, kind in kinds.items())
+        raise TypeError(f"arrays of one kind expected, all NumPy or all torch; got {listed}")
+    for name, tensor in tensors.items():
+        if tensor.dtype not in FLOATING:
+            raise TypeError(
+                f"{name} has dtype {tensor.dtype}; expected float64 or float32 (convert with {name}.double())"
+            )
+    reference, *others = tensors.items()
+    for name, tensor in others:
+        for what in ("dtype", "device"):
+            mine, theirs = getattr(tensor, what), getattr(reference[1], what)
+            if mine != theirs:
+                raise TypeError(
+                    f"{name} has {what} {mine} but {reference[0]} has {what} {theirs}; expected the same {what}"
+                )
+
+
+def working_precision(tensor: Tensor) -> Tensor:
+    """The tensor in float64, in which distances are computed, where its device has float64."""
+    return tensor if tensor.device.type == "mps" else tensor.double()
+
+
+def shape(tensor: Tensor) -> str:
+    """The shape as it stands in messages, ``(3, 2)``."""
+    return str(tuple(tensor.shape))
+
+
+def require_finite(name: str, tensor: Tensor) -> None:
+    """Raise if any entry is NaN or infinite, and say which came first."""
+    finite = torch.isfinite(tensor)
+    if not bool(finite.all()):
+        bad = (~finite).nonzero()
+        first = tuple(bad[0].tolist())
+        raise ValueError(
+            f"{name} must be finite; got {len(bad)} entries that are NaN or infinite of {tensor.numel()}, "
+            f"the first {tensor[first].item()} at index {first}"
+        )
+
+
+def require_broadcast(**named: tuple[int, ...]) -> torch.Size:
+    """The broadcast of named batch shapes."""
+    try:
+        return torch.broadcast_shapes(*named.values())
+    except RuntimeError:
+        listed = ", ".join(f"{name}: {tuple(value)}" for name, value in named.items())
+        raise ValueError(f"batch shapes do not broadcast; got {listed}") from None
+
+
+def require_exponent(p: float) -> float:
+    """Return p as a float if W_p is a distance that is computed here: 1 <= p < inf."""
+    if isinstance(p, bool) or not isinstance(p, int | float | np.number):
+        raise TypeError(f"p is {p!r} of type {type(p).__name__}; expected a number p >= 1")
+    if not 1 <= p < math.inf:
+        raise ValueError(f"p is {p}; expected 1 <= p < inf (for p < 1 and p = inf W_p is another problem)")
+    return float(p)
+
+
+def require_positive(name: str, value: float) -> float:
+    """Return value as a float if it is a finite number > 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; expected a number > 0")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} is {value}; expected a finite number > 0")
+    return float(value)
+
+
+def require_square(name: str, matrix: Tensor) -> int:
+    """Return d if the shape is (..., d, d) with d >= 1."""
+    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.shape[-1] == 0:
+        raise ValueError(f"{name} has shape {shape(matrix)}; expected square matrices (..., d, d) with d >= 1")
+    return matrix.shape[-1]
+
+
+def require_symmetric(name: str, matrix: Tensor) -> None:
+    """Raise if the matrices (..., d, d) are not finite, or asymmetric beyond 64·d·eps of their largest entry."""
+    require_finite(name, matrix)
+    if matrix.numel() == 0:
+        return
+    asymmetry = (matrix - matrix.mT).abs().amax((-2, -1))
+    allowed = 64 * matrix.shape[-1] * torch.finfo(matrix.dtype).eps * matrix.abs().amax((-2, -1))
+    if bool((asymmetry > allowed).any()):
+        worst = (asymmetry - allowed).argmax().item()
+        at = tuple(int(i) for i in np.unravel_index(int(worst), asymmetry.shape))
+        raise ValueError(
+            f"{name} must be symmetric; got max |A - Aᵀ| = {asymmetry[at].item():.3g}, where rounding allows "
+            f"{allowed[at].item():.3g}" + (f", in matrix {at} of the batch" if at else "")
+        )
+
+
+def require_nonnegative_spectrum(name: str, eigenvalues: Tensor, dtype: torch.dtype) -> None:
+    """Raise if eigenvalues (..., d), in ascending order, are negative beyond 64·d·eps(dtype) of the largest."""
+    if eigenvalues.numel() == 0:
+        return
+    least = eigenvalues.amin(-1)
+    largest = eigenvalues.abs().amax(-1)
+    allowed = 64 * eigenvalues.shape[-1] * torch.finfo(dtype).eps * largest
+    if bool((least < -allowed).any()):
+        worst = int((least + allowed).argmin())
+        raise ValueError(
+            f"{name} must be positive semidefinite; got a smallest eigenvalue of "
+            f"{least.flatten()[worst].item():.6g} beside a largest of {largest.flatten()[worst].item():.6g}"
+        )

@@ -1,0 +1,108 @@
+r"""Discrete measures: points with weights, their checks, and costs between them.
+
+A measure :math:`\alpha = \sum_i a_i \delta_{x_i}` is a set of points x (n, d) and weights a (n,), uniform by default.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from otkit._arguments import require_broadcast, require_finite, shape, working_precision
+
+
+class Measures(NamedTuple):
+    """A batch of pairs of measures: points x (..., n, d) and y (..., m, d), weights a (..., n) and b (..., m)."""
+
+    x: Tensor
+    y: Tensor
+    a: Tensor
+    b: Tensor
+
+
+def pair_of_measures(
+    x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, *, validate: bool
+) -> Measures:
+    """Check the arguments, fill in uniform weights, broadcast the batch dimensions, and go to float64."""
+    for name, points in (("x", x), ("y", y)):
+        if points.ndim < 2:
+            raise ValueError(
+                f"{name} has shape {shape(points)}; expected points (..., n, d) "
+                f"(for n points in one dimension, {name}[:, None])"
+            )
+        if points.shape[-2] == 0 or points.shape[-1] == 0:
+            raise ValueError(f"{name} has shape {shape(points)}; expected at least one point in one dimension")
+    if x.shape[-1] != y.shape[-1]:
+        raise ValueError(
+            f"y has shape {shape(y)}, points in {y.shape[-1]} dimensions; "
+            f"expected {x.shape[-1]}, as x has shape {shape(x)}"
+        )
+    weights = []
+    for name, w, of, points in (("a", a, "x", x), ("b", b, "y", y)):
+        n = points.shape[-2]
+        if w is None:
+            w = points.new_full((n,), 1 / n, dtype=working_precision(points).dtype)
+        elif w.ndim < 1 or w.shape[-1] != n:
+            raise ValueError(f"{name} has shape {shape(w)}; expected (..., {n}), a weight for each point of {of}")
+        weights.append(w)
+    a, b = weights
+    batch = require_broadcast(
+        x=tuple(x.shape[:-2]), y=tuple(y.shape[:-2]), a=tuple(a.shape[:-1]), b=tuple(b.shape[:-1])
+    )
+    if validate:
+        for name, tensor in (("x", x), ("y", y), ("a", a), ("b", b)):
+            require_finite(name, tensor)
+        _require_same_mass(a, b)
+    x, y, a, b = (working_precision(t) for t in (x, y, a, b))
+    return Measures(
+        x.expand(*batch, *x.shape[-2:]),
+        y.expand(*batch, *y.shape[-2:]),
+        a.expand(*batch, a.shape[-1]),
+        b.expand(*batch, b.shape[-1]),
+    )
+
+
+def _require_same_mass(a: Tensor, b: Tensor) -> None:
+    for name, weights in (("a", a), ("b", b)):
+        if bool((weights < 0).any()):
+            raise ValueError(f"{name} must not be negative; got a smallest weight of {weights.min().item():.6g}")
+        if bool((weights.sum(-1) <= 0).any()):
+            raise ValueError(f"{name} has weights that are all zero; expected a positive sum")
+    mass_a, mass_b = torch.broadcast_tensors(a.double().sum(-1), b.double().sum(-1))
+    # As much as a float32 normalisation leaves behind; float64 weights are held to float64 rounding.
+    eps = max(torch.finfo(a.dtype).eps, torch.finfo(b.dtype).eps)
+    allowed = 4 * eps * (a.shape[-1] + b.shape[-1]) * mass_a
+    off = (mass_a - mass_b).abs()
+    if bool((off > allowed).any()):
+        worst = int((off - allowed).argmax())
+        raise ValueError(
+            f"a and b must have the same sum; got {mass_a.flatten()[worst].item():.12g} for a "
+            f"and {mass_b.flatten()[worst].item():.12g} for b (normalise them: a / a.sum())"
+        )
+
+
+def cost_matrix(x: Tensor, y: Tensor, p: float) -> Tensor:
+    """The costs |x_i - y_j|^p, (..., n, m), from differences: no digit is lost far from the origin."""
+    distance = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+    return distance if p == 1 else distance.square() if p == 2 else distance**p
+
+
+def in_parallel(solve: Any, problems: list[tuple[np.ndarray, ...]]) -> list[Any]:
+    """Solve independent problems on the cores that torch may use; POT releases the GIL while it works."""
+    workers = min(len(problems), torch.get_num_threads())
+    if workers <= 1:
+        return [solve(*problem) for problem in problems]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(lambda problem: solve(*problem), problems))
+
+
+def on_support(solve: Any, a: np.ndarray, b: np.ndarray, M: np.ndarray) -> Any:
+    """Solve with the points of weight zero left out: what POT does with them is not what their limit is."""
+    rows, columns = a > 0, b > 0
+    if rows.all() and columns.all():
+        return solve(a, b, M), slice(None), slice(None)
+    return solve(a[rows], b[columns], np.ascontiguousarray(M[np.ix_(rows, columns)])), rows, columns

@@ -1,0 +1,6 @@
+"""Optimal transport between Gaussians, in closed form."""
+
+from otkit.gaussian._distance import w2 as w2
+from otkit.gaussian._distance import w2_squared as w2_squared
+
+__all__ = ["w2", "w2_squared"]
