@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 
-from otkit import __version__, empirical, gaussian
+from otkit import ConvergenceWarning, __version__, empirical, gaussian
 
 EXAMPLES = """\
 examples:
@@ -32,11 +33,15 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with the given arguments (those of the process by default); return its exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        report = _distance(options)
-    except (ValueError, TypeError, OSError) as error:
-        print(f"otkit: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        try:
+            report = _distance(options)
+        except (ValueError, TypeError, OSError, MemoryError) as error:
+            print(f"otkit: error: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
+    for warning in caught:
+        print(f"otkit: warning: {warning.message}", file=sys.stderr)
     print(json.dumps(report) if options.json else repr(report["value"]))
     return 0
 
@@ -101,8 +106,8 @@ def _array(name: str, path: Path) -> np.ndarray:
         raise FileNotFoundError(f"{name}: no file {path}; expected a .npy file")
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{name}: {path} is not a .npy file of numbers ({error})") from None
+    except (ValueError, EOFError, OSError):
+        raise ValueError(f"{name}: {path} is not a .npy file of numbers; expected one written by numpy.save") from None
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{name}: {path} holds several arrays; expected a .npy file of one")
     if array.dtype.kind not in "fiub":

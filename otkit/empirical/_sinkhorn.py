@@ -159,10 +159,11 @@ def potentials(
     def iterate(a: np.ndarray, b: np.ndarray, M: np.ndarray) -> np.ndarray:
         # POT stops on an L2 error: divided by sqrt(m) it bounds the L1 error.
         stop = tol / len(b) ** 0.5
-        _, log = ot.sinkhorn(
-            a, b, M, reg, method=method, numItermax=max_iter, stopThr=stop, log=True, warn=False
-        )
-        with np.errstate(divide="ignore"):
+        # POT also exponentiates the potentials, which may overflow and is not used here.
+        with np.errstate(over="ignore", divide="ignore"):
+            _, log = ot.sinkhorn(
+                a, b, M, reg, method=method, numItermax=max_iter, stopThr=stop, log=True, warn=False
+            )
             return reg * (log["log_v"] if "log_v" in log else np.log(log["v"])) - reg * np.log(b)
 
     g_support, rows, columns = on_support(iterate, a, b, M)

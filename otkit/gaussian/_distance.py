@@ -107,6 +107,48 @@ def w2_squared(
     return restore((m1 - m2).square().sum(-1) + dispersion)
 
 
+def w2_squared_diagonal(
+    loc1: Array, scale1: Array, loc2: Array, scale2: Array, *, validate: bool = True
+) -> Array:
+    r"""The squared distance between Gaussians with diagonal covariances, which commute:
+
+    .. math:: W_2^2 = \|m_1 - m_2\|^2 + \|\sigma_1 - \sigma_2\|^2 .
+
+    Smooth in the standard deviations everywhere, zero included, where it is a distance to a Dirac; any number of
+    derivatives. Cost: O(d) a pair.
+
+    Args:
+        loc1: The mean :math:`m_1`, with shape (..., d).
+        scale1: The standard deviations :math:`\sigma_1 \ge 0`, with shape (..., d).
+        loc2: The mean :math:`m_2`, with shape (..., d).
+        scale2: The standard deviations :math:`\sigma_2 \ge 0`, with shape (..., d).
+        validate: Whether to check values (finite, not negative).
+
+    Returns:
+        :math:`W_2^2 \ge 0`, with the broadcast batch shape (...).
+
+    Raises:
+        ValueError: Shapes that do not fit, NaN or infinities, negative standard deviations.
+        TypeError: Arrays that are not floating point, or of mixed kinds, dtypes or devices.
+
+    Example:
+        >>> import numpy as np
+        >>> print(w2_squared_diagonal(np.zeros(2), np.ones(2), np.zeros(2), np.array([1.0, 3.0])))
+        4.0
+    """
+    (m1, s1, m2, s2), restore = as_tensors(loc1=loc1, scale1=scale1, loc2=loc2, scale2=scale2)
+    named = {"loc1": m1, "scale1": s1, "loc2": m2, "scale2": s2}
+    for name, tensor in named.items():
+        if tensor.ndim < 1 or tensor.shape[-1] != m1.shape[-1]:
+            raise ValueError(f"{name} has shape {shape(tensor)}; expected (..., d), with d = {m1.shape[-1:]} of loc1")
+        if validate:
+            require_finite(name, tensor)
+            if name.startswith("scale") and bool((tensor < 0).any()):
+                raise ValueError(f"{name} must not be negative; got {tensor.min().item():.6g} (standard deviations)")
+    require_broadcast(**{name: tuple(tensor.shape[:-1]) for name, tensor in named.items()})
+    return restore((m1 - m2).square().sum(-1) + (s1 - s2).square().sum(-1))
+
+
 def w2(
     loc1: Array,
     cov1: Array,

@@ -1,0 +1,101 @@
+r"""What a trained model is worth on held-out data, each number beside what it would be at q(z) = p(z)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from otkit import empirical, gaussian
+from otkit_vae.model import VAE
+from otkit_vae.objective import Objective
+from otkit_vae.sampling import sample
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    r"""Numbers on n held-out observations.
+
+    Attributes:
+        reconstruction: :math:`E[-\log p(x|z)]`, in nats an observation.
+        squared_error: :math:`E \|x - \hat x\|^2`, summed over an observation, :math:`\hat x` decoded from the posterior mean.
+        penalty: The penalty of the training, a mean over batches.
+        penalty_null: The same where every posterior is the prior.
+        posterior_scale: The mean standard deviation of q(z|x); near 0 the encoder is deterministic.
+        w2: :math:`W_2` between codes, one for each observation, and as many prior samples.
+        w2_null: The same between two samples of the prior.
+        moments_w2: :math:`W_2` between Gaussians with the moments of the aggregated posterior and of the prior.
+        moments_w2_null: The same for n samples of the prior.
+    """
+
+    reconstruction: float
+    squared_error: float
+    penalty: float
+    penalty_null: float
+    posterior_scale: float
+    w2: float
+    w2_null: float
+    moments_w2: float
+    moments_w2_null: float
+
+    def table(self) -> str:
+        """The numbers as a small table for a terminal."""
+        rows = (
+            ("reconstruction, -log p(x|z), nats", self.reconstruction, None),
+            ("squared reconstruction error", self.squared_error, None),
+            ("penalty", self.penalty, self.penalty_null),
+            ("mean scale of q(z|x)", self.posterior_scale, None),
+            ("W2 of q(z) to p(z), samples", self.w2, self.w2_null),
+            ("W2 of q(z) to p(z), moments", self.moments_w2, self.moments_w2_null),
+        )
+        head = f"{'held out':<36}{'value':>10}{'at q = p':>10}"
+        lines = [f"{name:<36}{value:>10.4g}{'' if null is None else f'{null:.4g}':>10}" for name, value, null in rows]
+        return "\n".join([head, "-" * len(head), *lines])
+
+
+@torch.no_grad()
+def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 128, seed: int = 0) -> Evaluation:
+    r"""Evaluate a model on held-out observations.
+
+    The moments of the aggregated posterior carry no sampling noise of z:
+    :math:`\bar m = \frac1n \sum_i \mu_i` and :math:`\bar\Sigma = \operatorname{Cov}(\mu) + \frac1n \sum_i \operatorname{diag} \sigma_i^2`.
+
+    Args:
+        model: The model.
+        objective: The objective that it was trained with.
+        x: Held-out observations, with shape (n, *event).
+        batch_size: The batch size at which the penalty is computed; a last, smaller batch counts by its
+            size, and is left out of penalty and reconstruction where it is smaller than the penalty allows.
+        seed: Seeds the codes and the prior samples that are drawn.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    batches = [batch for batch in x.split(batch_size) if len(batch) >= objective.penalty.min_batch]
+    if not batches:
+        raise ValueError(f"x has {len(x)} observations; the penalty needs at least {objective.penalty.min_batch}")
+    terms = [objective(model, batch, generator=generator) for batch in batches]
+    sizes = torch.tensor([float(len(batch)) for batch in batches])
+    reconstruction, penalty = (
+        float(sizes @ torch.stack([getattr(t, name) for t in terms]).float().cpu() / sizes.sum())
+        for name in ("reconstruction", "penalty")
+    )
+    posterior, prior, n = model.encode(x), model.prior, len(x)
+    z, y, y_other = sample(posterior, None, generator), sample(prior, n, generator), sample(prior, n, generator)
+    return Evaluation(
+        reconstruction=reconstruction,
+        squared_error=(x - model.reconstruct(x)).square().flatten(1).sum(-1).mean().item(),
+        penalty=penalty,
+        penalty_null=objective.penalty.null_value(prior, min(batch_size, n), seed=seed),
+        posterior_scale=posterior.stddev.mean().item(),
+        w2=empirical.wasserstein(z, y).item(),
+        w2_null=empirical.wasserstein(y_other, y).item(),
+        moments_w2=_w2_to_prior(posterior.mean, posterior.variance, model),
+        moments_w2_null=_w2_to_prior(y, torch.zeros_like(y), model),
+    )
+
+
+def _w2_to_prior(means: Tensor, variances: Tensor, model: VAE) -> float:
+    centred = means - means.mean(0)
+    cov = centred.mT @ centred / len(means) + variances.mean(0).diag()
+    prior = model.prior
+    return gaussian.w2(means.mean(0), cov, prior.mean, prior.variance.diag()).item()

@@ -1,0 +1,64 @@
+"""Penalties by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from otkit_vae.penalties._interface import LatentPenalty
+
+Penalty = TypeVar("Penalty", bound=type[LatentPenalty])
+
+_CLASSES: dict[str, type[LatentPenalty]] = {}
+
+
+def register(name: str) -> Callable[[Penalty], Penalty]:
+    """Make a penalty class known under a name.
+
+    Raises:
+        ValueError: The name is taken by another class.
+        TypeError: What is registered is not a class derived from `LatentPenalty`.
+
+    Example:
+        >>> @register("mean_only")
+        ... class MeanOnly(LatentPenalty):
+        ...     estimand = "aggregated"
+        ...
+        ...     def forward(self, posterior, z, prior, *, generator=None):
+        ...         return (z.mean(0) - prior.mean).square().sum()
+        >>> type(get("mean_only")).__name__
+        'MeanOnly'
+        >>> del _CLASSES["mean_only"]
+    """
+
+    def add(penalty: Penalty) -> Penalty:
+        if not (isinstance(penalty, type) and issubclass(penalty, LatentPenalty)):
+            raise TypeError(f"register({name!r}) got {penalty!r}; expected a class derived from LatentPenalty")
+        known = _CLASSES.get(name)
+        # The same class again, as when a notebook cell runs twice, replaces itself.
+        if known is not None and known.__qualname__ != penalty.__qualname__:
+            raise ValueError(f"name {name!r} is taken by the penalty {known.__qualname__}; expected a new name")
+        _CLASSES[name] = penalty
+        return penalty
+
+    return add
+
+
+def get(name: str, **options: Any) -> LatentPenalty:
+    """The penalty of that name, made with the given options.
+
+    Raises:
+        ValueError: An unknown name; the message lists the names.
+        TypeError: An option that the penalty does not have.
+    """
+    if name not in _CLASSES:
+        raise ValueError(f"penalty is {name!r}; expected one of {', '.join(names())}")
+    try:
+        return _CLASSES[name](**options)
+    except TypeError as error:
+        raise TypeError(f"penalty {name!r} does not take these options: {error}") from None
+
+
+def names() -> tuple[str, ...]:
+    """The names of all registered penalties, in alphabetical order."""
+    return tuple(sorted(_CLASSES))

@@ -1,0 +1,84 @@
+"""Pictures of a trained model: reconstructions, samples, and the map of codes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from torch import Tensor
+
+from otkit_vae.model import VAE
+
+
+def reconstructions(model: VAE, x: Tensor, path: Path, *, pairs: int = 20, per_row: int = 10) -> None:
+    """Originals, and below each its reconstruction from the posterior mean."""
+    x = x[:pairs]
+    rows = math.ceil(len(x) / per_row)
+    figure = Figure(figsize=(per_row * 0.8, rows * 2 * 0.85 + 0.5), layout="constrained")
+    figure.suptitle("held-out originals, and reconstructions below them")
+    axes = figure.subplots(2 * rows, min(per_row, len(x)), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for i, (original, reconstruction) in enumerate(zip(x, model.reconstruct(x), strict=True)):
+        row, column = divmod(i, per_row)
+        _show(axes[2 * row, column], original)
+        _show(axes[2 * row + 1, column], reconstruction)
+    figure.savefig(path, dpi=120)
+
+
+def samples(model: VAE, path: Path, *, n: int = 60, per_row: int = 10, seed: int = 0) -> None:
+    """Means of p(x|z) for codes drawn from the prior."""
+    figure = Figure(figsize=(per_row * 0.8, math.ceil(n / per_row) * 0.85 + 0.5), layout="constrained")
+    figure.suptitle("samples: decoded from z ~ p(z)")
+    axes = figure.subplots(math.ceil(n / per_row), per_row, squeeze=False)
+    drawn = model.sample(n, generator=torch.Generator().manual_seed(seed))
+    for ax, x in zip(axes.flat, drawn, strict=False):
+        ax.axis("off")
+        _show(ax, x)
+    figure.savefig(path, dpi=120)
+
+
+@torch.no_grad()
+def latent_map(model: VAE, x: Tensor, labels: Tensor | None, path: Path) -> None:
+    """Posterior means in their two main directions, coloured by label, over the prior in the same directions."""
+    means = model.encode(x).mean.double().cpu()
+    centre = means.mean(0)
+    # Two directions at most, for codes of one dimension a line.
+    directions = torch.linalg.svd(means - centre, full_matrices=False)[2][:2]
+    coordinates = (means @ directions.mT).numpy()
+    if coordinates.shape[1] == 1:
+        coordinates = np.column_stack([coordinates, np.zeros(len(coordinates))])
+    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+    ax = figure.subplots()
+    for radius in (1, 2):
+        ax.add_patch(Circle((0, 0), radius, fill=False, linestyle="--", color="grey", linewidth=1))
+    if labels is None:
+        ax.scatter(*coordinates.T, s=9, alpha=0.8)
+    else:
+        points = ax.scatter(*coordinates.T, c=labels.numpy(), s=9, cmap="tab10", alpha=0.9)
+        ax.legend(*points.legend_elements(num=None), title="label", loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.set(title="posterior means, two main directions", xlabel="first direction", ylabel="second direction")
+    ax.text(0, -2, "circles: one and two standard deviations of the prior", ha="center", va="top", color="grey", fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def _show(ax: Axes, x: Tensor) -> None:
+    """One observation: a grey or colour image by its shape, and a curve otherwise."""
+    array = x.detach().cpu().numpy()
+    if array.ndim == 3 and array.shape[0] in (1, 3):
+        array = np.moveaxis(array, 0, -1)
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] == 3):
+        low, high = float(array.min()), float(array.max())
+        # Data in [0, 1] keep their scale, so that a faint reconstruction looks faint.
+        low, high = min(low, 0.0), max(high, 1.0)
+        ax.imshow((array - low) / (high - low), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    else:
+        ax.plot(array.reshape(-1), linewidth=1)

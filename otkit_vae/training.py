@@ -1,0 +1,88 @@
+"""One training from options to a run folder."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass, replace
+from itertools import count
+from pathlib import Path
+
+import torch
+import yaml
+
+from otkit_vae import penalties, pictures
+from otkit_vae.config import TrainConfig
+from otkit_vae.data import load_data
+from otkit_vae.engine import fit
+from otkit_vae.evaluation import Evaluation, evaluate
+from otkit_vae.model import VAE
+from otkit_vae.objective import Objective
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training left: its folder, the model, and its numbers on held-out data."""
+
+    folder: Path
+    model: VAE
+    evaluation: Evaluation
+
+
+def train(config: TrainConfig) -> Run:
+    """Train as the options say, and write the run folder.
+
+    The folder has config.yaml, checkpoint.ckpt, metrics.csv (a row an epoch), reconstructions.png, samples.png and
+    latent.png; ``otkit-vae train --config RUN/config.yaml --out OTHER`` repeats the training.
+
+    Raises:
+        ValueError: An option or the data are not as they should be; nothing was written.
+        FileExistsError: The run folder has something in it.
+    """
+    data = load_data(config.data)
+    torch.manual_seed(config.seed)
+    model = VAE.sized(data.train.shape[1:], config.latent_dim, config.likelihood, config.widths)
+    for part in (data.train, data.held_out):
+        model.likelihood.check(part)
+    objective = Objective(penalties.get(config.penalty), config.weight)
+    folder = _new_folder(config.out, f"{data.name}-{config.penalty}")
+    config = replace(config, out=str(folder), weight=objective.weight)
+    (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
+    print(
+        f"{data.name}: {len(data.train)} to train on, {len(data.held_out)} held out, shape {tuple(data.train.shape[1:])}; "
+        f"penalty {config.penalty}, weight {objective.weight:g}",
+        file=sys.stderr,
+    )
+    fit(
+        model,
+        objective,
+        data.train,
+        data.held_out,
+        folder,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        seed=config.seed,
+        progress=config.progress,
+    )
+    model.cpu()
+    evaluation = evaluate(model, objective, data.held_out, batch_size=config.batch_size, seed=config.seed)
+    pictures.reconstructions(model, data.held_out, folder / "reconstructions.png")
+    pictures.samples(model, folder / "samples.png", seed=config.seed)
+    pictures.latent_map(model, data.held_out, data.held_out_labels, folder / "latent.png")
+    return Run(folder, model, evaluation)
+
+
+def _new_folder(out: str | None, stem: str) -> Path:
+    if out is None:
+        for k in count(1):
+            folder = Path("runs") / f"{stem}-{k}"
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            return folder
+    folder = Path(str(out))
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"out: {folder} exists and is not empty; expected a new or empty folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
