@@ -28,13 +28,13 @@ class TrainConfig:
         progress: Whether to show a progress bar.
     """
 
-    penalty: str = "gaussian_w2"
+    penalty: str = "wasserstein"
     weight: float | None = None
     data: str = "digits"
     likelihood: str = "bernoulli"
     latent_dim: int = 8
     widths: list[int] | None = None
-    epochs: int = 100
+    epochs: int = 200
     batch_size: int = 128
     learning_rate: float = 1e-3
     seed: int = 0

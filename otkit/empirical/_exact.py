@@ -32,6 +32,7 @@ from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, require_exponent
 from otkit._convergence import ConvergenceWarning
+from otkit._derivatives import refuse_second
 from otkit._root import root
 from otkit.empirical._measures import (
     Measures,
@@ -210,11 +211,17 @@ class _WeightGradients(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[3:])
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        f, g = ctx.saved_tensors
+        value, a, b, f, g = ctx.saved_tensors
         grad = grad_outputs[0]
-        return grad, grad * f, grad * g, None, None
+        grad_a, grad_b = (refuse_second(grad * h, (grad, value, a, b), _NO_SECOND) for h in (f, g))
+        return grad, grad_a, grad_b, None, None
+
+
+_NO_SECOND = (
+    "second derivatives of transport_cost in the weights a and b are not defined: the cost is piecewise linear "
+    "in them; detach the weights, or take sinkhorn_cost"
+)

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, require_exponent, require_positive
 from otkit._convergence import ConvergenceWarning
+from otkit._derivatives import refuse_second
 from otkit.empirical._measures import cost_matrix, in_parallel, on_support, pair_of_measures
 
 _LARGEST_EXPONENT = 500.0
@@ -129,10 +130,9 @@ class _EntropicCost(torch.autograd.Function):
         return (f * a).sum(-1) + (g * b).sum(-1)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         x, y, a, b, M, f, g = ctx.saved_tensors
-        p, grad = ctx.p, grad_outputs[0]
+        p, grad, inputs = ctx.p, grad_outputs[0], (grad_outputs[0], x, y, a, b)
         plan = (
             a.unsqueeze(-1)
             * b.unsqueeze(-2)
@@ -147,7 +147,11 @@ class _EntropicCost(torch.autograd.Function):
         grad_y = outer * (weight.sum(-2).unsqueeze(-1) * y - weight.mT @ x)
         shift = 0.5 * (f.mean(-1, keepdim=True) - g.mean(-1, keepdim=True))
         grad_a, grad_b = grad.unsqueeze(-1) * (f - shift), grad.unsqueeze(-1) * (g + shift)
-        return grad_x, grad_y, grad_a, grad_b, None, None, None, None
+        gradients = (refuse_second(part, inputs, _NO_SECOND) for part in (grad_x, grad_y, grad_a, grad_b))
+        return *gradients, None, None, None, None
+
+
+_NO_SECOND = "second derivatives of sinkhorn_cost are not implemented, and are refused rather than wrong"
 
 
 def potentials(

@@ -66,8 +66,8 @@ def w2_squared(
     eigenvalues, and exactly 0 at equal Gaussians. A singular covariance (a Dirac is the extreme) is legal:
     the value is exact; the derivative towards full rank is infinite, and the gradient
     given is that within the range of the covariance, with the pseudo-inverse for :math:`F^{-1}`.
-    Everything is computed in float64 and returned in the dtype that came. Only first derivatives of the default
-    method are defined; a second one is refused.
+    Second derivatives are exact at positive definite covariances and refused at singular ones, where they are infinite.
+    Everything is computed in float64 and returned in the dtype that came.
 
     Cost: :math:`O(d^3)` a pair: two Cholesky factors (an eigendecomposition where one does not exist) and one SVD.
 
@@ -207,16 +207,32 @@ class _ProcrustesResidual(torch.autograd.Function):
         _, gradient1, gradient2 = output
         ctx.mark_non_differentiable(gradient1, gradient2)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(gradient1, gradient2)
+        ctx.save_for_backward(*inputs, gradient1, gradient2)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         grad = grad_outputs[0]
         if grad is None:
             return None, None
-        gradient1, gradient2 = ctx.saved_tensors
+        cov1, cov2, gradient1, gradient2 = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # Somebody will differentiate again: the same gradients, by operations that keep their history.
+            gradient1, gradient2 = _identity_minus_map(cov1, cov2), _identity_minus_map(cov2, cov1)
         return grad[..., None, None] * gradient1, grad[..., None, None] * gradient2
+
+
+def _identity_minus_map(cov1: Tensor, cov2: Tensor) -> Tensor:
+    r"""I - T by :math:`T = F^{-\top} (F^\top \Sigma_2 F)^{1/2} F^{-1}`, differentiable."""
+    F, info = torch.linalg.cholesky_ex(cov1)
+    if bool(info.any()):
+        raise RuntimeError(
+            "second derivatives of w2_squared need positive definite covariances; got a singular one, "
+            "at which they are infinite"
+        )
+    identity = torch.eye(F.shape[-1], dtype=F.dtype, device=F.device)
+    inverse = torch.linalg.solve_triangular(F, identity.expand_as(F), upper=False)
+    inner = F.mT @ cov2 @ F
+    return identity - _symmetric(inverse.mT @ sqrtm(_symmetric(inner), validate=False) @ inverse)
 
 
 def factor(name: str, cov: Tensor) -> tuple[Tensor, Tensor]:

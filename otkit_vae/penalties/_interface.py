@@ -27,7 +27,7 @@ class LatentPenalty(nn.Module, ABC):
     Attributes:
         estimand: What is compared with the prior, "per-sample" posteriors or the "aggregated" one.
         min_batch: The fewest observations of which the penalty can be computed.
-        default_weight: The weight with which the command trains when none is given.
+        default_weight: The weight that is taken when none is given, chosen by the look of samples on digits.
     """
 
     estimand: ClassVar[Literal["per-sample", "aggregated"]]

@@ -27,6 +27,8 @@ from otkit_vae.penalties._registry import register
 class GaussianW2(PerSamplePenalty):
     """W2²(q(z|x), p(z)), per sample, for diagonal Gaussians."""
 
+    default_weight = 0.03
+
     def per_observation(self, posterior: Distribution, z: Tensor, prior: Distribution) -> Tensor:  # noqa: D102
         q, p = _diagonal_normal("posterior", posterior), _diagonal_normal("prior", prior)
         return w2_squared_diagonal(q.loc, q.scale, p.loc, p.scale, validate=False)

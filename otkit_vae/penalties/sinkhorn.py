@@ -32,7 +32,7 @@ class Sinkhorn(LatentPenalty):
     estimand = "aggregated"
     min_batch = 2
 
-    def __init__(self, reg: float = 0.1, tol: float = 1e-3):
+    def __init__(self, reg: float = 0.05, tol: float = 1e-3):
         super().__init__()
         self.reg, self.tol = reg, tol
 

@@ -32,6 +32,7 @@ class Wasserstein(LatentPenalty):
 
     estimand = "aggregated"
     min_batch = 2
+    default_weight = 3.0
 
     def __init__(self, p: float = 2.0):
         super().__init__()

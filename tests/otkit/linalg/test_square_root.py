@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from hypothesis import given
+
+from otkit.linalg import sqrtm
+from otkit.testing import psd_matrices
+
+
+def spd(*shape, seed=0):
+    """Well-conditioned random matrices, (..., d, d)."""
+    d = shape[-1]
+    X = np.random.default_rng(seed).normal(size=(*shape, 2 * d))
+    return X @ np.swapaxes(X, -1, -2) / (2 * d)
+
+
+# Known answers
+
+
+def test_diagonal():
+    np.testing.assert_allclose(sqrtm(np.diag([4.0, 9.0, 0.0])), np.diag([2.0, 3.0, 0.0]), rtol=1e-15)
+
+
+def test_batched_against_scipy():
+    A = spd(2, 3, 5)
+    expected = np.array([[scipy.linalg.sqrtm(matrix) for matrix in row] for row in A])
+    np.testing.assert_allclose(sqrtm(A), expected, rtol=1e-12, atol=1e-14)
+
+
+# Laws
+
+
+@given(psd_matrices(4, cond=1e8, singular=True))
+def test_square_gives_the_matrix_back(A):
+    S = sqrtm(A)
+    np.testing.assert_array_equal(S, S.T)
+    assert np.linalg.eigvalsh(S).min() >= -1e-14 * np.linalg.norm(S)
+    np.testing.assert_allclose(S @ S, A, rtol=0, atol=1e-14 * max(np.linalg.norm(A), 1e-300))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kind_and_dtype_are_kept(dtype):
+    A = spd(3, 3).astype(dtype)
+    assert sqrtm(A).dtype == dtype
+    assert isinstance(sqrtm(A), np.ndarray)
+    assert sqrtm(torch.from_numpy(A)).dtype == torch.from_numpy(A).dtype
+    tolerance = 20 * np.finfo(dtype).eps
+    np.testing.assert_allclose(sqrtm(A) @ sqrtm(A), A, rtol=tolerance, atol=tolerance)
+
+
+# Derivatives, through a symmetric parametrisation
+
+
+def shifted(B, A):
+    return sqrtm(A + B + B.mT)
+
+
+@pytest.mark.parametrize(
+    "A", [torch.from_numpy(spd(2, 4)), torch.eye(3), torch.diag(torch.tensor([1.0, 1.0, 4.0]))], ids=["random", "I", "repeated"]
+)
+def test_first_and_second_derivatives(A):
+    A = A.double()
+    B = torch.zeros_like(A, requires_grad=True)
+    assert torch.autograd.gradcheck(shifted, (B, A))
+    assert torch.autograd.gradgradcheck(shifted, (B, A))
+
+
+def test_gradient_at_zero_eigenvalues_is_finite_and_that_of_the_range():
+    A = torch.diag(torch.tensor([4.0, 0.0, 0.0], dtype=torch.float64)).requires_grad_()
+    sqrtm(A).sum().backward()
+    # dS_ij = dA_ij / (s_i + s_j), and 0 where that is 0/0.
+    expected = torch.tensor([[1 / 4, 1 / 2, 1 / 2], [1 / 2, 0, 0], [1 / 2, 0, 0]], dtype=torch.float64)
+    torch.testing.assert_close(A.grad, expected)
+
+
+def test_functional_transforms():
+    A = torch.from_numpy(spd(5, 3))
+    f = lambda A: sqrtm(A, validate=False).square().sum()  # noqa: E731
+    torch.testing.assert_close(torch.func.vmap(torch.func.grad(f))(A), torch.eye(3, dtype=A.dtype).expand(5, 3, 3))
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("A", "error", "message"),
+    [
+        (np.ones((2, 3)), ValueError, r"A has shape \(2, 3\); expected square"),
+        (np.ones(3), ValueError, r"A has shape \(3,\)"),
+        (np.array([[1.0, 2.0], [0.0, 1.0]]), ValueError, "A must be symmetric; got"),
+        (np.diag([1.0, -1e-3]), ValueError, "A must be positive semidefinite; got a smallest eigenvalue of -0.001"),
+        (np.array([[np.nan, 0.0], [0.0, 1.0]]), ValueError, "A must be finite; got 1 entries"),
+        (np.eye(2, dtype=int), TypeError, "A has dtype int64; expected float64"),
+        ("a", TypeError, "A is a str"),
+    ],
+)
+def test_bad_input_names_the_argument(A, error, message):
+    with pytest.raises(error, match=message):
+        sqrtm(A)
+
+
+def test_rounding_below_zero_is_no_error():
+    assert np.isfinite(sqrtm(np.diag([1.0, -1e-17]))).all()

@@ -1,0 +1,35 @@
+"""What the packages export, and that they need no extra."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+FACES = ("otkit", "otkit.linalg", "otkit.gaussian", "otkit.empirical", "otkit.testing", "otkit_vae", "otkit_vae.penalties")
+
+
+@pytest.mark.parametrize("name", FACES)
+def test_all_names_exactly_the_public_names(name):
+    module = importlib.import_module(name)
+    files = {"cli", "checkpoint", "config", "data", "engine", "evaluation", "likelihoods", "model", "networks"}
+    files |= {"objective", "pictures", "sampling", "training", "testing", "strategies"}
+    files |= {"gaussian_w2", "kl", "none", "sinkhorn", "wasserstein"} if name == "otkit_vae.penalties" else set()
+    public = {n for n in vars(module) if not n.startswith("_") and n not in files} | (
+        {"__version__"} if name == "otkit" else set()
+    )
+    assert set(module.__all__) == public
+
+
+def test_import_needs_no_extra():
+    extras = ["pytorch_lightning", "sklearn", "matplotlib", "jsonargparse", "hypothesis", "joblib", "tqdm", "yaml"]
+    program = (
+        f"import sys\nfor name in {extras}: sys.modules[name] = None\n"
+        "import otkit, otkit_vae, otkit.cli, otkit_vae.cli\n"
+        "otkit_vae.Objective(otkit_vae.penalties.get('kl'))\n"
+        "sys.exit(otkit_vae.cli.main(['train']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "install the train extra" in done.stderr
+    assert done.stderr.count("\n") == 1
