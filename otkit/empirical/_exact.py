@@ -80,7 +80,7 @@ def transport_cost(
         TypeError: Arrays that are not floating point, or of mixed kinds, dtypes or devices.
 
     Warns:
-        ConvergenceWarning: The simplex stopped at max_iter; the value then is an upper bound.
+        ConvergenceWarning: The simplex stopped at max_iter; the value then is not the cost.
 
     Example:
         >>> import numpy as np
@@ -154,7 +154,7 @@ def _transport_cost(measures: Measures, p: float, max_iter: int | None) -> Tenso
     if stopped:
         warnings.warn(
             f"the network simplex stopped at max_iter in {stopped} of {len(couplings)} problems, "
-            "before the plan was optimal; the value is an upper bound (raise max_iter)",
+            "before a plan was optimal or even complete; the value is not the cost (raise max_iter)",
             ConvergenceWarning,
             stacklevel=3,
         )

@@ -1,0 +1,229 @@
+import numpy as np
+import ot
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+
+from otkit import ConvergenceWarning
+from otkit.empirical import transport_cost, wasserstein
+from otkit.gaussian import w2_squared
+from otkit.testing import measures, rotations
+
+rng = np.random.default_rng(0)
+dimensions = st.integers(1, 3)
+exponents = st.sampled_from([1.0, 1.5, 2.0, 3.0])
+
+
+def weights(n, seed=0):
+    w = np.random.default_rng(seed).random(n) + 0.1
+    return w / w.sum()
+
+
+def linear_programme(a, b, M):
+    """The Kantorovich problem by SciPy's HiGHS."""
+    n, m = M.shape
+    rows, columns = np.kron(np.eye(n), np.ones(m)), np.kron(np.ones(n), np.eye(m))
+    return linprog(M.ravel(), A_eq=np.vstack([rows, columns]), b_eq=np.concatenate([a, b])).fun
+
+
+# Known answers
+
+
+def test_translation_in_every_exponent():
+    x = rng.normal(size=(20, 3))
+    for p in (1, 1.5, 2, 3):
+        assert wasserstein(x, x + np.array([3.0, 4.0, 0.0]), p) == pytest.approx(5.0, rel=1e-14)
+
+
+def test_gradient_of_a_convex_function_is_optimal():
+    """Brenier: x against T(x) is matched by the identity, and ties the samples to the closed form without sampling error."""
+    x = rng.normal(size=(500, 3))
+    B = rng.normal(size=(3, 3))
+    T = B @ B.T + 0.1 * np.eye(3)
+    y = x @ T + 1.0
+    expected = ((x - y) ** 2).sum(-1).mean()
+    assert transport_cost(x, y) == pytest.approx(expected, rel=1e-12)
+    moments = [part for points in (x, y) for part in (points.mean(0), np.cov(points.T, bias=True))]
+    assert w2_squared(*moments) == pytest.approx(expected, rel=1e-10)
+
+
+def test_one_dimension_sorts():
+    x, y = rng.normal(size=(2, 50, 1))
+    assert transport_cost(x, y, 3) == pytest.approx((np.abs(np.sort(x[:, 0]) - np.sort(y[:, 0])) ** 3).mean(), rel=1e-12)
+
+
+def test_far_from_the_origin_no_digit_is_lost():
+    x, y = rng.normal(size=(2, 30, 2)).astype(np.float32)
+    shifted = [(points + np.float32(4096)).astype(np.float32) for points in (x, y)]
+    back = [(points - np.float32(4096)).astype(np.float32) for points in shifted]
+    assert transport_cost(*shifted) == pytest.approx(transport_cost(*back), rel=1e-6)
+
+
+# Oracles
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3])
+def test_against_linear_programming(p):
+    x, y, a, b = rng.normal(size=(15, 2)), rng.normal(size=(11, 2)), weights(15), weights(11, 1)
+    M = np.linalg.norm(x[:, None] - y, axis=-1) ** p
+    assert transport_cost(x, y, p, a=a, b=b) == pytest.approx(linear_programme(a, b, M), rel=1e-9)
+
+
+def test_batched_against_pot_in_a_loop():
+    x, y, a, b = rng.normal(size=(4, 1, 9, 2)), rng.normal(size=(3, 7, 2)), weights(9), weights(7)
+    ours = transport_cost(x, y, a=a, b=b)
+    theirs = [[ot.emd2(a, b, ot.dist(x[i, 0], y[j])) for j in range(3)] for i in range(4)]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+# Laws
+
+
+@given(dimensions.flatmap(lambda d: st.tuples(measures(d), measures(d))), exponents)
+def test_symmetry(both, p):
+    (x, a), (y, b) = both
+    assert wasserstein(x, y, p, a=a, b=b) == pytest.approx(wasserstein(y, x, p, a=b, b=a), rel=1e-10, abs=1e-12)
+
+
+@given(dimensions.flatmap(measures), exponents)
+def test_identity(measure, p):
+    x, a = measure
+    assert wasserstein(x, x, p, a=a, b=a) == pytest.approx(0, abs=1e-5)
+
+
+@given(dimensions.flatmap(lambda d: st.tuples(*[measures(d)] * 3)), exponents)
+def test_triangle_inequality(three, p):
+    (x, a), (y, b), (z, c) = three
+    direct = wasserstein(x, z, p, a=a, b=c)
+    assert direct <= (wasserstein(x, y, p, a=a, b=b) + wasserstein(y, z, p, a=b, b=c)) * (1 + 1e-9) + 1e-6
+
+
+@given(dimensions.flatmap(lambda d: st.tuples(measures(d), measures(d), rotations(d))), exponents, st.floats(0.1, 10))
+def test_moves_with_rotation_translation_and_scale(problem, p, scale):
+    (x, a), (y, b), Q = problem
+    moved = [scale * points @ Q.T + 1.0 for points in (x, y)]
+    assert wasserstein(*moved, p, a=a, b=b) == pytest.approx(scale * wasserstein(x, y, p, a=a, b=b), rel=1e-6, abs=1e-5)
+
+
+@given(dimensions.flatmap(lambda d: st.tuples(measures(d), measures(d))))
+def test_gelbrich_bound_and_monotonicity_in_p(both):
+    (x, a), (y, b) = both
+    distances = [wasserstein(x, y, p, a=a, b=b) for p in (1, 1.5, 2, 3)]
+    assert all(low <= high * (1 + 1e-9) + 1e-9 for low, high in zip(distances, distances[1:], strict=False))
+    moments = [
+        part for points, w in both for part in (w @ points, np.atleast_2d(np.cov(points.T, aweights=w, bias=True)))
+    ]
+    assert distances[2] ** 2 >= w2_squared(*moments) * (1 - 1e-9) - 1e-7
+
+
+# Derivatives
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3])
+@pytest.mark.parametrize("distance", [transport_cost, wasserstein])
+def test_gradients_by_finite_differences(distance, p):
+    arrays = (rng.normal(size=(2, 6, 2)), rng.normal(size=(5, 2)), weights(6), weights(5))
+    tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
+
+    def on_the_simplex(x, y, a, b):
+        return distance(x, y, p, a=a / a.sum(), b=b / b.sum())
+
+    assert torch.autograd.gradcheck(on_the_simplex, tensors)
+
+
+@pytest.mark.parametrize("p", [1.5, 2, 3])
+def test_second_derivatives_in_the_points(p):
+    x, y = (torch.tensor(rng.normal(size=(n, 2)), requires_grad=True) for n in (6, 5))
+    assert torch.autograd.gradgradcheck(lambda x, y: transport_cost(x, y, p), (x, y))
+
+
+def test_second_derivatives_in_the_weights_are_refused():
+    x = torch.tensor(rng.normal(size=(4, 2)), requires_grad=True)
+    a = torch.full((4,), 0.25, dtype=torch.float64, requires_grad=True)
+    (grad,) = torch.autograd.grad(transport_cost(x, x.detach() + 1, a=a), a, create_graph=True)
+    with pytest.raises(RuntimeError, match="second derivatives of transport_cost in the weights"):
+        grad.sum().backward()
+
+
+@given(dimensions.flatmap(lambda d: st.tuples(measures(d), measures(d))), exponents)
+def test_weight_gradients_are_dual_potentials(both, p):
+    """Feasible, and of the same value: also at points of weight zero."""
+    (x, a), (y, b) = both
+    a_, b_ = (torch.tensor(w, requires_grad=True) for w in (a, b))
+    value = transport_cost(torch.tensor(x), torch.tensor(y), p, a=a_, b=b_)
+    value.backward()
+    f, g = a_.grad.numpy(), b_.grad.numpy()
+    M = np.linalg.norm(x[:, None] - y, axis=-1) ** p
+    scale = 1 + M.max()
+    assert (f[:, None] + g - M)[np.ix_(a > 0, b > 0)].max() <= 1e-9 * scale
+    assert f @ a + g @ b == pytest.approx(value.item(), rel=1e-9, abs=1e-9 * scale)
+
+
+def test_gradient_of_the_root_at_identical_points_is_zero():
+    x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    for p in (1, 1.5, 2, 3):
+        value = wasserstein(x, x.detach().clone(), p)
+        value.backward()
+        assert value.item() == 0
+        assert (x.grad == 0).all()
+
+
+def test_zero_weights_change_nothing():
+    x, y = rng.normal(size=(5, 2)), rng.normal(size=(4, 2))
+    a = np.array([0.5, 0.0, 0.25, 0.25, 0.0])
+    assert transport_cost(x, y, a=a) == pytest.approx(transport_cost(x[a > 0], y, a=a[a > 0]), rel=1e-14)
+
+
+def test_mass_scales_the_cost():
+    x, y = rng.normal(size=(2, 5, 2))
+    assert transport_cost(x, y, a=np.ones(5), b=np.ones(5)) == pytest.approx(5 * transport_cost(x, y), rel=1e-12)
+
+
+def test_float32_keeps_its_dtype():
+    x = torch.randn(8, 3, requires_grad=True)
+    value = transport_cost(x, torch.randn(6, 3))
+    value.backward()
+    assert value.dtype == x.grad.dtype == torch.float32
+
+
+def test_empty_batch():
+    assert transport_cost(np.zeros((0, 3, 2)), np.zeros((4, 2))).shape == (0,)
+
+
+def test_stopping_early_warns():
+    x, y = rng.normal(size=(2, 50, 2))
+    with pytest.warns(ConvergenceWarning, match="raise max_iter"):
+        transport_cost(x, y, max_iter=2)
+
+
+# Bad input
+
+x2, y2 = np.zeros((3, 2)), np.ones((4, 2))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "options", "error", "message"),
+    [
+        (x2, np.ones((4, 3)), {}, ValueError, r"y has shape \(4, 3\), points in 3 dimensions; expected 2"),
+        (np.zeros((0, 2)), y2, {}, ValueError, r"x has shape \(0, 2\); expected at least one point"),
+        (np.zeros(3), y2, {}, ValueError, r"x has shape \(3,\); expected points"),
+        (x2, np.full((4, 2), np.nan), {}, ValueError, "y must be finite; got 8 entries"),
+        (x2, y2, {"p": 0.5}, ValueError, "p is 0.5; expected 1 <= p < inf"),
+        (x2, y2, {"p": np.inf}, ValueError, "p is inf"),
+        (x2, y2, {"p": "2"}, TypeError, "p is '2' of type str"),
+        (x2, y2, {"a": np.ones(2)}, ValueError, r"a has shape \(2,\); expected \(..., 3\)"),
+        (x2, y2, {"b": np.array([0.5, 0.7, -0.1, -0.1])}, ValueError, "b must not be negative; got a smallest weight of -0.1"),
+        (x2, y2, {"a": np.ones(3)}, ValueError, "a and b must have the same sum; got 3 for a and 1 for b"),
+        (x2, y2, {"a": np.zeros(3)}, ValueError, "a has weights that are all zero"),
+        (x2, torch.ones(4, 2), {}, TypeError, "y: torch"),
+        (x2.astype(int), y2, {}, TypeError, "x has dtype int64"),
+        (np.zeros((2, 3, 2)), np.zeros((3, 3, 2)), {}, ValueError, r"batch shapes do not broadcast; got x: \(2,\), y: \(3,\)"),
+        (x2, y2, {"max_iter": 0}, ValueError, "max_iter is 0"),
+    ],
+)
+def test_bad_input_names_the_argument(x, y, options, error, message):
+    for distance in (transport_cost, wasserstein):
+        with pytest.raises(error, match=message):
+            distance(x, y, **options)

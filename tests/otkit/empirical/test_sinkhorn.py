@@ -1,0 +1,152 @@
+import numpy as np
+import ot
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otkit import ConvergenceWarning
+from otkit.empirical import sinkhorn_cost, transport_cost
+from otkit.testing import measures
+
+rng = np.random.default_rng(0)
+
+
+def weights(n, seed=0):
+    w = np.random.default_rng(seed).random(n) + 0.1
+    return w / w.sum()
+
+
+# Known answers
+
+
+def test_between_two_points_the_plan_is_forced():
+    """One point on each side: no choice, no entropy."""
+    assert sinkhorn_cost(np.zeros((1, 2)), np.array([[3.0, 4.0]]), reg=0.3) == pytest.approx(25.0, rel=1e-12)
+
+
+def test_two_by_two_in_closed_form():
+    """For M = [[0, 1], [1, 0]] the plan is symmetric, with odds exp(1/reg)."""
+    x = np.array([[0.0], [1.0]])
+    reg = 0.7
+    q = 0.5 / (1 + np.exp(-1 / reg))
+    plan = np.array([[q, 0.5 - q], [0.5 - q, q]])
+    expected = 2 * plan[0, 1] + reg * (plan * np.log(plan / 0.25)).sum()
+    assert sinkhorn_cost(x, x, 1, reg=reg, tol=1e-12) == pytest.approx(expected, rel=1e-10)
+
+
+def test_large_reg_gives_the_independent_coupling():
+    x, y = rng.normal(size=(2, 8, 2))
+    assert sinkhorn_cost(x, y, reg=1e6) == pytest.approx(((x[:, None] - y) ** 2).sum(-1).mean(), rel=1e-5)
+
+
+# Oracle
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_batched_against_pot(p):
+    x, y, a, b = rng.normal(size=(3, 9, 2)), rng.normal(size=(7, 2)), weights(9), weights(7)
+    ours = sinkhorn_cost(x, y, p, reg=0.5, a=a, b=b, tol=1e-10)
+    costs = [np.linalg.norm(each[:, None] - y, axis=-1) ** p for each in x]
+    theirs = [ot.solve(M, a, b, reg=0.5, reg_type="KL", tol=1e-12, max_iter=10_000).value for M in costs]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-7)
+
+
+# Laws
+
+
+@given(st.integers(1, 3).flatmap(lambda d: st.tuples(measures(d), measures(d))), st.floats(0.1, 10))
+def test_between_exact_and_independent_and_symmetric(both, relative):
+    (x, a), (y, b) = both
+    M = ((x[:, None] - y) ** 2).sum(-1)
+    reg = relative * max(M.max(), 1e-3)
+    value = sinkhorn_cost(x, y, reg=reg, a=a, b=b)
+    scale = M.max() + reg
+    assert transport_cost(x, y, a=a, b=b) - 1e-5 * scale <= value <= a @ M @ b + 1e-5 * scale
+    assert value == pytest.approx(sinkhorn_cost(y, x, reg=reg, a=b, b=a), abs=1e-5 * scale)
+
+
+def test_converges_to_the_exact_cost():
+    x, y = rng.normal(size=(2, 10, 2))
+    exact = transport_cost(x, y)
+    gaps = [sinkhorn_cost(x, y, reg=reg) - exact for reg in (3.0, 1.0, 0.3)]
+    assert gaps[0] > gaps[1] > gaps[2] > 0
+    # The entropy of a plan relative to the product is at most log n.
+    assert gaps[2] <= 0.3 * np.log(10)
+
+
+def test_small_reg_uses_the_log_domain_and_does_not_underflow():
+    x = rng.normal(size=(6, 2))
+    value = sinkhorn_cost(x, x + 30.0, reg=0.5)
+    assert value == pytest.approx(transport_cost(x, x + 30.0) + 0.5 * np.log(6), rel=1e-2)
+
+
+# Derivatives
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3])
+def test_gradients_by_finite_differences_with_weights_that_are_not_uniform(p):
+    arrays = (rng.normal(size=(2, 6, 2)), rng.normal(size=(5, 2)), weights(6), weights(5))
+    tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
+
+    def on_the_simplex(x, y, a, b):
+        return sinkhorn_cost(x, y, p, reg=1.0, a=a / a.sum(), b=b / b.sum(), tol=1e-12)
+
+    assert torch.autograd.gradcheck(on_the_simplex, tensors)
+
+
+def test_gradient_at_identical_points_is_finite():
+    x = torch.tensor(rng.normal(size=(5, 2)), requires_grad=True)
+    for p in (1, 1.5, 2):
+        sinkhorn_cost(x, x.detach(), p, reg=0.5).backward()
+        assert torch.isfinite(x.grad).all()
+
+
+def test_weight_zero_has_the_gradient_of_its_limit():
+    x, y, a = torch.tensor(rng.normal(size=(4, 2))), torch.tensor(rng.normal(size=(3, 2))), np.array([0.5, 0.0, 0.3, 0.2])
+    at = torch.tensor(a, requires_grad=True)
+    sinkhorn_cost(x, y, reg=1.0, a=at, tol=1e-12).backward()
+    step = 1e-6 * np.array([-1.0, 1.0, 0.0, 0.0])
+    values = [sinkhorn_cost(x, y, reg=1.0, a=torch.tensor(a + s), tol=1e-12).item() for s in (step, 0 * step)]
+    assert (values[0] - values[1]) / 1e-6 == pytest.approx((at.grad[1] - at.grad[0]).item(), rel=1e-4)
+
+
+def test_second_derivatives_are_refused():
+    x = torch.tensor(rng.normal(size=(4, 2)), requires_grad=True)
+    (grad,) = torch.autograd.grad(sinkhorn_cost(x, x.detach() + 1, reg=1.0), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="second derivatives of sinkhorn_cost"):
+        grad.sum().backward()
+
+
+def test_float32_keeps_its_dtype():
+    x = torch.randn(8, 3, requires_grad=True)
+    value = sinkhorn_cost(x, torch.randn(6, 3), reg=1.0)
+    value.backward()
+    assert value.dtype == x.grad.dtype == torch.float32
+
+
+# Status and bad input
+
+
+def test_not_converged_warns():
+    x, y = rng.normal(size=(2, 20, 2))
+    with pytest.warns(ConvergenceWarning, match="raise max_iter or tol, or take a larger reg"):
+        sinkhorn_cost(x, y, reg=0.05, tol=1e-10, max_iter=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"reg": 0}, ValueError, "reg is 0; expected a finite number > 0"),
+        ({"reg": -1.0}, ValueError, "reg is -1.0"),
+        ({"reg": float("nan")}, ValueError, "reg is nan"),
+        ({"reg": "a"}, TypeError, "reg is 'a' of type str"),
+        ({"reg": 1.0, "tol": 0}, ValueError, "tol is 0"),
+        ({"reg": 1.0, "max_iter": 1.5}, ValueError, "max_iter is 1.5"),
+        ({"reg": 1.0, "p": 0}, ValueError, "p is 0"),
+        ({"reg": 1.0, "a": np.ones(3)}, ValueError, "same sum"),
+    ],
+)
+def test_bad_input_names_the_argument(options, error, message):
+    with pytest.raises(error, match=message):
+        sinkhorn_cost(np.zeros((3, 2)), np.ones((4, 2)), **options)
