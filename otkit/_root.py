@@ -1,8 +1,8 @@
-"""From a power to its root, with a *defined* gradient where the power is zero.
+r"""From a power to its root, with a *defined* gradient where the power is zero.
 
 What is smooth in optimal transport is the power :math:`W_p^p`. The root
 :math:`W_p = (W_p^p)^{1/p}` has a kink at coinciding measures, where autograd gives
-:math:`\\infty \\cdot 0 = \\mathrm{NaN}`. There, 0 is a subgradient (W is non-negative and 0), and it is
+:math:`\infty \cdot 0 = \mathrm{NaN}`. There, 0 is a subgradient (W is non-negative and 0), and it is
 the one that this project defines.
 """
 

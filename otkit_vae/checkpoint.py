@@ -43,7 +43,9 @@ def load(path: str | Path) -> VAE:
         reason = str(error).split("\n")[0]
         raise ValueError(f"path: {file} is not a checkpoint of otkit-vae train ({reason})") from None
     if about["format"] != FORMAT or architecture is None:
-        raise ValueError(f"path: {file} has format {about['format']} and architecture {architecture}; expected format {FORMAT}")
+        raise ValueError(
+            f"path: {file} has format {about['format']} and architecture {architecture}; expected format {FORMAT}"
+        )
     model = VAE.sized(**architecture)
     prefix = "model."
     model.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})

@@ -36,10 +36,11 @@ def load_data(source: str, *, held_out: float = 0.2) -> Data:
 
     Args:
         source: "digits" for scikit-learn's 1,797 scans of 8x8 pixels, scaled to [0, 1]; or the path of a .npy file with
-            observations (n, ...), or of an .npz file with observations under x, images, data or arr_0 and, if it has them,
-            labels under y, labels or target. Unsigned bytes are images and are scaled to [0, 1]; other numbers stay as they are.
-        held_out: The fraction to hold out, 0 < held_out < 1. The split depends on the number of observations only, so that
-            runs with different seeds compare.
+            observations (n, ...), or of an .npz file with observations under x, images, data or arr_0 and, if it has
+            them, labels under y, labels or target. Unsigned bytes are images and are scaled to [0, 1]; other numbers
+            stay as they are.
+        held_out: The fraction to hold out, 0 < held_out < 1. The split depends on the number of observations only, so
+            that runs with different seeds compare.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -64,19 +65,19 @@ def load_data(source: str, *, held_out: float = 0.2) -> Data:
 def _digits() -> tuple[Tensor, Tensor]:
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
-    return torch.tensor(digits.images / 16, dtype=torch.float32), torch.tensor(digits.target)
+    x, labels = load_digits(return_X_y=True)
+    return torch.tensor(x.reshape(-1, 8, 8) / 16, dtype=torch.float32), torch.tensor(labels)
 
 
 def _from_file(path: Path) -> tuple[Tensor, Tensor | None]:
     if not path.is_file():
         raise FileNotFoundError(f"data: no file {path}; expected 'digits', or the path of a .npy or .npz file")
     try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            x, labels = content, None
-        else:
-            with content:
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                x, labels = content, None
+            else:
                 x, labels = _arrays(path, {key: content[key] for key in content.files})
     except (EOFError, zipfile.BadZipFile, OSError, ValueError) as error:
         if str(error).startswith("data"):
@@ -99,7 +100,9 @@ def _observations(path: Path, x: np.ndarray) -> Tensor:
     if x.dtype.kind not in "fiub":
         raise ValueError(f"data: {path} has dtype {x.dtype}; expected numbers")
     if x.ndim < 2 or x.size == 0:
-        raise ValueError(f"data: {path} has shape {x.shape}; expected observations (n, ...), none of the dimensions empty")
+        raise ValueError(
+            f"data: {path} has shape {x.shape}; expected observations (n, ...), none of the dimensions empty"
+        )
     bad = int(np.count_nonzero(~np.isfinite(x)))
     if bad:
         raise ValueError(f"data: {path} has {bad} values that are NaN or infinite of {x.size}; expected finite numbers")

@@ -80,12 +80,17 @@ class Progress(Callback):
         self._bar = tqdm(total=int(trainer.estimated_stepping_batches), unit="step", desc="training")
 
     def on_train_batch_end(  # noqa: D102
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         if self._bar.update(1) and isinstance(pl_module, Training):
             means = pl_module.means("train")
             shown = {name: f"{means[name]:.4g}" for name in ("loss", "penalty")}
-            self._bar.set_postfix(epoch=trainer.current_epoch, **shown, refresh=False)
+            self._bar.set_postfix({"epoch": trainer.current_epoch, **shown}, refresh=False)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: D102
         self._bar.close()
@@ -146,8 +151,8 @@ def fit(
 def batches(x: Tensor, batch_size: int, min_batch: int, *, seed: int | None = None) -> DataLoader[tuple[Tensor, ...]]:
     """Batches of observations in memory, each one slice of a tensor, never collated one by one.
 
-    With a seed, in random order, and a remainder smaller than a batch is left out, as it would be another estimate; without, in
-    order, and a remainder is left out only where it is smaller than min_batch.
+    With a seed, in random order, and a remainder smaller than a batch is left out, as it would be another estimate;
+    without, in order, and a remainder is left out only where it is smaller than min_batch.
     """
     dataset, size = TensorDataset(x), min(batch_size, len(x))
     if seed is None:

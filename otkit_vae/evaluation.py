@@ -19,13 +19,13 @@ class Evaluation:
 
     Attributes:
         reconstruction: :math:`E[-\log p(x|z)]`, in nats an observation.
-        squared_error: :math:`E \|x - \hat x\|^2`, summed over an observation, :math:`\hat x` decoded from the posterior mean.
+        squared_error: :math:`E \|x - \hat x\|^2`, summed over an observation; :math:`\hat x` is decoded from the mean.
         penalty: The penalty of the training, a mean over batches.
         penalty_null: The same where every posterior is the prior.
         posterior_scale: The mean standard deviation of q(z|x); near 0 the encoder is deterministic.
         w2: :math:`W_2` between codes, one for each observation, and as many prior samples.
         w2_null: The same between two samples of the prior.
-        moments_w2: :math:`W_2` between Gaussians with the moments of the aggregated posterior and of the prior.
+        moments_w2: :math:`W_2` of the Gaussian with the moments of the aggregated posterior to that with the prior's.
         moments_w2_null: The same for n samples of the prior.
     """
 
@@ -59,7 +59,8 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
     r"""Evaluate a model on held-out observations.
 
     The moments of the aggregated posterior carry no sampling noise of z:
-    :math:`\bar m = \frac1n \sum_i \mu_i` and :math:`\bar\Sigma = \operatorname{Cov}(\mu) + \frac1n \sum_i \operatorname{diag} \sigma_i^2`.
+    :math:`\bar m = \frac1n \sum_i \mu_i` and
+    :math:`\bar\Sigma = \operatorname{Cov}(\mu) + \frac1n \sum_i \operatorname{diag} \sigma_i^2`.
 
     Args:
         model: The model.

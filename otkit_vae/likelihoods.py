@@ -30,8 +30,8 @@ class Likelihood(nn.Module, ABC):
 class Bernoulli(Likelihood):
     r"""Independent Bernoulli pixels, :math:`\log p(x|z) = \sum_k x_k \log \pi_k + (1 - x_k) \log(1 - \pi_k)`.
 
-    The decoder's output is the logit of :math:`\pi`. Grey values in [0, 1] are allowed, as everyone does; the sum then is the
-    negative cross-entropy, no longer a normalised density.
+    The decoder's output is the logit of :math:`\pi`. Grey values in [0, 1] are allowed, as everyone does; the sum
+    then is the negative cross-entropy, no longer a normalised density.
     """
 
     def forward(self, output: Tensor) -> Distribution:  # noqa: D102
@@ -60,17 +60,18 @@ class Gaussian(Likelihood):
         super().__init__()
         if scale is not None and not scale > 0:
             raise ValueError(f"scale is {scale}; expected a standard deviation > 0, or None to learn it")
-        self.fixed_scale = scale
+        # In float64, so that the number is that of the caller whatever the dtype of the data.
+        self.fixed_scale = None if scale is None else torch.tensor(scale, dtype=torch.float64)
         if scale is None:
             self.raw_scale = nn.Parameter(torch.zeros(()))
 
     @property
-    def scale(self) -> Tensor | float:
+    def scale(self) -> Tensor:
         """The standard deviation s."""
         return self.floor + softplus(self.raw_scale) if self.fixed_scale is None else self.fixed_scale
 
     def forward(self, output: Tensor) -> Distribution:  # noqa: D102
-        return Independent(Normal(output, self.scale, validate_args=False), output.ndim - 1)
+        return Independent(Normal(output, self.scale.to(output), validate_args=False), output.ndim - 1)
 
 
 LIKELIHOODS: dict[str, Callable[[], Likelihood]] = {"bernoulli": Bernoulli, "gaussian": Gaussian}

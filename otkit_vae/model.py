@@ -57,7 +57,9 @@ class VAE(nn.Module):
             widths: The widths of the encoder's hidden layers, mirrored in the decoder; from the data by default.
         """
         if not event_shape or min(event_shape) < 1:
-            raise ValueError(f"event_shape is {tuple(event_shape)}; expected at least one dimension, none of them empty")
+            raise ValueError(
+                f"event_shape is {tuple(event_shape)}; expected at least one dimension, none of them empty"
+            )
         if latent_dim < 1:
             raise ValueError(f"latent_dim is {latent_dim}; expected a whole number >= 1")
         if likelihood not in LIKELIHOODS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ def default_widths(event_shape: Sequence[int]) -> tuple[int, ...]:
 def perceptron(*widths: int) -> nn.Sequential:
     """Linear layers of the given widths with SiLU between them."""
     layers: list[nn.Module] = []
-    for inward, outward in zip(widths[:-1], widths[1:], strict=True):
+    for inward, outward in pairwise(widths):
         layers += [nn.Linear(inward, outward), nn.SiLU()]
     return nn.Sequential(*layers[:-1])
 

@@ -2,8 +2,8 @@ r"""The objective of a Wasserstein VAE, to be minimised:
 
 .. math:: -\mathrm{ELBO}_W = E\bigl[-\log p(x|z)\bigr] + \text{weight} \cdot W(q, p), \qquad z \sim q(z|x) .
 
-The log-likelihood is summed over the dimensions of an observation and averaged over the batch, in nats; the penalty is a
-mean over the batch as well. A weight thus means the same at every image size and batch size.
+The log-likelihood is summed over the dimensions of an observation and averaged over the batch, in nats; the penalty
+is a mean over the batch as well. A weight thus means the same at every image size and batch size.
 
 References:
     Tolstikhin, Bousquet, Gelly & Schölkopf, 2018. *Wasserstein auto-encoders*, eq. (4).

@@ -61,10 +61,12 @@ def latent_map(model: VAE, x: Tensor, labels: Tensor | None, path: Path) -> None
         ax.scatter(*coordinates.T, s=9, alpha=0.8)
     else:
         points = ax.scatter(*coordinates.T, c=labels.numpy(), s=9, cmap="tab10", alpha=0.9)
-        ax.legend(*points.legend_elements(num=None), title="label", loc="center left", bbox_to_anchor=(1, 0.5))
+        ax.legend(*points.legend_elements(), title="label", loc="center left", bbox_to_anchor=(1, 0.5))
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(title="posterior means, two main directions", xlabel="first direction", ylabel="second direction")
-    ax.text(0, -2, "circles: one and two standard deviations of the prior", ha="center", va="top", color="grey", fontsize=8)
+    ax.text(
+        0, -2, "circles: one and two standard deviations of the prior", ha="center", va="top", color="grey", fontsize=8
+    )
     figure.savefig(path, dpi=120)
 
 

@@ -48,8 +48,8 @@ def train(config: TrainConfig) -> Run:
     config = replace(config, out=str(folder), weight=objective.weight)
     (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
     print(
-        f"{data.name}: {len(data.train)} to train on, {len(data.held_out)} held out, shape {tuple(data.train.shape[1:])}; "
-        f"penalty {config.penalty}, weight {objective.weight:g}",
+        f"{data.name}: {len(data.train)} observations to train on, {len(data.held_out)} held out, "
+        f"of shape {tuple(data.train.shape[1:])}; penalty {config.penalty}, weight {objective.weight:g}",
         file=sys.stderr,
     )
     fit(

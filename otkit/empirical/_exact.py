@@ -1,6 +1,7 @@
 r"""The exact transport cost between two measures, with envelope gradients.
 
-For :math:`\alpha = \sum_i a_i \delta_{x_i}` and :math:`\beta = \sum_j b_j \delta_{y_j}`, Kantorovich's linear programme and its dual are
+For :math:`\alpha = \sum_i a_i \delta_{x_i}` and :math:`\beta = \sum_j b_j \delta_{y_j}`, Kantorovich's linear
+programme and its dual are
 
 .. math:: W_p^p(\alpha, \beta) = \min_{P \ge 0,\; P 1 = a,\; P^\top 1 = b} \sum_{ij} P_{ij} |x_i - y_j|^p
           = \max_{f_i + g_j \le |x_i - y_j|^p} \langle f, a \rangle + \langle g, b \rangle ,
@@ -69,7 +70,7 @@ def transport_cost(
         p: The exponent of the Euclidean distance, :math:`1 \le p < \infty`.
         a: The weights :math:`a_i \ge 0`, with shape (..., n); uniform, 1/n, by default.
         b: The weights :math:`b_j \ge 0`, with shape (..., m), with the same sum; uniform, 1/m, by default.
-        max_iter: The most pivots of the simplex; by default enough for every problem seen, 1000·(n + m) and 10⁶ at least.
+        max_iter: The most pivots of the simplex; by default 1000·(n + m), and 10⁶ at least.
         validate: Whether to check values (finite points, non-negative weights of equal sum).
 
     Returns:
@@ -158,10 +159,7 @@ def _transport_cost(measures: Measures, p: float, max_iter: int | None) -> Tenso
             ConvergenceWarning,
             stacklevel=3,
         )
-    values = [
-        _envelope(c, x_k, y_k, a_k, b_k, p)
-        for c, x_k, y_k, a_k, b_k in zip(couplings, x, y, a, b, strict=True)
-    ]
+    values = [_envelope(c, x_k, y_k, a_k, b_k, p) for c, x_k, y_k, a_k, b_k in zip(couplings, x, y, a, b, strict=True)]
     return torch.stack(values).reshape(batch) if values else x.new_zeros(batch)
 
 
@@ -203,7 +201,7 @@ def _envelope(c: Coupling, x: Tensor, y: Tensor, a: Tensor, b: Tensor, p: float)
 
 
 class _WeightGradients(torch.autograd.Function):
-    """value -> value, with f and g as its derivatives in the weights a and b; second derivatives in them are refused."""
+    """value -> value, with f and g as its derivatives in the weights a and b; their second ones are refused."""
 
     @staticmethod
     def forward(value: Tensor, a: Tensor, b: Tensor, f: Tensor, g: Tensor) -> Tensor:

@@ -5,14 +5,17 @@ A measure :math:`\alpha = \sum_i a_i \delta_{x_i}` is a set of points x (n, d) a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from otkit._arguments import require_broadcast, require_finite, shape, working_precision
+
+Result = TypeVar("Result")
 
 
 class Measures(NamedTuple):
@@ -24,9 +27,7 @@ class Measures(NamedTuple):
     b: Tensor
 
 
-def pair_of_measures(
-    x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, *, validate: bool
-) -> Measures:
+def pair_of_measures(x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, *, validate: bool) -> Measures:
     """Check the arguments, fill in uniform weights, broadcast the batch dimensions, and go to float64."""
     for name, points in (("x", x), ("y", y)):
         if points.ndim < 2:
@@ -41,15 +42,7 @@ def pair_of_measures(
             f"y has shape {shape(y)}, points in {y.shape[-1]} dimensions; "
             f"expected {x.shape[-1]}, as x has shape {shape(x)}"
         )
-    weights = []
-    for name, w, of, points in (("a", a, "x", x), ("b", b, "y", y)):
-        n = points.shape[-2]
-        if w is None:
-            w = points.new_full((n,), 1 / n, dtype=working_precision(points).dtype)
-        elif w.ndim < 1 or w.shape[-1] != n:
-            raise ValueError(f"{name} has shape {shape(w)}; expected (..., {n}), a weight for each point of {of}")
-        weights.append(w)
-    a, b = weights
+    a, b = _weights("a", a, "x", x), _weights("b", b, "y", y)
     batch = require_broadcast(
         x=tuple(x.shape[:-2]), y=tuple(y.shape[:-2]), a=tuple(a.shape[:-1]), b=tuple(b.shape[:-1])
     )
@@ -64,6 +57,15 @@ def pair_of_measures(
         a.expand(*batch, a.shape[-1]),
         b.expand(*batch, b.shape[-1]),
     )
+
+
+def _weights(name: str, weights: Tensor | None, of: str, points: Tensor) -> Tensor:
+    n = points.shape[-2]
+    if weights is None:
+        return points.new_full((n,), 1 / n, dtype=working_precision(points).dtype)
+    if weights.ndim < 1 or weights.shape[-1] != n:
+        raise ValueError(f"{name} has shape {shape(weights)}; expected (..., {n}), a weight for each point of {of}")
+    return weights
 
 
 def _require_same_mass(a: Tensor, b: Tensor) -> None:
@@ -91,7 +93,7 @@ def cost_matrix(x: Tensor, y: Tensor, p: float) -> Tensor:
     return distance if p == 1 else distance.square() if p == 2 else distance**p
 
 
-def in_parallel(solve: Any, problems: list[tuple[np.ndarray, ...]]) -> list[Any]:
+def in_parallel(solve: Callable[..., Result], problems: Sequence[tuple[Any, ...]]) -> list[Result]:
     """Solve independent problems on the cores that torch may use; POT releases the GIL while it works."""
     workers = min(len(problems), torch.get_num_threads())
     if workers <= 1:
@@ -100,7 +102,9 @@ def in_parallel(solve: Any, problems: list[tuple[np.ndarray, ...]]) -> list[Any]
         return list(pool.map(lambda problem: solve(*problem), problems))
 
 
-def on_support(solve: Any, a: np.ndarray, b: np.ndarray, M: np.ndarray) -> Any:
+def on_support(
+    solve: Callable[[np.ndarray, np.ndarray, np.ndarray], Result], a: np.ndarray, b: np.ndarray, M: np.ndarray
+) -> tuple[Result, Any, Any]:
     """Solve with the points of weight zero left out: what POT does with them is not what their limit is."""
     rows, columns = a > 0, b > 0
     if rows.all() and columns.all():

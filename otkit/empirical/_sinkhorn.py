@@ -9,14 +9,19 @@ The dual is unconstrained; with :math:`M_{ij} = |x_i - y_j|^p`,
 .. math:: D(f, g) = \langle f, a \rangle + \langle g, b \rangle
           - \varepsilon \sum_{ij} a_i b_j \bigl(e^{(f_i + g_j - M_{ij}) / \varepsilon} - 1\bigr) ,
 
-and maximising in f for fixed g is the soft c-transform :math:`f_i = -\varepsilon \log \sum_j b_j e^{(g_j - M_{ij})/\varepsilon}`,
-after which the last term is 0 and every row of :math:`P_{ij} = a_i b_j e^{(f_i + g_j - M_{ij})/\varepsilon}` sums to :math:`a_i`.
-The value returned is :math:`D(f, g)` there: with the relative entropy to :math:`a \otimes b` its gradient in the weights is f and g
-(envelope theorem), and in the points it is that of :math:`\langle P, M \rangle` with P held.
+and maximising in f for fixed g is the soft c-transform
+
+.. math:: f_i = -\varepsilon \log \sum_j b_j e^{(g_j - M_{ij}) / \varepsilon} ,
+
+after which the last term is 0 and every row of the plan :math:`P_{ij} = a_i b_j e^{(f_i + g_j - M_{ij})/\varepsilon}`
+sums to :math:`a_i`. The value returned is :math:`D(f, g)` there: with the relative entropy to :math:`a \otimes b` its
+gradient in the weights is f and g (envelope theorem), and in the points it is that of :math:`\langle P, M \rangle`
+with P held.
 
 References:
-    Cuturi, 2013. *Sinkhorn distances*. Peyré & Cuturi, 2019. *Computational Optimal Transport*, eqs. (4.2), (4.30), prop. 4.6.
-    Feydy et al., 2019. *Interpolating between optimal transport and MMD using Sinkhorn divergences*, eqs. (1), (8)–(10).
+    Cuturi, 2013. *Sinkhorn distances: lightspeed computation of optimal transport*.
+    Peyré & Cuturi, 2019. *Computational Optimal Transport*, eqs. (4.2), (4.30) and proposition 4.6.
+    Feydy et al., 2019. *Interpolating between optimal transport and MMD using Sinkhorn divergences*, section 2.
 """
 
 from __future__ import annotations
@@ -53,9 +58,9 @@ def sinkhorn_cost(
 ) -> Array:
     r"""The regularised cost :math:`\mathrm{OT}_\varepsilon(\alpha, \beta)`, its entropy term included.
 
-    This is neither :math:`\langle P, M\rangle` alone nor a distance: :math:`\mathrm{OT}_\varepsilon(\alpha, \alpha) > 0`. It decreases to
-    the exact `transport_cost` as reg does. POT's matrix–vector iterations run where the kernel does not underflow,
-    its log-domain iterations elsewhere.
+    This is neither :math:`\langle P, M\rangle` alone nor a distance: :math:`\mathrm{OT}_\varepsilon(\alpha, \alpha) >
+    0`. It decreases to the exact `transport_cost` as reg does. POT's matrix–vector iterations run where the kernel
+    does not underflow, its log-domain iterations elsewhere.
 
     Gradients in x, y, a and b are the envelope gradients above, exact up to the marginal error; in the weights up to a
     constant. Second derivatives are refused.
@@ -133,11 +138,7 @@ class _EntropicCost(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         x, y, a, b, M, f, g = ctx.saved_tensors
         p, grad, inputs = ctx.p, grad_outputs[0], (grad_outputs[0], x, y, a, b)
-        plan = (
-            a.unsqueeze(-1)
-            * b.unsqueeze(-2)
-            * torch.exp((f.unsqueeze(-1) + g.unsqueeze(-2) - M) / ctx.reg)
-        )
+        plan = a.unsqueeze(-1) * b.unsqueeze(-2) * torch.exp((f.unsqueeze(-1) + g.unsqueeze(-2) - M) / ctx.reg)
         # ∂|v|^p = p |v|^(p-2) v, and 0 at v = 0.
         weight = p * plan * (1 if p == 2 else torch.where(M > 0, M ** (1 - 2 / p), 0 * M))
         # W y_j - (W 1) x_i subtracts positions: about their mean, that is harmless far from the origin.
@@ -165,18 +166,19 @@ def potentials(
         stop = tol / len(b) ** 0.5
         # POT also exponentiates the potentials, which may overflow and is not used here.
         with np.errstate(over="ignore", divide="ignore"):
-            _, log = ot.sinkhorn(
-                a, b, M, reg, method=method, numItermax=max_iter, stopThr=stop, log=True, warn=False
-            )
+            solved: Any = ot.sinkhorn(a, b, M, reg, method, max_iter, stop, log=True, warn=False)
+            log: dict[str, np.ndarray] = solved[1]
             return reg * (log["log_v"] if "log_v" in log else np.log(log["v"])) - reg * np.log(b)
 
-    g_support, rows, columns = on_support(iterate, a, b, M)
-    M_support, log_a, log_b = M[rows][:, columns], np.log(a[rows]), np.log(b[columns])
-    f = -reg * logsumexp(log_b + (g_support - M[:, columns]) / reg, axis=1)
-    g = -reg * logsumexp(log_a[:, None] + (f[rows, None] - M[rows]) / reg, axis=0)
+    g_support, rows, columns = on_support(iterate, a, b, M)  # the potential of the points with mass
+    f = soft_c_transform(g_support, b[columns], M[:, columns], reg)
+    g = soft_c_transform(f[rows], a[rows], M[rows].T, reg)
+    # The plan of f and g_support has the column sums b exp((g_support - g) / reg).
+    error = np.abs(b[columns] * np.expm1((g_support - g[columns]) / reg)).sum()
     g[columns] = g_support
-    column_sums = np.exp(
-        logsumexp(log_a[:, None] + log_b + (f[rows, None] + g_support - M_support) / reg, axis=0)
-    )
-    error = np.abs(column_sums - b[columns]).sum()
     return f, g, float(error)
+
+
+def soft_c_transform(potential: np.ndarray, weights: np.ndarray, M: np.ndarray, reg: float) -> np.ndarray:
+    """The potential (n,) that maximises the dual beside a given one (m,) with positive weights (m,), for costs (n, m)."""
+    return -reg * np.asarray(logsumexp(np.log(weights) + (potential - M) / reg, axis=1))

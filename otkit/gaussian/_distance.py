@@ -6,8 +6,8 @@ Every coupling of the two that is Gaussian and optimal moves :math:`F\xi` to :ma
 
 .. math:: W_2^2 = \|m_1 - m_2\|^2 + \min_{R^\top R = I} \|F - G R\|_F^2 ,
 
-solved by the polar factor :math:`R = U V^\top` of :math:`G^\top F = U \operatorname{diag}(\sigma) V^\top`. Expanding the
-square gives the formula of the textbooks,
+solved by the polar factor :math:`R = U V^\top` of :math:`G^\top F = U \operatorname{diag}(\sigma) V^\top`. Expanding
+the square gives the formula of the textbooks,
 
 .. math:: W_2^2 = \|m_1 - m_2\|^2 + \operatorname{Tr}\bigl(\Sigma_1 + \Sigma_2
           - 2 (\Sigma_1^{1/2} \Sigma_2 \Sigma_1^{1/2})^{1/2}\bigr) ,
@@ -22,9 +22,9 @@ R minimises, so by the envelope theorem its own derivative drops out, and with t
           \frac{\partial W_2^2}{\partial \Sigma_2} = I - T^{-1} .
 
 References:
-    Olkin & Pukelsheim, 1982. *The distance between two random vectors with given dispersion matrices*, (3).
+    Olkin & Pukelsheim, 1982. *The distance between two random vectors with given dispersion matrices*.
     Bhatia, Jain & Lim, 2019. *On the Bures–Wasserstein distance between positive definite matrices*,
-    eq. (1) and theorem 1 (Procrustes), eq. (4) (the trace form).
+    sections 1 and 2 (the trace form, Procrustes) and 4 (the optimal map).
 """
 
 from __future__ import annotations
@@ -107,9 +107,7 @@ def w2_squared(
     return restore((m1 - m2).square().sum(-1) + dispersion)
 
 
-def w2_squared_diagonal(
-    loc1: Array, scale1: Array, loc2: Array, scale2: Array, *, validate: bool = True
-) -> Array:
+def w2_squared_diagonal(loc1: Array, scale1: Array, loc2: Array, scale2: Array, *, validate: bool = True) -> Array:
     r"""The squared distance between Gaussians with diagonal covariances, which commute:
 
     .. math:: W_2^2 = \|m_1 - m_2\|^2 + \|\sigma_1 - \sigma_2\|^2 .
@@ -270,9 +268,7 @@ def _projection_off(F: Tensor, F_inverse: Tensor) -> Tensor:
     return torch.where(rank_deficient, identity - _symmetric(F @ F_inverse), torch.zeros_like(F))
 
 
-def _require_gaussians(
-    loc1: Tensor, cov1: Tensor, loc2: Tensor, cov2: Tensor, *, validate: bool
-) -> None:
+def _require_gaussians(loc1: Tensor, cov1: Tensor, loc2: Tensor, cov2: Tensor, *, validate: bool) -> None:
     for k, loc, cov in ((1, loc1, cov1), (2, loc2, cov2)):
         d = require_square(f"cov{k}", cov)
         if loc.ndim < 1 or loc.shape[-1] != d:
@@ -286,7 +282,10 @@ def _require_gaussians(
             f"expected {cov1.shape[-1]}, as cov1 has shape {shape(cov1)}"
         )
     require_broadcast(
-        loc1=tuple(loc1.shape[:-1]), cov1=tuple(cov1.shape[:-2]), loc2=tuple(loc2.shape[:-1]), cov2=tuple(cov2.shape[:-2])
+        loc1=tuple(loc1.shape[:-1]),
+        cov1=tuple(cov1.shape[:-2]),
+        loc2=tuple(loc2.shape[:-1]),
+        cov2=tuple(cov2.shape[:-2]),
     )
     if validate:
         for name, cov in (("cov1", cov1), ("cov2", cov2)):

@@ -50,7 +50,7 @@ def sqrtm(A: Array, *, validate: bool = True) -> Array:
         TypeError: A is not a floating-point array.
 
     References:
-        Higham, 2008. *Functions of Matrices*, chapter 6 (the square root), eq. (3.10) (its derivative).
+        Higham, 2008. *Functions of Matrices*, chapter 6.
 
     Example:
         >>> import numpy as np

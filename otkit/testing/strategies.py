@@ -1,7 +1,7 @@
 r"""Strategies that build what they promise, so that nothing is filtered and everything shrinks.
 
-A symmetric matrix is a spectrum and a rotation, :math:`A = Q \operatorname{diag}(\lambda) Q^\top`; a rotation is a product of
-plane rotations, so it shrinks to the identity, angle by angle; a spectrum shrinks to ones.
+A symmetric matrix is a spectrum and a rotation, :math:`A = Q \operatorname{diag}(\lambda) Q^\top`; a rotation is a
+product of plane rotations, so it shrinks to the identity, angle by angle; a spectrum shrinks to ones.
 """
 
 from __future__ import annotations

@@ -53,7 +53,8 @@ class LatentPenalty(nn.Module, ABC):
     def null_value(self, prior: Distribution, n: int, *, repeats: int = 20, seed: int = 0) -> float:
         """What the penalty is on average where every posterior *is* the prior, at batch size n: its noise floor.
 
-        An aggregated penalty does not reach 0 on a finite batch even for a perfect match; a value is to be read beside this one.
+        An aggregated penalty does not reach 0 on a finite batch even for a perfect match; a value is to be read
+        beside this one.
         """
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -73,7 +74,7 @@ class PerSamplePenalty(LatentPenalty):
     def per_observation(self, posterior: Distribution, z: Tensor, prior: Distribution) -> Tensor:
         """The penalty of each posterior of the batch, with shape (N,)."""
 
-    def forward(  # noqa: D102
+    def forward(
         self, posterior: Distribution, z: Tensor, prior: Distribution, *, generator: Generator | None = None
     ) -> Tensor:
         return self.per_observation(posterior, z, prior).mean()

@@ -1,12 +1,12 @@
 r"""The squared 2-Wasserstein distance between the posterior and a Gaussian prior, in closed form.
 
-For a diagonal Gaussian posterior :math:`N(\mu, \operatorname{diag} \sigma^2)` and prior :math:`N(m, \operatorname{diag} s^2)`
+For a diagonal Gaussian posterior with mean :math:`\mu` and scales :math:`\sigma`, and a prior with m and s,
 
 .. math:: W_2^2(q(z|x), p(z)) = \|\mu - m\|^2 + \|\sigma - s\|^2 .
 
 By Talagrand's inequality half of it is at most KL(q ‖ N(0, I)): with weight ½ the objective is never below the ELBO.
-Unlike KL it stays finite as :math:`\sigma \to 0`, and pushes back there only linearly: an encoder that gains from precision can
-become nearly deterministic, so watch the mean scale that training reports.
+Unlike KL it stays finite as :math:`\sigma \to 0`, and pushes back there only linearly: an encoder that gains from
+precision can become nearly deterministic, so watch the mean scale that training reports.
 
 References:
     Chen & Liu, 2021. *Wasserstein distance in VAEs, for data augmentation* (the penalised objective ELBO_W).
@@ -38,6 +38,7 @@ def _diagonal_normal(name: str, distribution: Distribution) -> Normal:
     base = distribution.base_dist if isinstance(distribution, Independent) else None
     if not isinstance(base, Normal):
         raise TypeError(
-            f"{name} is {distribution}; penalty 'gaussian_w2' expects a diagonal Gaussian, Independent(Normal(...), 1)"
+            f"{name} is a {type(distribution).__name__}; the penalty gaussian_w2 expects a diagonal Gaussian, "
+            "Independent(Normal(loc, scale), 1)"
         )
     return base

@@ -1,9 +1,9 @@
 r"""The entropically regularised transport cost between the codes of a batch and a sample of the prior.
 
-As `wasserstein`, with :math:`\mathrm{OT}_\varepsilon` for the exact cost. The regularisation is relative to the scale of the prior:
-:math:`\varepsilon = \text{reg} \cdot E\,\|y - y'\|^2` for independent :math:`y, y' \sim p(z)`, which is :math:`2 d` for a standard normal,
-so that one value of reg means the same smoothing at any latent dimension. The entropy blurs the plan and by itself
-draws codes together; the value at q = p is not 0 (see `null_value`).
+As `wasserstein`, with :math:`\mathrm{OT}_\varepsilon` for the exact cost. The regularisation is relative to the scale
+of the prior: :math:`\varepsilon = \text{reg} \cdot E\,\|y - y'\|^2` for independent :math:`y, y' \sim p(z)`, which is
+:math:`2 d` for a standard normal, so that one value of reg means the same smoothing at any latent dimension. The
+entropy blurs the plan and by itself draws codes together; the value at q = p is not 0 (see `null_value`).
 
 References:
     Cuturi, 2013. *Sinkhorn distances*, eq. (2). Patrini et al., 2019. *Sinkhorn autoencoders*, section 4.

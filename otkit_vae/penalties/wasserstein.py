@@ -1,10 +1,11 @@
 r"""The exact transport cost between the codes of a batch and a sample of the prior.
 
-.. math:: W_p^p\Bigl(\tfrac1N \sum_i \delta_{z_i},\; \tfrac1N \sum_j \delta_{y_j}\Bigr), \qquad z_i \sim q(z|x_i),\; y_j \sim p(z)
+.. math:: W_p^p\Bigl(\tfrac1N \sum_i \delta_{z_i},\; \tfrac1N \sum_j \delta_{y_j}\Bigr),
+          \qquad z_i \sim q(z|x_i),\; y_j \sim p(z)
 
 estimates the cost between the aggregated posterior and the prior, and its gradient in the codes moves each towards the
-prior point it is matched with. In high dimension a batch is a poor picture of a measure: even where q = p the value is far from 0 (see
-`null_value`), and it is biased towards codes that shrink.
+prior point it is matched with. In high dimension a batch is a poor picture of a measure: even where q = p the value
+is far from 0 (see `null_value`), and it is biased towards codes that shrink.
 
 References:
     Tolstikhin, Bousquet, Gelly & Schölkopf, 2018. *Wasserstein auto-encoders*, eq. (4).

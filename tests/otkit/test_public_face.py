@@ -6,7 +6,15 @@ import sys
 
 import pytest
 
-FACES = ("otkit", "otkit.linalg", "otkit.gaussian", "otkit.empirical", "otkit.testing", "otkit_vae", "otkit_vae.penalties")
+FACES = (
+    "otkit",
+    "otkit.linalg",
+    "otkit.gaussian",
+    "otkit.empirical",
+    "otkit.testing",
+    "otkit_vae",
+    "otkit_vae.penalties",
+)
 
 
 @pytest.mark.parametrize("name", FACES)

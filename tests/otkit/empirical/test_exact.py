@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import ot
 import pytest
@@ -38,7 +40,7 @@ def test_translation_in_every_exponent():
 
 
 def test_gradient_of_a_convex_function_is_optimal():
-    """Brenier: x against T(x) is matched by the identity, and ties the samples to the closed form without sampling error."""
+    """Brenier: the identity matches x with T(x), which ties samples to the closed form without sampling error."""
     x = rng.normal(size=(500, 3))
     B = rng.normal(size=(3, 3))
     T = B @ B.T + 0.1 * np.eye(3)
@@ -51,7 +53,9 @@ def test_gradient_of_a_convex_function_is_optimal():
 
 def test_one_dimension_sorts():
     x, y = rng.normal(size=(2, 50, 1))
-    assert transport_cost(x, y, 3) == pytest.approx((np.abs(np.sort(x[:, 0]) - np.sort(y[:, 0])) ** 3).mean(), rel=1e-12)
+    assert transport_cost(x, y, 3) == pytest.approx(
+        (np.abs(np.sort(x[:, 0]) - np.sort(y[:, 0])) ** 3).mean(), rel=1e-12
+    )
 
 
 def test_far_from_the_origin_no_digit_is_lost():
@@ -111,7 +115,7 @@ def test_moves_with_rotation_translation_and_scale(problem, p, scale):
 def test_gelbrich_bound_and_monotonicity_in_p(both):
     (x, a), (y, b) = both
     distances = [wasserstein(x, y, p, a=a, b=b) for p in (1, 1.5, 2, 3)]
-    assert all(low <= high * (1 + 1e-9) + 1e-9 for low, high in zip(distances, distances[1:], strict=False))
+    assert all(low <= high * (1 + 1e-9) + 1e-9 for low, high in pairwise(distances))
     moments = [
         part for points, w in both for part in (w @ points, np.atleast_2d(np.cov(points.T, aweights=w, bias=True)))
     ]
@@ -214,12 +218,24 @@ x2, y2 = np.zeros((3, 2)), np.ones((4, 2))
         (x2, y2, {"p": np.inf}, ValueError, "p is inf"),
         (x2, y2, {"p": "2"}, TypeError, "p is '2' of type str"),
         (x2, y2, {"a": np.ones(2)}, ValueError, r"a has shape \(2,\); expected \(..., 3\)"),
-        (x2, y2, {"b": np.array([0.5, 0.7, -0.1, -0.1])}, ValueError, "b must not be negative; got a smallest weight of -0.1"),
+        (
+            x2,
+            y2,
+            {"b": np.array([0.5, 0.7, -0.1, -0.1])},
+            ValueError,
+            "b must not be negative; got a smallest weight of -0.1",
+        ),
         (x2, y2, {"a": np.ones(3)}, ValueError, "a and b must have the same sum; got 3 for a and 1 for b"),
         (x2, y2, {"a": np.zeros(3)}, ValueError, "a has weights that are all zero"),
         (x2, torch.ones(4, 2), {}, TypeError, "y: torch"),
         (x2.astype(int), y2, {}, TypeError, "x has dtype int64"),
-        (np.zeros((2, 3, 2)), np.zeros((3, 3, 2)), {}, ValueError, r"batch shapes do not broadcast; got x: \(2,\), y: \(3,\)"),
+        (
+            np.zeros((2, 3, 2)),
+            np.zeros((3, 3, 2)),
+            {},
+            ValueError,
+            r"batch shapes do not broadcast; got x: \(2,\), y: \(3,\)",
+        ),
         (x2, y2, {"max_iter": 0}, ValueError, "max_iter is 0"),
     ],
 )

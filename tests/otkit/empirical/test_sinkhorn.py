@@ -103,7 +103,11 @@ def test_gradient_at_identical_points_is_finite():
 
 
 def test_weight_zero_has_the_gradient_of_its_limit():
-    x, y, a = torch.tensor(rng.normal(size=(4, 2))), torch.tensor(rng.normal(size=(3, 2))), np.array([0.5, 0.0, 0.3, 0.2])
+    x, y, a = (
+        torch.tensor(rng.normal(size=(4, 2))),
+        torch.tensor(rng.normal(size=(3, 2))),
+        np.array([0.5, 0.0, 0.3, 0.2]),
+    )
     at = torch.tensor(a, requires_grad=True)
     sinkhorn_cost(x, y, reg=1.0, a=at, tol=1e-12).backward()
     step = 1e-6 * np.array([-1.0, 1.0, 0.0, 0.0])

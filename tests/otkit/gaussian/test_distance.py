@@ -37,7 +37,9 @@ singular_pair = st.integers(1, 4).flatmap(lambda d: st.tuples(gaussians(d, singu
 
 
 def test_one_dimension():
-    assert w2_squared(np.array([1.0]), np.array([[4.0]]), np.array([4.0]), np.array([[25.0]])) == pytest.approx(18.0, rel=1e-15)
+    assert w2_squared(np.array([1.0]), np.array([[4.0]]), np.array([4.0]), np.array([[25.0]])) == pytest.approx(
+        18.0, rel=1e-15
+    )
 
 
 def test_between_diracs_it_is_the_euclidean_distance():
@@ -51,7 +53,9 @@ def test_to_a_dirac_it_is_the_second_moment():
 
 
 def test_orthogonal_ranges_need_a_completed_polar_factor():
-    assert w2_squared(np.zeros(2), np.diag([2.0, 0.0]), np.zeros(2), np.diag([0.0, 2.0])) == pytest.approx(4.0, rel=1e-15)
+    assert w2_squared(np.zeros(2), np.diag([2.0, 0.0]), np.zeros(2), np.diag([0.0, 2.0])) == pytest.approx(
+        4.0, rel=1e-15
+    )
 
 
 @pytest.mark.parametrize("method", ["procrustes", "trace"])
@@ -125,9 +129,12 @@ def test_translation_scaling_rotation(both, scale, data):
     value = w2_squared(m1, C1, m2, C2)
     size = ((m1 - m2) ** 2).sum() + np.trace(C1) + np.trace(C2)
     moved = [
-        (scale * Q @ m + 1.0, (scale**2 * (Q @ C @ Q.T) + scale**2 * (Q @ C @ Q.T).T) / 2) for m, C in ((m1, C1), (m2, C2))
+        (scale * Q @ m + 1.0, (scale**2 * (Q @ C @ Q.T) + scale**2 * (Q @ C @ Q.T).T) / 2)
+        for m, C in ((m1, C1), (m2, C2))
     ]
-    assert w2_squared(*moved[0], *moved[1]) == pytest.approx(scale**2 * value, rel=1e-8, abs=1e-11 * scale**2 * size + 1e-13)
+    assert w2_squared(*moved[0], *moved[1]) == pytest.approx(
+        scale**2 * value, rel=1e-8, abs=1e-11 * scale**2 * size + 1e-13
+    )
 
 
 # Derivatives
@@ -154,7 +161,9 @@ def test_covariance_gradient_is_identity_minus_map(covs):
     T = torch.eye(len(C1), dtype=torch.float64) - C1.grad
     # The optimal map pushes one covariance onto the other, and the gradients belong to a map and its inverse.
     torch.testing.assert_close(T @ C1 @ T, C2, rtol=1e-8, atol=1e-8)
-    torch.testing.assert_close(T @ (torch.eye(len(T), dtype=T.dtype) - C2.grad), torch.eye(len(T), dtype=T.dtype), rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(
+        T @ (torch.eye(len(T), dtype=T.dtype) - C2.grad), torch.eye(len(T), dtype=T.dtype), rtol=1e-8, atol=1e-8
+    )
 
 
 def test_gradient_at_equal_covariances_and_different_means():
@@ -197,7 +206,10 @@ def test_second_derivatives_at_singular_covariances_are_refused():
 def test_low_precision_is_computed_in_a_higher_one(dtype):
     C = torch.from_numpy(spd(4)).to(dtype)
     C = C.tril() + C.tril(-1).mT
-    inputs = [t.requires_grad_() for t in (torch.zeros(4, dtype=dtype), C, torch.ones(4, dtype=dtype), torch.eye(4, dtype=dtype))]
+    inputs = [
+        t.requires_grad_()
+        for t in (torch.zeros(4, dtype=dtype), C, torch.ones(4, dtype=dtype), torch.eye(4, dtype=dtype))
+    ]
     value = w2_squared(*inputs)
     value.backward()
     assert value.dtype == dtype
@@ -216,7 +228,11 @@ eye, zero = np.eye(2), np.zeros(2)
     [
         ((zero, np.ones((2, 3)), zero, eye), ValueError, r"cov1 has shape \(2, 3\)"),
         ((zero, eye, zero, np.array([[1.0, 0.5], [0.0, 1.0]])), ValueError, "cov2 must be symmetric"),
-        ((zero, np.diag([1.0, -0.5]), zero, eye), ValueError, "cov1 must be positive semidefinite; got a smallest eigenvalue of -0.5"),
+        (
+            (zero, np.diag([1.0, -0.5]), zero, eye),
+            ValueError,
+            "cov1 must be positive semidefinite; got a smallest eigenvalue of -0.5",
+        ),
         ((zero, eye, zero, np.diag([np.inf, 1.0])), ValueError, "cov2 must be finite"),
         ((np.array([0.0, np.nan]), eye, zero, eye), ValueError, "loc1 must be finite"),
         ((np.zeros(3), eye, zero, eye), ValueError, r"loc1 has shape \(3,\); expected \(..., 2\)"),

@@ -57,7 +57,9 @@ def shifted(B, A):
 
 
 @pytest.mark.parametrize(
-    "A", [torch.from_numpy(spd(2, 4)), torch.eye(3), torch.diag(torch.tensor([1.0, 1.0, 4.0]))], ids=["random", "I", "repeated"]
+    "A",
+    [torch.from_numpy(spd(2, 4)), torch.eye(3), torch.diag(torch.tensor([1.0, 1.0, 4.0]))],
+    ids=["random", "I", "repeated"],
 )
 def test_first_and_second_derivatives(A):
     A = A.double()

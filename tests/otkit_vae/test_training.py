@@ -1,0 +1,158 @@
+"""Training as a user starts it: short, on real digits, for every penalty."""
+
+import csv
+import subprocess
+import sys
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import otkit_vae
+from otkit_vae import cli, penalties
+from otkit_vae.checkpoint import load
+
+FILES = {"checkpoint.ckpt", "config.yaml", "latent.png", "metrics.csv", "reconstructions.png", "samples.png"}
+
+
+def metrics(folder):
+    with open(folder / "metrics.csv") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+# The engine and its dependencies warn of their own deprecations in a first import.
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+def train(*arguments):
+    return cli.main(["train", "--progress", "false", *arguments])
+
+
+@pytest.mark.parametrize("penalty", penalties.names())
+def test_a_short_training_lowers_the_loss(tmp_path, capsys, penalty):
+    out = tmp_path / "run"
+    assert train("--penalty", penalty, "--epochs", "12", "--out", str(out)) == 0
+    assert {file.name for file in out.iterdir()} == FILES
+    rows = metrics(out)
+    assert [row["epoch"] for row in rows] == list(range(12))
+    # Epoch means, each with its own noise: the fall is several times that.
+    assert rows[-1]["train_loss"] < 0.8 * rows[0]["train_loss"]
+    assert rows[-1]["held_out_loss"] < 0.9 * rows[0]["held_out_loss"]
+    assert all(row["train_posterior_scale"] > 0 for row in rows)
+    weight = yaml.safe_load((out / "config.yaml").read_text())["weight"]
+    for row in rows:
+        assert row["train_loss"] == pytest.approx(row["train_reconstruction"] + weight * row["train_penalty"], rel=1e-4)
+    printed = capsys.readouterr().out
+    for word in ("squared reconstruction error", "penalty", "W2 of q(z) to p(z)", "at q = p", str(out)):
+        assert word in printed
+
+
+def test_same_seed_same_weights_and_the_config_repeats_the_run(tmp_path):
+    first, second, third, other = (tmp_path / name for name in ("first", "second", "third", "other"))
+    options = ("--epochs", "3", "--penalty", "wasserstein", "--latent_dim", "3")
+    train(*options, "--seed", "7", "--out", str(first))
+    torch.rand(11)  # the state of the process does not matter
+    train(*options, "--seed", "7", "--out", str(second))
+    train("--config", str(first / "config.yaml"), "--out", str(third))
+    train(*options, "--seed", "8", "--out", str(other))
+    weights = [load(folder).state_dict() for folder in (first, second, third, other)]
+    for name, tensor in weights[0].items():
+        assert torch.equal(tensor, weights[1][name]), name
+        assert torch.equal(tensor, weights[2][name]), name
+    assert not torch.equal(weights[0]["decoder.network.0.weight"], weights[3]["decoder.network.0.weight"])
+    assert (first / "metrics.csv").read_text() == (second / "metrics.csv").read_text()
+
+
+def test_a_users_data_and_the_pictures(tmp_path, capsys):
+    x = np.random.default_rng(0).normal(size=(60, 6, 5))
+    np.savez(tmp_path / "mine.npz", x=x, y=np.arange(60) % 4)
+    assert train("--data", "mine.npz", "--likelihood", "gaussian", "--epochs", "2", "--latent_dim", "1") == 0
+    (out,) = (tmp_path / "runs").iterdir()
+    assert out.name == "mine-wasserstein-1"
+    for picture in ("reconstructions.png", "samples.png", "latent.png"):
+        pixels = matplotlib.image.imread(out / picture)
+        assert min(pixels.shape[:2]) > 200
+        assert pixels[..., :3].std() > 0.02  # something is drawn
+    np.save(tmp_path / "curves.npy", x[:, 0])
+    assert train("--data", "curves.npy", "--likelihood", "gaussian", "--epochs", "1") == 0
+
+
+def test_reconstructions_are_closer_than_any_average(tmp_path):
+    train("--epochs", "60", "--penalty", "gaussian_w2", "--out", str(tmp_path / "run"))
+    data, model = otkit_vae.data.load_data("digits"), otkit_vae.load(tmp_path / "run")
+    error = (model.reconstruct(data.held_out) - data.held_out).square().sum((1, 2)).mean()
+    spread = (data.train.mean(0) - data.held_out).square().sum((1, 2)).mean()
+    assert error < 0.3 * spread
+
+
+def test_checkpoints_hold_no_code(tmp_path):
+    (tmp_path / "bad.ckpt").write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match=r"bad\.ckpt is not a checkpoint of otkit-vae train"):
+        load(tmp_path / "bad.ckpt")
+    torch.save({"otkit_vae": print}, tmp_path / "code.ckpt")
+    with pytest.raises(ValueError, match=r"code\.ckpt is not a checkpoint"):
+        load(tmp_path / "code.ckpt")
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--penalty", "wassserstein"),
+            "penalty is 'wassserstein'; expected one of gaussian_w2, kl, none, sinkhorn, wasserstein",
+        ),
+        (("--data", "nowhere.npz"), "data: no file nowhere.npz"),
+        (("--data", "empty.npy"), "empty.npy has shape (0, 4)"),
+        (("--data", "nan.npy"), "nan.npy has 8 values that are NaN"),
+        (("--data", "wide.npy"), "the bernoulli likelihood expects [0, 1]"),
+        (("--epochs", "0"), "epochs is 0"),
+        (("--epochs", "many"), 'Parser key "epochs": Expected a'),
+        (("--weight", "-1"), "weight is -1.0"),
+        (("--likelihood", "poisson"), "likelihood is 'poisson'"),
+        (("--batch_size", "1"), "batch_size is 1; the penalty 'wasserstein' needs at least 2"),
+        (("--seed", "-1"), "seed is -1"),
+        (("--out", "full"), "out: full exists and is not empty"),
+        (("--out", "nan.npy"), "out: nan.npy exists"),
+        (("--config", "nowhere.yaml"), "nowhere.yaml"),
+        (("--colour", "red"), "--colour"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, message):
+    np.save("empty.npy", np.zeros((0, 4)))
+    np.save("nan.npy", np.full((2, 4), np.nan))
+    np.save("wide.npy", np.random.default_rng(0).normal(size=(40, 4)))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("precious")
+    assert train(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_loss_that_is_not_finite_stops(capsys):
+    assert train("--epochs", "3", "--learning_rate", "1e12", "--penalty", "kl", "--likelihood", "gaussian") == 2
+    assert "the loss is no longer finite in epoch" in capsys.readouterr().err
+
+
+def test_the_command_as_a_process(tmp_path):
+    run = [sys.executable, "-m", "otkit_vae.cli"]
+    done = subprocess.run([*run, "train", "--epochs", "2"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "training: 100%" in done.stderr
+    assert "Warning" not in done.stderr
+    assert "runs/digits-wasserstein-1" in done.stdout
+    help_ = subprocess.run([*run, "train", "--help"], capture_output=True, text=True, check=False)
+    assert help_.returncode == 0
+    for word in ("--penalty", "gaussian_w2", "--data", "--epochs", "--seed", "--out", "example:"):
+        assert word in help_.stdout
