@@ -180,5 +180,5 @@ def potentials(
 
 
 def soft_c_transform(potential: np.ndarray, weights: np.ndarray, M: np.ndarray, reg: float) -> np.ndarray:
-    """The potential (n,) that maximises the dual beside a given one (m,) with positive weights (m,), for costs (n, m)."""
+    """The potential (n,) that maximises the dual beside one (m,) of positive weights (m,), for costs (n, m)."""
     return -reg * np.asarray(logsumexp(np.log(weights) + (potential - M) / reg, axis=1))
