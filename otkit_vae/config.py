@@ -34,7 +34,7 @@ class TrainConfig:
     likelihood: str = "bernoulli"
     latent_dim: int = 8
     widths: list[int] | None = None
-    epochs: int = 200
+    epochs: int = 120
     batch_size: int = 128
     learning_rate: float = 1e-3
     seed: int = 0
