@@ -1,4 +1,4 @@
-r"""The principal square root of a positive semidefinite matrix, and its derivative.
+r"""The principal square root of a positive semidefinite matrix, its inverse, and their derivatives.
 
 :math:`S = A^{1/2}` is the positive semidefinite solution of :math:`S S = A`. Differentiating gives a
 Lyapunov equation for the differential,
@@ -9,7 +9,14 @@ which in the eigenbasis of :math:`A = V \operatorname{diag}(s^2) V^\top` is a di
 :math:`(V^\top dS\,V)_{ij} = (V^\top dA\,V)_{ij} / (s_i + s_j)`. There is no :math:`s_i - s_j`: unlike
 the derivative of the eigendecomposition itself, this one is exact at repeated eigenvalues.
 Lyapunov's operator is self-adjoint, so the backward pass solves the same equation with the incoming
-gradient on the right.
+gradient on the right. The inverse root follows by :math:`d(S^{-1}) = -S^{-1}\,dS\,S^{-1}`.
+
+Degenerate case: where two eigenvalues are zero to rounding, :math:`s_i + s_j = 0` and the root has no derivative
+(:math:`\sqrt{\varepsilon}` has infinite slope); the convention here is the pseudo-inverse, 0 in those directions, so
+that gradients are finite.
+
+References:
+    Higham, 2008. *Functions of Matrices: Theory and Computation*, chapter 6.
 """
 
 from __future__ import annotations
@@ -26,15 +33,14 @@ from otkit._arguments import (
     require_square,
     require_symmetric,
 )
+from otkit.linalg._lyapunov import solve_lyapunov
 
 
 def sqrtm(A: Array, *, validate: bool = True) -> Array:
     r"""The principal square root :math:`A^{1/2}` of symmetric positive semidefinite matrices.
 
-    Gradient: :math:`\partial A^{1/2}` solves the Lyapunov equation above, and is itself differentiable to
-    any order. Degenerate case: where two eigenvalues are zero to rounding, :math:`s_i + s_j = 0` and the root
-    has no derivative (:math:`\sqrt{\varepsilon}` has infinite slope); the convention here is the
-    pseudo-inverse, 0 in those directions, so that gradients are finite.
+    Gradient: the Lyapunov equation above, itself differentiable to any order; at zero eigenvalues the convention above.
+    Works under `torch.func` transforms and ``torch.compile`` with ``validate=False``.
 
     Cost: one symmetric eigendecomposition, :math:`O(d^3)` a matrix; the backward pass is four products.
 
@@ -49,9 +55,6 @@ def sqrtm(A: Array, *, validate: bool = True) -> Array:
         ValueError: A is not square, not finite, asymmetric or indefinite beyond rounding.
         TypeError: A is not a floating-point array.
 
-    References:
-        Higham, 2008. *Functions of Matrices*, chapter 6.
-
     Example:
         >>> import numpy as np
         >>> sqrtm(np.array([[5.0, 4.0], [4.0, 5.0]]))
@@ -59,70 +62,77 @@ def sqrtm(A: Array, *, validate: bool = True) -> Array:
                [1., 2.]])
     """
     (matrix,), restore = as_tensors(A=A)
+    return restore(_square_root(matrix, validate=validate)[0])
+
+
+def inv_sqrtm(A: Array, *, validate: bool = True) -> Array:
+    r"""The inverse square root :math:`A^{-1/2}`, and its pseudo-inverse where A is singular.
+
+    Arguments, errors, cost and gradient are those of `sqrtm`; an eigenvalue that is zero to rounding is inverted to 0,
+    and the gradient is that at fixed rank: along the null space it is 0.
+
+    Example:
+        >>> import numpy as np
+        >>> inv_sqrtm(np.diag([4.0, 0.0]))
+        array([[0.5, 0. ],
+               [0. , 0. ]])
+    """
+    (matrix,), restore = as_tensors(A=A)
+    return restore(_PseudoInverse.apply(*_square_root(matrix, validate=validate)))
+
+
+def _square_root(matrix: Tensor, *, validate: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """S, with its eigenvalues s >= 0 and eigenvectors V."""
     require_square("A", matrix)
     if validate:
         require_symmetric("A", matrix)
-    root, singular_values, _ = _SquareRoot.apply(matrix)
+    S, s, V, eigenvalues = _SquareRoot.apply(matrix)
     if validate:
-        # The roots carry the sign of the eigenvalues, and a negative one is -λ.
-        signed = torch.where(singular_values < 0, singular_values, singular_values**2)
-        require_nonnegative_spectrum("A", signed, matrix.dtype)
-    return restore(root)
+        require_nonnegative_spectrum("A", eigenvalues, matrix.dtype)
+    return S, s, V
 
 
 class _SquareRoot(torch.autograd.Function):
-    r"""A -> (S, s, V), where s holds :math:`\sqrt{\lambda}`, or :math:`\lambda` itself where it is negative."""
+    r"""A -> (S, s, V, λ), of which S carries the derivative."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(A: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         eigenvalues, V = torch.linalg.eigh(A)
         s = eigenvalues.clamp(min=0).sqrt()
         S = (V * s.unsqueeze(-2)) @ V.mT
-        return 0.5 * (S + S.mT), torch.where(eigenvalues < 0, eigenvalues, s), V
+        return 0.5 * (S + S.mT), s, V, eigenvalues
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-        S, s, V = output
-        ctx.mark_non_differentiable(s, V)
-        ctx.set_materialize_grads(False)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        S, s, V, eigenvalues = output
+        ctx.mark_non_differentiable(s, V, eigenvalues)
         ctx.save_for_backward(S, s, V)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor | None) -> Tensor | None:
-        grad_S = grad_outputs[0]
-        if grad_S is None:
-            return None
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
         S, s, V = ctx.saved_tensors
-        return _Lyapunov.apply(S, s.clamp(min=0), V, 0.5 * (grad_S + grad_S.mT))
+        return solve_lyapunov(S, s, V, 0.5 * (grad_outputs[0] + grad_outputs[0].mT))
 
 
-class _Lyapunov(torch.autograd.Function):
-    r"""The symmetric X with :math:`S X + X S = C`, for :math:`S = V \operatorname{diag}(s) V^\top` and C symmetric.
-
-    With :math:`Y` the solution for the incoming gradient, the adjoints are :math:`\bar C = Y` and
-    :math:`\bar S = -(Y X + X Y)`; s and V only help to solve, all dependence on A is carried by S.
-    """
+class _PseudoInverse(torch.autograd.Function):
+    r"""(S, s, V) -> :math:`X = V \operatorname{diag}(1/s) V^\top`, with 1/0 = 0 and :math:`dX = -X\,dS\,X`."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(S: Tensor, s: Tensor, V: Tensor, C: Tensor) -> Tensor:
-        sums = s.unsqueeze(-1) + s.unsqueeze(-2)
-        # An eigenvalue is zero to rounding at d·eps of the largest, its root at the root of that.
-        zero = (s.shape[-1] * torch.finfo(s.dtype).eps) ** 0.5 * s.amax(-1)[..., None, None]
-        inverse = torch.where(sums > zero, 1 / sums, torch.zeros_like(sums))
-        X = V @ ((V.mT @ C @ V) * inverse) @ V.mT
+    def forward(S: Tensor, s: Tensor, V: Tensor) -> Tensor:
+        zero = (s.shape[-1] * torch.finfo(s.dtype).eps) ** 0.5 * s[..., -1:]
+        inverse = torch.where(s > zero, 1 / s, torch.zeros_like(s))
+        X = (V * inverse.unsqueeze(-2)) @ V.mT
         return 0.5 * (X + X.mT)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        S, s, V, _ = inputs
-        ctx.save_for_backward(S, s, V, output)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(output)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, Tensor]:
-        S, s, V, X = ctx.saved_tensors
-        Y = _Lyapunov.apply(S, s, V, 0.5 * (grad_outputs[0] + grad_outputs[0].mT))
-        return -(Y @ X + X @ Y), None, None, Y
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        (X,) = ctx.saved_tensors
+        return -(X @ grad_outputs[0] @ X), None, None

@@ -4,7 +4,7 @@ import scipy.linalg
 import torch
 from hypothesis import given
 
-from otkit.linalg import sqrtm
+from otkit.linalg import inv_sqrtm, sqrtm
 from otkit.testing import psd_matrices
 
 
@@ -49,6 +49,11 @@ def test_kind_and_dtype_are_kept(dtype):
     np.testing.assert_allclose(sqrtm(A) @ sqrtm(A), A, rtol=tolerance, atol=tolerance)
 
 
+@given(psd_matrices(3, cond=1e4, singular=True))
+def test_inverse_root_is_the_pseudo_inverse_of_the_root(A):
+    np.testing.assert_allclose(inv_sqrtm(A), np.linalg.pinv(sqrtm(A), rtol=1e-6, hermitian=True), rtol=1e-9, atol=1e-9)
+
+
 # Derivatives, through a symmetric parametrisation
 
 
@@ -66,6 +71,8 @@ def test_first_and_second_derivatives(A):
     B = torch.zeros_like(A, requires_grad=True)
     assert torch.autograd.gradcheck(shifted, (B, A))
     assert torch.autograd.gradgradcheck(shifted, (B, A))
+    assert torch.autograd.gradcheck(lambda B, A: inv_sqrtm(A + B + B.mT), (B, A))
+    assert torch.autograd.gradgradcheck(lambda B, A: inv_sqrtm(A + B + B.mT), (B, A))
 
 
 def test_gradient_at_zero_eigenvalues_is_finite_and_that_of_the_range():
@@ -80,6 +87,15 @@ def test_functional_transforms():
     A = torch.from_numpy(spd(5, 3))
     f = lambda A: sqrtm(A, validate=False).square().sum()  # noqa: E731
     torch.testing.assert_close(torch.func.vmap(torch.func.grad(f))(A), torch.eye(3, dtype=A.dtype).expand(5, 3, 3))
+    torch.testing.assert_close(
+        torch.func.vmap(torch.func.jacrev(torch.func.jacrev(f)))(A), torch.zeros(5, *[3] * 4).double()
+    )
+
+
+def test_compiles_without_graph_breaks():
+    A = torch.from_numpy(spd(3, 3))
+    compiled = torch.compile(lambda A: sqrtm(A, validate=False), fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(A), sqrtm(A))
 
 
 # Bad input

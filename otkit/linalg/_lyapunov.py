@@ -1,0 +1,56 @@
+r"""The Lyapunov equation :math:`S X + X S = C`, the derivative of every matrix function here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def solve_lyapunov(S: Tensor, s: Tensor, V: Tensor, C: Tensor) -> Tensor:
+    r"""The solution X of :math:`S X + X S = C` for positive semidefinite S, differentiable in S and C to any order.
+
+    .. math:: X = V \Bigl( \frac{(V^\top C V)_{ij}}{s_i + s_j} \Bigr) V^\top ,
+              \qquad S = V \operatorname{diag}(s) V^\top .
+
+    Degenerate case: where :math:`s_i + s_j` is zero to rounding the quotient is taken as 0 (the pseudo-inverse).
+
+    Args:
+        S: Symmetric positive semidefinite matrices, with shape (..., d, d); they carry the dependence on the input.
+        s: Their eigenvalues, with shape (..., d), in ascending order; a help to solve, without derivative.
+        V: Their eigenvectors, with shape (..., d, d), likewise.
+        C: The right-hand side, with shape (..., d, d), symmetric or not.
+
+    Returns:
+        X, with shape (..., d, d), symmetric (skew-symmetric) where C is.
+    """
+    return _Lyapunov.apply(S, s, V, C)
+
+
+class _Lyapunov(torch.autograd.Function):
+    r"""With :math:`Y` the solution for the incoming gradient, the adjoints are :math:`\bar C = Y` and
+    :math:`\bar S = -(Y X^\top + X^\top Y)`, symmetrised.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(S: Tensor, s: Tensor, V: Tensor, C: Tensor) -> Tensor:
+        sums = s.unsqueeze(-1) + s.unsqueeze(-2)
+        # An eigenvalue of S² is zero to rounding at d·eps of the largest, its root at the root of that.
+        zero = (s.shape[-1] * torch.finfo(s.dtype).eps) ** 0.5 * s[..., -1:, None]
+        inverse = torch.where(sums > zero, 1 / sums, torch.zeros_like(sums))
+        return V @ ((V.mT @ C @ V) * inverse) @ V.mT
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        S, s, V, _ = inputs
+        ctx.save_for_backward(S, s, V, output)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, Tensor]:
+        S, s, V, X = ctx.saved_tensors
+        Y = _Lyapunov.apply(S, s, V, grad_outputs[0])
+        S_bar = -(Y @ X.mT + X.mT @ Y)
+        return 0.5 * (S_bar + S_bar.mT), None, None, Y

@@ -1,0 +1,84 @@
+r"""The polar decomposition :math:`M = R H`, with R orthogonal and H positive semidefinite, and its derivative.
+
+R is the orthogonal matrix nearest to M. Differentiating :math:`M = R H` with :math:`dR = R\,\Omega`, :math:`\Omega`
+skew-symmetric, gives
+
+.. math:: H\,\Omega + \Omega\,H = R^\top dM - dM^\top R ,
+
+a Lyapunov equation again: divisions by :math:`h_i + h_j`, sums of singular values, never by differences.
+
+References:
+    Higham, 2008. *Functions of Matrices: Theory and Computation*, chapter 8.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from otkit._arguments import Array, as_tensors, require_finite, require_square
+from otkit.linalg._lyapunov import solve_lyapunov
+
+
+def polar(M: Array, *, validate: bool = True) -> tuple[Array, Array]:
+    r"""The polar decomposition of square matrices.
+
+    Gradient: the Lyapunov equation above, itself differentiable to any order. Degenerate case: where M is singular, R
+    is *completed* to an orthogonal matrix on the null space, one choice of many, and has no derivative there; the
+    convention is 0 in directions with :math:`h_i + h_j = 0`, so that gradients are finite.
+
+    Cost: one singular value decomposition, :math:`O(d^3)` a matrix.
+
+    Args:
+        M: Matrices, with shape (..., d, d).
+        validate: Whether to check that M is finite.
+
+    Returns:
+        R, orthogonal, and :math:`H = (M^\top M)^{1/2}`, symmetric positive semidefinite, both with shape (..., d, d).
+
+    Raises:
+        ValueError: M is not square or not finite.
+        TypeError: M is not a floating-point array.
+
+    Example:
+        >>> import numpy as np
+        >>> R, H = polar(np.array([[0.0, -2.0], [3.0, 0.0]]))
+        >>> print(R.round(12) + 0.0, H.round(12) + 0.0, sep="\n")
+        [[ 0. -1.]
+         [ 1.  0.]]
+        [[3. 0.]
+         [0. 2.]]
+    """
+    (matrix,), restore = as_tensors(M=M)
+    require_square("M", matrix)
+    if validate:
+        require_finite("M", matrix)
+    R = _PolarFactor.apply(matrix)[0]
+    H = R.mT @ matrix
+    return restore(R), restore(0.5 * (H + H.mT))
+
+
+class _PolarFactor(torch.autograd.Function):
+    """M -> (R, h, V), of which R carries the derivative; h and V are the eigenvalues, ascending, and vectors of H."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(M: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        U, h, Vh = torch.linalg.svd(M)
+        return U @ Vh, h.flip(-1), Vh.mT.flip(-1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, ...]) -> None:
+        R, h, V = output
+        ctx.mark_non_differentiable(h, V)
+        ctx.save_for_backward(*inputs, R, h, V)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        M, R, h, V = ctx.saved_tensors
+        H = R.mT @ M
+        skew = R.mT @ grad_outputs[0]
+        return R @ solve_lyapunov(0.5 * (H + H.mT), h, V, skew - skew.mT)
