@@ -20,6 +20,8 @@ ArrayLike: TypeAlias = np.ndarray | Tensor | Sequence[Any] | float
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
+NUMPY = (np.ndarray, np.generic)
+ARRAYS = (*NUMPY, Tensor)
 HALF = (torch.float16, torch.bfloat16)
 FLOATING = (torch.float64, torch.float32, *HALF)
 
@@ -37,28 +39,27 @@ def as_tensors(**named: ArrayLike | None) -> tuple[list[Any], Callable[[Tensor],
     Raises:
         TypeError: Integer, complex or boolean arrays; NumPy mixed with torch; mixed dtypes or devices.
     """
-    arrays = {k: v for k, v in named.items() if isinstance(v, np.ndarray | np.generic | Tensor)}
-    first = next(iter(arrays.values()), None)
-    tensors: dict[str, Tensor | None] = {}
-    for name, value in named.items():
-        if value is None or isinstance(value, Tensor):
-            tensors[name] = value
-        elif isinstance(value, np.ndarray | np.generic):
-            tensors[name] = _from_numpy(name, value)
-        else:
-            tensors[name] = _from_sequence(name, value, like=first)
-    _require_alike({k: t for k, t in tensors.items() if t is not None}, arrays)
+    tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
+    first = next((value for value in named.values() if isinstance(value, ARRAYS)), None)
+    if len(tensors) < len(named):
+        _require_one_kind(named)
+        for name, value in named.items():
+            if isinstance(value, NUMPY):
+                tensors[name] = _from_numpy(name, value)
+            elif value is not None and name not in tensors:
+                tensors[name] = _from_sequence(name, value, like=first)
+    _require_one_dtype_and_device(tensors)
 
-    dtype = next((t.dtype for t in tensors.values() if t is not None), torch.float64)
+    dtype = next(iter(tensors.values())).dtype
     if dtype in HALF:
-        tensors = {k: t if t is None else t.float() for k, t in tensors.items()}
+        tensors = {name: tensor.float() for name, tensor in tensors.items()}
     to_torch = isinstance(first, Tensor)
 
     def restore(result: Tensor) -> Any:
-        result = result.to(dtype) if result.is_floating_point() else result
+        result = result.to(dtype)
         return result if to_torch else result.numpy()[()]
 
-    return list(tensors.values()), restore
+    return [tensors.get(name) for name in named], restore
 
 
 def _from_numpy(name: str, value: np.ndarray | np.generic) -> Tensor:
@@ -88,23 +89,26 @@ def _from_sequence(name: str, value: Any, *, like: Any) -> Tensor:
     return _from_numpy(name, array.astype(like.dtype))
 
 
-def _require_alike(tensors: dict[str, Tensor], arrays: dict[str, Any]) -> None:
-    kinds = {name: "torch" if isinstance(value, Tensor) else "numpy" for name, value in arrays.items()}
+def _require_one_kind(named: dict[str, Any]) -> None:
+    kinds = {name: "torch" if isinstance(v, Tensor) else "numpy" for name, v in named.items() if isinstance(v, ARRAYS)}
     if len(set(kinds.values())) > 1:
         listed = ", ".join(f"{name}: {kind}" for name, kind in kinds.items())
         raise TypeError(f"arrays of one kind expected, all NumPy or all torch; got {listed}")
+
+
+def _require_one_dtype_and_device(tensors: dict[str, Tensor]) -> None:
+    reference = None
     for name, tensor in tensors.items():
         if tensor.dtype not in FLOATING:
             raise TypeError(
                 f"{name} has dtype {tensor.dtype}; expected float64 or float32 (convert with {name}.double())"
             )
-    reference, *others = tensors.items()
-    for name, tensor in others:
+        reference = reference or name
         for what in ("dtype", "device"):
-            mine, theirs = getattr(tensor, what), getattr(reference[1], what)
+            mine, theirs = getattr(tensor, what), getattr(tensors[reference], what)
             if mine != theirs:
                 raise TypeError(
-                    f"{name} has {what} {mine} but {reference[0]} has {what} {theirs}; expected the same {what}"
+                    f"{name} has {what} {mine} but {reference} has {what} {theirs}; expected the same {what}"
                 )
 
 

@@ -92,6 +92,7 @@ def test_functional_transforms():
     )
 
 
+@pytest.mark.filterwarnings("default")  # torch traces with functions that it deprecates
 def test_compiles_without_graph_breaks():
     A = torch.from_numpy(spd(3, 3))
     compiled = torch.compile(lambda A: sqrtm(A, validate=False), fullgraph=True, backend="aot_eager")
