@@ -7,6 +7,7 @@ in the public functions; checks of types and shapes, which cost nothing, always 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -170,11 +171,23 @@ def require_square(name: str, matrix: Tensor) -> int:
 
 def require_symmetric(name: str, matrix: Tensor) -> None:
     """Raise if the matrices (..., d, d) are not finite, or asymmetric beyond 64·d·eps of their largest entry."""
-    require_finite(name, matrix)
+    require_symmetric_to(name, matrix, torch.finfo(matrix.dtype).eps)
+
+
+def require_symmetric_to(name: str, matrix: Tensor, eps: float) -> None:
+    """The same, with the rounding of the entries given."""
     if matrix.numel() == 0:
         return
+    d = matrix.shape[-1]
+    size = matrix.abs().amax((-2, -1))
+    # (A - Aᵀ) r for one normal vector r is as large as A - Aᵀ, and costs two products with a vector.
+    probe = torch.from_numpy(_probe(d)).to(matrix)
+    seen = (matrix @ probe - matrix.mT @ probe).abs().amax(-1)
+    allowed = 64 * d * eps * size
+    if bool((seen <= allowed).all()):
+        return
+    require_finite(name, matrix)
     asymmetry = (matrix - matrix.mT).abs().amax((-2, -1))
-    allowed = 64 * matrix.shape[-1] * torch.finfo(matrix.dtype).eps * matrix.abs().amax((-2, -1))
     if bool((asymmetry > allowed).any()):
         worst = (asymmetry - allowed).argmax().item()
         at = tuple(int(i) for i in np.unravel_index(int(worst), asymmetry.shape))
@@ -184,13 +197,18 @@ def require_symmetric(name: str, matrix: Tensor) -> None:
         )
 
 
-def require_nonnegative_spectrum(name: str, eigenvalues: Tensor, dtype: torch.dtype) -> None:
-    """Raise if eigenvalues (..., d), in ascending order, are negative beyond 64·d·eps(dtype) of the largest."""
+@functools.lru_cache(64)
+def _probe(d: int) -> np.ndarray:
+    return np.random.default_rng(d).standard_normal(d)
+
+
+def require_nonnegative_spectrum(name: str, eigenvalues: Tensor, eps: float) -> None:
+    """Raise if eigenvalues (..., d), in ascending order, are negative beyond 64·d·eps of the largest."""
     if eigenvalues.numel() == 0:
         return
     least = eigenvalues.amin(-1)
     largest = eigenvalues.abs().amax(-1)
-    allowed = 64 * eigenvalues.shape[-1] * torch.finfo(dtype).eps * largest
+    allowed = 64 * eigenvalues.shape[-1] * eps * largest
     if bool((least < -allowed).any()):
         worst = int((least + allowed).argmin())
         raise ValueError(

@@ -1,4 +1,9 @@
-"""Second derivatives that are not defined are refused, never silently zero."""
+"""Derivatives that are known beforehand, and derivatives that are refused.
+
+The value of an optimisation problem is differentiated with its optimal variables held (the envelope theorem), so a
+solver that has the optimum has the gradient too. `attach` ties such a gradient to the value; `refuse_second` makes a
+gradient that must not be differentiated again raise, instead of coming out as a constant.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,28 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def needs_gradient(*tensors: Tensor) -> bool:
+    """Whether a derivative of these may be asked for; inside `torch.func` transforms only the caller knows."""
+    if torch._C._are_functorch_transforms_active():
+        return True
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def attach(
+    value: Tensor, inputs: tuple[Tensor, ...], gradients: tuple[Tensor, ...], *, refuse: str | None = None
+) -> Tensor:
+    """The value, with given gradients in given inputs beside those that it has.
+
+    Args:
+        value: Values, with shape (...); their own history stays.
+        inputs: Tensors of shapes (..., *event), with the batch shape of the value.
+        gradients: The derivative of the value in each input, of the input's shape. A gradient may have a history
+            itself; second derivatives then follow it.
+        refuse: What the error says when a second derivative is asked for, where gradients have no such history.
+    """
+    return _Attach.apply(refuse, value, *inputs, *gradients)
 
 
 def refuse_second(first: Tensor | None, inputs: tuple[Tensor, ...], message: str) -> Tensor | None:
@@ -24,7 +51,31 @@ def refuse_second(first: Tensor | None, inputs: tuple[Tensor, ...], message: str
     return _Refusal.apply(message, first, *inputs)
 
 
+class _Attach(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(refuse: str | None, value: Tensor, *inputs_and_gradients: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.refuse, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,), (value, *rest) = grad_outputs, ctx.saved_tensors
+        inputs, gradients = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+        products = [grad.reshape(*grad.shape, *[1] * (gradient.ndim - grad.ndim)) * gradient for gradient in gradients]
+        if ctx.refuse is not None:
+            products = [refuse_second(product, (grad, value, *inputs), ctx.refuse) for product in products]
+        return None, grad, *products, *[None] * len(gradients)
+
+
 class _Refusal(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(message: str, first: Tensor, *inputs: Tensor) -> Tensor:
         return first.clone()

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, require_exponent
 from otkit._convergence import ConvergenceWarning
-from otkit._derivatives import refuse_second
+from otkit._derivatives import attach, needs_gradient
 from otkit._root import root
 from otkit.empirical._measures import (
     Measures,
@@ -195,28 +195,9 @@ def _envelope(c: Coupling, x: Tensor, y: Tensor, a: Tensor, b: Tensor, p: float)
         length = torch.linalg.vector_norm(difference, dim=-1)
         costs = length if p == 1 else length**p
     value = mass.to(x.dtype) @ costs
-    if a.requires_grad or b.requires_grad:
-        value = _WeightGradients.apply(value, a, b, f.to(a.dtype), g.to(b.dtype))
+    if needs_gradient(a, b):
+        value = attach(value, (a, b), (f.to(a.dtype), g.to(b.dtype)), refuse=_NO_SECOND)
     return value
-
-
-class _WeightGradients(torch.autograd.Function):
-    """value -> value, with f and g as its derivatives in the weights a and b; their second ones are refused."""
-
-    @staticmethod
-    def forward(value: Tensor, a: Tensor, b: Tensor, f: Tensor, g: Tensor) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        value, a, b, f, g = ctx.saved_tensors
-        grad = grad_outputs[0]
-        grad_a, grad_b = (refuse_second(grad * h, (grad, value, a, b), _NO_SECOND) for h in (f, g))
-        return grad, grad_a, grad_b, None, None
 
 
 _NO_SECOND = (

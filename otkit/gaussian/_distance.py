@@ -29,7 +29,7 @@ References:
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -41,11 +41,12 @@ from otkit._arguments import (
     require_finite,
     require_nonnegative_spectrum,
     require_square,
-    require_symmetric,
+    require_symmetric_to,
     shape,
     working_precision,
 )
 from otkit._root import root
+from otkit.gaussian._bures import bures_squared
 from otkit.linalg import sqrtm
 
 Method = Literal["procrustes", "trace"]
@@ -66,10 +67,13 @@ def w2_squared(
     eigenvalues, and exactly 0 at equal Gaussians. A singular covariance (a Dirac is the extreme) is legal:
     the value is exact; the derivative towards full rank is infinite, and the gradient
     given is that within the range of the covariance, with the pseudo-inverse for :math:`F^{-1}`.
-    Second derivatives are exact at positive definite covariances and refused at singular ones, where they are infinite.
-    Everything is computed in float64 and returned in the dtype that came.
+    Second derivatives are exact at positive definite covariances; at singular ones, where they are infinite, those
+    within the ranges are given. Everything is computed in float64 and returned in the dtype that came.
 
-    Cost: :math:`O(d^3)` a pair: two Cholesky factors (an eigendecomposition where one does not exist) and one SVD.
+    Works under `torch.func` transforms and ``torch.compile(fullgraph=True)``, validation included.
+
+    Cost: :math:`O(d^3)` a pair, about that of one symmetric eigendecomposition, gradients included; elementwise for d
+    = 1, 2.
 
     Args:
         loc1: The mean :math:`m_1`, with shape (..., d).
@@ -94,11 +98,14 @@ def w2_squared(
     """
     (m1, C1, m2, C2), restore = as_tensors(loc1=loc1, cov1=cov1, loc2=loc2, cov2=cov2)
     _require_gaussians(m1, C1, m2, C2, validate=validate)
+    eps = torch.finfo(C1.dtype).eps
     m1, C1, m2, C2 = (working_precision(t) for t in (m1, C1, m2, C2))
     if method == "procrustes":
-        dispersion = _ProcrustesResidual.apply(*torch.broadcast_tensors(C1, C2))[0]
+        dispersion = bures_squared(*torch.broadcast_tensors(C1, C2), eps=eps, validate=validate)
     elif method == "trace":
-        half = sqrtm(C1, validate=validate)
+        if validate:
+            _require_covariances(C1, C2, eps)
+        half = sqrtm(C1, validate=False)
         inner = half @ C2 @ half
         cross = sqrtm(0.5 * (inner + inner.mT), validate=False)
         dispersion = _trace(C1) + _trace(C2) - 2 * _trace(cross)
@@ -175,99 +182,6 @@ def _trace(matrix: Tensor) -> Tensor:
     return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
-class _ProcrustesResidual(torch.autograd.Function):
-    r""":math:`(\Sigma_1, \Sigma_2) \mapsto \min_R \|F - G R\|_F^2`, and the two gradients, found on the way."""
-
-    @staticmethod
-    def forward(cov1: Tensor, cov2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        F, F_inverse = factor("cov1", cov1)
-        G, G_inverse = factor("cov2", cov2)
-        U, _, Vh = torch.linalg.svd(G.mT @ F)
-        R = U @ Vh
-        moved = G @ R
-        residual = F - moved
-        value = residual.square().sum((-2, -1))
-        # Equal covariances have equal factors, and R = I to rounding: what is left is rounding, and means 0.
-        trace = _trace(cov1) + _trace(cov2)
-        equal = value <= (8 * F.shape[-1] * torch.finfo(F.dtype).eps) ** 2 * trace
-        value = torch.where(equal, torch.zeros_like(value), value)
-        # I - T = (F - G R) F⁻¹ does not cancel near T = I; projections for factors that are not invertible.
-        gradient1 = _symmetric((F @ F_inverse).mT @ residual @ F_inverse)
-        gradient2 = _symmetric((G @ G_inverse).mT @ (-residual @ R.mT) @ G_inverse)
-        null1, null2 = (_projection_off(F, F_inverse), _projection_off(G, G_inverse))
-        equal = equal[..., None, None]
-        gradient1 = torch.where(equal, torch.zeros_like(F), gradient1 + null1)
-        gradient2 = torch.where(equal, torch.zeros_like(F), gradient2 + null2)
-        return value, gradient1, gradient2
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-        _, gradient1, gradient2 = output
-        ctx.mark_non_differentiable(gradient1, gradient2)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs, gradient1, gradient2)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        grad = grad_outputs[0]
-        if grad is None:
-            return None, None
-        cov1, cov2, gradient1, gradient2 = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            # Somebody will differentiate again: the same gradients, by operations that keep their history.
-            gradient1, gradient2 = _identity_minus_map(cov1, cov2), _identity_minus_map(cov2, cov1)
-        return grad[..., None, None] * gradient1, grad[..., None, None] * gradient2
-
-
-def _identity_minus_map(cov1: Tensor, cov2: Tensor) -> Tensor:
-    r"""I - T by :math:`T = F^{-\top} (F^\top \Sigma_2 F)^{1/2} F^{-1}`, differentiable."""
-    F, info = torch.linalg.cholesky_ex(cov1)
-    if bool(info.any()):
-        raise RuntimeError(
-            "second derivatives of w2_squared need positive definite covariances; got a singular one, "
-            "at which they are infinite"
-        )
-    identity = torch.eye(F.shape[-1], dtype=F.dtype, device=F.device)
-    inverse = torch.linalg.solve_triangular(F, identity.expand_as(F), upper=False)
-    inner = F.mT @ cov2 @ F
-    return identity - _symmetric(inverse.mT @ sqrtm(_symmetric(inner), validate=False) @ inverse)
-
-
-def factor(name: str, cov: Tensor) -> tuple[Tensor, Tensor]:
-    r"""A factor F (..., d, d) with :math:`F F^\top = \Sigma`, and its (pseudo-)inverse.
-
-    Cholesky's, and :math:`V \operatorname{diag}(\sqrt\lambda)` for those matrices of the batch that are not positive
-    definite to rounding; there, an eigenvalue that is zero to rounding is inverted to 0.
-    """
-    d = cov.shape[-1]
-    F, info = torch.linalg.cholesky_ex(cov)
-    eps = torch.finfo(cov.dtype).eps
-    pivots = F.diagonal(dim1=-2, dim2=-1).square()
-    # A Cholesky factor can exist by luck of rounding; its smallest pivot then is rounding.
-    singular = (info != 0) | ~(pivots.amin(-1) > d * eps * cov.diagonal(dim1=-2, dim2=-1).amax(-1))
-    identity = torch.eye(d, dtype=cov.dtype, device=cov.device)
-    if not bool(singular.any()):
-        return F, torch.linalg.solve_triangular(F, identity, upper=False)
-    eigenvalues, V = torch.linalg.eigh(cov[singular])
-    scale = torch.where(eigenvalues > d * eps * eigenvalues[..., -1:], eigenvalues, 0 * eigenvalues).sqrt()
-    F, F_inverse = F.clone(), torch.empty_like(F)
-    F_inverse[~singular] = torch.linalg.solve_triangular(F[~singular], identity, upper=False)
-    F[singular] = V * scale.unsqueeze(-2)
-    F_inverse[singular] = torch.where(scale > 0, 1 / scale, 0 * scale).unsqueeze(-1) * V.mT
-    return F, F_inverse
-
-
-def _symmetric(matrix: Tensor) -> Tensor:
-    return 0.5 * (matrix + matrix.mT)
-
-
-def _projection_off(F: Tensor, F_inverse: Tensor) -> Tensor:
-    """The projection onto the null space of F Fᵀ, where the gradient I - T is I; 0 if there is none."""
-    rank_deficient = (F_inverse == 0).all(-1).any(-1)[..., None, None]
-    identity = torch.eye(F.shape[-1], dtype=F.dtype, device=F.device)
-    return torch.where(rank_deficient, identity - _symmetric(F @ F_inverse), torch.zeros_like(F))
-
-
 def _require_gaussians(loc1: Tensor, cov1: Tensor, loc2: Tensor, cov2: Tensor, *, validate: bool) -> None:
     for k, loc, cov in ((1, loc1, cov1), (2, loc2, cov2)):
         d = require_square(f"cov{k}", cov)
@@ -275,7 +189,6 @@ def _require_gaussians(loc1: Tensor, cov1: Tensor, loc2: Tensor, cov2: Tensor, *
             raise ValueError(f"loc{k} has shape {shape(loc)}; expected (..., {d}), as cov{k} has shape {shape(cov)}")
         if validate:
             require_finite(f"loc{k}", loc)
-            require_symmetric(f"cov{k}", cov)
     if cov1.shape[-1] != cov2.shape[-1]:
         raise ValueError(
             f"cov2 has shape {shape(cov2)}, a Gaussian in {cov2.shape[-1]} dimensions; "
@@ -287,8 +200,9 @@ def _require_gaussians(loc1: Tensor, cov1: Tensor, loc2: Tensor, cov2: Tensor, *
         loc2=tuple(loc2.shape[:-1]),
         cov2=tuple(cov2.shape[:-2]),
     )
-    if validate:
-        for name, cov in (("cov1", cov1), ("cov2", cov2)):
-            _, info = torch.linalg.cholesky_ex(cov)
-            if bool(info.any()):
-                require_nonnegative_spectrum(name, torch.linalg.eigvalsh(cov[info != 0]), cov.dtype)
+
+
+def _require_covariances(cov1: Tensor, cov2: Tensor, eps: float) -> None:
+    for name, cov in (("cov1", cov1), ("cov2", cov2)):
+        require_symmetric_to(name, cov, eps)
+        require_nonnegative_spectrum(name, torch.linalg.eigvalsh(cov), eps)

@@ -1,4 +1,7 @@
-r"""The Lyapunov equation :math:`S X + X S = C`, the derivative of every matrix function here."""
+r"""The Lyapunov equation :math:`S X + X S = C`, the derivative of every matrix function here, and the pseudo-inverse.
+
+Both are given an eigendecomposition that somebody has already, and carry their own derivative.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,11 @@ def solve_lyapunov(S: Tensor, s: Tensor, V: Tensor, C: Tensor) -> Tensor:
     return _Lyapunov.apply(S, s, V, C)
 
 
+def pseudo_inverse(S: Tensor, s: Tensor, V: Tensor) -> Tensor:
+    """The pseudo-inverse of S, for the arguments of `solve_lyapunov`, differentiable to any order at fixed rank."""
+    return _PseudoInverse.apply(S, s, V)
+
+
 class _Lyapunov(torch.autograd.Function):
     r"""With :math:`Y` the solution for the incoming gradient, the adjoints are :math:`\bar C = Y` and
     :math:`\bar S = -(Y X^\top + X^\top Y)`, symmetrised.
@@ -54,3 +62,25 @@ class _Lyapunov(torch.autograd.Function):
         Y = _Lyapunov.apply(S, s, V, grad_outputs[0])
         S_bar = -(Y @ X.mT + X.mT @ Y)
         return 0.5 * (S_bar + S_bar.mT), None, None, Y
+
+
+class _PseudoInverse(torch.autograd.Function):
+    r"""(S, s, V) -> :math:`X = V \operatorname{diag}(1/s) V^\top`, with 1/0 = 0 and :math:`dX = -X\,dS\,X`."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(S: Tensor, s: Tensor, V: Tensor) -> Tensor:
+        zero = (s.shape[-1] * torch.finfo(s.dtype).eps) ** 0.5 * s[..., -1:]
+        inverse = torch.where(s > zero, 1 / s, torch.zeros_like(s))
+        X = (V * inverse.unsqueeze(-2)) @ V.mT
+        return 0.5 * (X + X.mT)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        (X,) = ctx.saved_tensors
+        return -(X @ grad_outputs[0] @ X), None, None

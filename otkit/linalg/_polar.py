@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, require_finite, require_square
-from otkit.linalg._lyapunov import solve_lyapunov
+from otkit.linalg._lyapunov import pseudo_inverse, solve_lyapunov
 
 
 def polar(M: Array, *, validate: bool = True) -> tuple[Array, Array]:
@@ -55,9 +55,18 @@ def polar(M: Array, *, validate: bool = True) -> tuple[Array, Array]:
     require_square("M", matrix)
     if validate:
         require_finite("M", matrix)
-    R = _PolarFactor.apply(matrix)[0]
+    R = polar_factor(matrix)
     H = R.mT @ matrix
     return restore(R), restore(0.5 * (H + H.mT))
+
+
+def polar_factor(M: Tensor) -> Tensor:
+    r"""The nearest matrix R with orthonormal columns to a tall M (..., n, d), n >= d, differentiable to any order.
+
+    Completed where M has not full rank. For n > d the differential has a part outside of the range of R as well,
+    :math:`dR = R\,\Omega + (I - R R^\top)\,dM\,H^{-1}`, with the pseudo-inverse of H where it is singular.
+    """
+    return _PolarFactor.apply(M)[0]
 
 
 class _PolarFactor(torch.autograd.Function):
@@ -67,7 +76,7 @@ class _PolarFactor(torch.autograd.Function):
 
     @staticmethod
     def forward(M: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        U, h, Vh = torch.linalg.svd(M)
+        U, h, Vh = torch.linalg.svd(M, full_matrices=False)
         return U @ Vh, h.flip(-1), Vh.mT.flip(-1)
 
     @staticmethod
@@ -78,7 +87,11 @@ class _PolarFactor(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
-        M, R, h, V = ctx.saved_tensors
+        (M, R, h, V), grad = ctx.saved_tensors, grad_outputs[0]
         H = R.mT @ M
-        skew = R.mT @ grad_outputs[0]
-        return R @ solve_lyapunov(0.5 * (H + H.mT), h, V, skew - skew.mT)
+        H = 0.5 * (H + H.mT)
+        inner = R.mT @ grad
+        M_bar = R @ solve_lyapunov(H, h, V, inner - inner.mT)
+        if M.shape[-2] > M.shape[-1]:
+            M_bar = M_bar + (grad - R @ inner) @ pseudo_inverse(H, h, V)
+        return M_bar

@@ -33,7 +33,7 @@ from otkit._arguments import (
     require_square,
     require_symmetric,
 )
-from otkit.linalg._lyapunov import solve_lyapunov
+from otkit.linalg._lyapunov import pseudo_inverse, solve_lyapunov
 
 
 def sqrtm(A: Array, *, validate: bool = True) -> Array:
@@ -78,7 +78,7 @@ def inv_sqrtm(A: Array, *, validate: bool = True) -> Array:
                [0. , 0. ]])
     """
     (matrix,), restore = as_tensors(A=A)
-    return restore(_PseudoInverse.apply(*_square_root(matrix, validate=validate)))
+    return restore(pseudo_inverse(*_square_root(matrix, validate=validate)))
 
 
 def _square_root(matrix: Tensor, *, validate: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -88,7 +88,7 @@ def _square_root(matrix: Tensor, *, validate: bool) -> tuple[Tensor, Tensor, Ten
         require_symmetric("A", matrix)
     S, s, V, eigenvalues = _SquareRoot.apply(matrix)
     if validate:
-        require_nonnegative_spectrum("A", eigenvalues, matrix.dtype)
+        require_nonnegative_spectrum("A", eigenvalues, torch.finfo(matrix.dtype).eps)
     return S, s, V
 
 
@@ -114,25 +114,3 @@ class _SquareRoot(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
         S, s, V = ctx.saved_tensors
         return solve_lyapunov(S, s, V, 0.5 * (grad_outputs[0] + grad_outputs[0].mT))
-
-
-class _PseudoInverse(torch.autograd.Function):
-    r"""(S, s, V) -> :math:`X = V \operatorname{diag}(1/s) V^\top`, with 1/0 = 0 and :math:`dX = -X\,dS\,X`."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(S: Tensor, s: Tensor, V: Tensor) -> Tensor:
-        zero = (s.shape[-1] * torch.finfo(s.dtype).eps) ** 0.5 * s[..., -1:]
-        inverse = torch.where(s > zero, 1 / s, torch.zeros_like(s))
-        X = (V * inverse.unsqueeze(-2)) @ V.mT
-        return 0.5 * (X + X.mT)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(output)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
-        (X,) = ctx.saved_tensors
-        return -(X @ grad_outputs[0] @ X), None, None

@@ -1,0 +1,121 @@
+r"""The squared Bures distance :math:`\min_R \|F - G R\|_F^2` between covariances, as an operation with derivatives.
+
+Numbers come from `blocks` on a CPU and from `procrustes` elsewhere, inside an operator that torch sees as one piece:
+validation and fallbacks, which depend on the data, then survive ``torch.func.vmap`` and ``torch.compile``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from otkit._arguments import require_symmetric_to
+from otkit._derivatives import attach, needs_gradient
+from otkit.gaussian._bures import blocks, procrustes
+from otkit.linalg import inv_sqrtm, sqrtm
+from otkit.linalg._lyapunov import solve_lyapunov
+
+
+def bures_squared(cov1: Tensor, cov2: Tensor, *, eps: float, validate: bool) -> Tensor:
+    r"""The squared Bures distance, with shape (...), of covariances (..., d, d) of one batch shape, in float64.
+
+    The gradients, I - T and I - T⁻¹, are found with the value and attached to it; they have a derivative of their own.
+
+    Args:
+        cov1: The first covariances.
+        cov2: The second covariances.
+        eps: The rounding of the entries as they came, by which symmetry and definiteness are judged.
+        validate: Whether to check that covariances are finite and symmetric.
+    """
+    if not needs_gradient(cov1, cov2):
+        return _bures(cov1, cov2, eps, validate, False)[0]
+    value, gradient1, gradient2 = _ValueAndGradients.apply(cov1, cov2, eps, validate)
+    return attach(value, (cov1, cov2), (gradient1, gradient2))
+
+
+@torch.library.custom_op("otkit::bures", mutates_args=())
+def _bures(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The value and, where wanted, the gradients; empty tensors otherwise."""
+    batch, d = cov1.shape[:-2], cov1.shape[-1]
+    pair = [cov.detach().reshape(-1, d, d) for cov in (cov1, cov2)]
+    if validate:
+        for name, cov in zip(("cov1", "cov2"), pair, strict=True):
+            require_symmetric_to(name, cov, eps)
+    if cov1.device.type == "cpu" and cov1.dtype == torch.float64:
+        arrays = [np.ascontiguousarray(cov.numpy()) for cov in pair]
+        numbers = blocks.value_and_gradients(arrays[0], arrays[1], eps, gradients=gradients)
+        value, gradient1, gradient2 = (torch.from_numpy(part) for part in numbers)
+    else:
+        value, gradient1, gradient2 = procrustes.value_and_gradients(pair[0], pair[1], eps)
+    # Equal covariances have equal factors and R = I to rounding: what is left is rounding, and means 0.
+    trace = (pair[0] + pair[1]).diagonal(dim1=-2, dim2=-1).sum(-1)
+    equal = value <= (8 * d * torch.finfo(value.dtype).eps) ** 2 * trace
+    value[equal] = 0
+    if not gradients:
+        return value.reshape(batch), value.new_empty(0), value.new_empty(0)
+    gradient1[equal] = gradient2[equal] = 0
+    return value.reshape(batch), gradient1.reshape(*batch, d, d), gradient2.reshape(*batch, d, d)
+
+
+@_bures.register_fake
+def _(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: bool) -> tuple[Tensor, Tensor, Tensor]:
+    value = cov1.new_empty(cov1.shape[:-2])
+    if not gradients:
+        return value, cov1.new_empty(0), cov1.new_empty(0)
+    return value, torch.empty_like(cov1, memory_format=torch.contiguous_format), cov1.new_empty(cov1.shape)
+
+
+@_bures.register_vmap
+def _(info: Any, in_dims: Any, cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: bool) -> Any:
+    # The operator is batched itself: the new dimension becomes one of its leading ones.
+    moved = (
+        cov.expand(info.batch_size, *cov.shape) if dim is None else cov.movedim(dim, 0)
+        for cov, dim in zip((cov1, cov2), in_dims, strict=False)
+    )
+    return _bures(*moved, eps, validate, gradients), (0, 0, 0) if gradients else (0, None, None)
+
+
+class _ValueAndGradients(torch.autograd.Function):
+    r"""(Σ1, Σ2) -> the value, without history, and :math:`I - T` and :math:`I - T^{-1}`, with theirs.
+
+    Differentiating :math:`T \Sigma_1 T = \Sigma_2` gives :math:`dT\,\Sigma_1 T + T \Sigma_1\,dT = d\Sigma_2 -
+    T\,d\Sigma_1\,T`. With :math:`A = \Sigma_1^{1/2}`, :math:`S = A T A` and :math:`dT = A^{-1} Z A^{-1}` that is
+    :math:`Z S + S Z = A (\dots) A`, a Lyapunov equation. It is self-adjoint, so for the gradient H in T the adjoint
+    is :math:`Y = A Z A` with :math:`S Z + Z S = A^{-1} H A^{-1}`, and
+
+    .. math:: \bar\Sigma_2 = Y, \qquad \bar\Sigma_1 = -T Y T .
+
+    At singular covariances the roots are pseudo-inverted: finite, and right within the ranges.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(cov1: Tensor, cov2: Tensor, eps: float, validate: bool) -> tuple[Tensor, Tensor, Tensor]:
+        return _bures(cov1, cov2, eps, validate, True)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        cov1, _, _, _ = inputs
+        value, gradient1, gradient2 = output
+        ctx.mark_non_differentiable(value)
+        ctx.save_for_backward(cov1, gradient1, gradient2)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        cov1, gradient1, gradient2 = ctx.saved_tensors
+        _, grad1, grad2 = grad_outputs
+        identity = torch.eye(cov1.shape[-1], dtype=cov1.dtype, device=cov1.device)
+        T, T_inverse = identity - gradient1, identity - gradient2
+        # d(I - T) = -dT, and d(I - T⁻¹) = T⁻¹ dT T⁻¹.
+        H = T_inverse @ grad2 @ T_inverse - grad1
+        A, A_inverse = sqrtm(cov1, validate=False), inv_sqrtm(cov1, validate=False)
+        S = A @ T @ A
+        S = 0.5 * (S + S.mT)
+        s, V = torch.linalg.eigh(S.detach())
+        C = A_inverse @ (0.5 * (H + H.mT)) @ A_inverse
+        Y = A @ solve_lyapunov(S, s.clamp(min=0), V, C) @ A
+        return -(T @ Y @ T), Y, None, None

@@ -1,0 +1,61 @@
+r"""The squared Bures distance by decompositions: for every matrix and every device, and not in a hurry.
+
+Cholesky factors where they exist, :math:`V \operatorname{diag}(\sqrt\lambda)` elsewhere; the completed polar factor
+by a singular value decomposition. This is the reference of the faster routes, and what they fall back to.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from otkit._arguments import require_nonnegative_spectrum
+
+
+def value_and_gradients(cov1: Tensor, cov2: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    r"""The value (n,) and the gradients I - T and I - T⁻¹ (n, d, d) of pairs of covariances (n, d, d).
+
+    With pseudo-inverses for singular covariances, :math:`I - F^{+\top} (F^\top \Sigma_2 F)^{1/2} F^+`: the gradient
+    within the range, and I on the null space, where moving mass only costs.
+
+    Args:
+        cov1: The first covariances.
+        cov2: The second covariances.
+        eps: The rounding of the entries, which decides what is indefinite.
+    """
+    F, F_inverse, null1 = _factor("cov1", cov1, eps)
+    G, G_inverse, null2 = _factor("cov2", cov2, eps)
+    U, _, Vh = torch.linalg.svd(G.mT @ F)
+    R = U @ Vh
+    residual = F - G @ R
+    gradient1 = (F @ F_inverse).mT @ residual @ F_inverse
+    gradient2 = (G @ G_inverse).mT @ (-residual @ R.mT) @ G_inverse
+    return residual.square().sum((-2, -1)), _symmetric(gradient1) + null1, _symmetric(gradient2) + null2
+
+
+def _factor(name: str, cov: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """A factor, its pseudo-inverse, and the projection onto the null space."""
+    d = cov.shape[-1]
+    F, info = torch.linalg.cholesky_ex(cov)
+    rounding = d * torch.finfo(cov.dtype).eps
+    pivots = F.diagonal(dim1=-2, dim2=-1).square()
+    # A factor can exist by luck of rounding; its smallest pivot then is rounding.
+    singular = (info != 0) | ~(pivots.amin(-1) > rounding * cov.diagonal(dim1=-2, dim2=-1).amax(-1))
+    identity = torch.eye(d, dtype=cov.dtype, device=cov.device)
+    regular = ~singular
+    F_inverse, null = torch.empty_like(F), torch.zeros_like(F)
+    F_inverse[regular] = torch.linalg.solve_triangular(F[regular], identity, upper=False)
+    if bool(singular.any()):
+        eigenvalues, V = torch.linalg.eigh(cov[singular])
+        require_nonnegative_spectrum(name, eigenvalues, eps)
+        positive = eigenvalues > rounding * eigenvalues[..., -1:]
+        scale = torch.where(positive, eigenvalues, 0 * eigenvalues).sqrt()
+        F, V_null = F.clone(), V * (~positive).unsqueeze(-2)
+        F[singular] = V * scale.unsqueeze(-2)
+        F_inverse[singular] = torch.where(positive, 1 / scale, 0 * scale).unsqueeze(-1) * V.mT
+        null[singular] = V_null @ V_null.mT
+    return F, F_inverse, null
+
+
+def _symmetric(matrix: Tensor) -> Tensor:
+    return 0.5 * (matrix + matrix.mT)

@@ -1,0 +1,150 @@
+"""W2² and its gradients against 60 digits, on the same float inputs, from far apart to nearly equal.
+
+The bound is what the rounding of the inputs themselves moves: 8 eps sqrt(cond Tr / W2²) relative to the value, and
+1e-8 of the gradient plus 16 eps cond (1 + |T|).
+"""
+
+from itertools import product
+from typing import NamedTuple
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+
+from otkit.gaussian import w2_squared, w2_squared_from_factors
+
+EPS = np.finfo(float).eps
+CONDITIONS = (1.0, 1e2, 1e4, 1e8)
+RATIOS = (1.0, 1e-4, 1e-8, 1e-12)
+KINDS = ("random", "smallest", "repeated")
+GRID = [(d, *rest) for d in (1, 2, 3, 8) for rest in product(CONDITIONS, RATIOS, KINDS)]
+GRID += [(16, *rest) for rest in product(CONDITIONS, (1.0, 1e-8, 1e-12), ("random", "smallest"))]
+GRID += [(32, *rest) for rest in product(CONDITIONS, (1.0, 1e-12), ("random",))]
+GRID += [(32, 1e8, 1e-12, "smallest"), (32, 1e8, 1e-8, "repeated")]
+
+
+class Exact(NamedTuple):
+    value: float
+    gradient1: np.ndarray
+    gradient2: np.ndarray
+    norms: tuple[float, float]
+
+
+def pair(d, cond, ratio, kind):
+    """Covariances of a condition number, with W2² about ratio times the sum of their traces.
+
+    The second is C A C with C = I + X, so that C is the optimal map; X is random, or along the smallest eigenvector.
+    """
+    rng = np.random.default_rng([d, int(np.log10(cond)), int(-np.log10(ratio)), KINDS.index(kind)])
+    spectrum = cond ** (-np.arange(d) / max(d - 1, 1))
+    if kind == "repeated":
+        spectrum = np.where(np.arange(d) < (d + 1) // 2, 1.0, 1 / cond)
+    Q, other = (np.linalg.qr(rng.standard_normal((d, d)))[0] for _ in range(2))
+    A = np.eye(d) if cond == 1 else (Q * spectrum) @ Q.T
+    if ratio == 1:
+        B = 1.7 * (other * spectrum) @ other.T
+    else:
+        X = np.outer(Q[:, -1], Q[:, -1]) if kind == "smallest" else rng.standard_normal((d, d))
+        X = X + X.T
+        X *= np.sqrt(2 * ratio * np.trace(A) / np.trace(X @ A @ X))
+        if np.linalg.eigvalsh(X)[0] < -0.5:
+            X = X @ X / np.linalg.norm(X)
+        C = np.eye(d) + X
+        B = C @ A @ C
+    return (A + A.T) / 2, (B + B.T) / 2
+
+
+def exactly(A, B):
+    """The reference for mpmath matrices: eigenvalues s of (Lᵀ B L)^½, and T = L⁻ᵀ (Lᵀ B L)^½ L⁻¹."""
+    d = A.rows
+    L = mpmath.cholesky(A)
+    eigenvalues, Q = mpmath.eigsy(L.T * B * L)
+    s = [mpmath.sqrt(e) for e in eigenvalues]
+    W = mpmath.inverse(L).T * Q * mpmath.diag([mpmath.sqrt(x) for x in s])
+    Z = L * Q * mpmath.diag([1 / mpmath.sqrt(x) for x in s])
+    T, T_inverse = W * W.T, Z * Z.T
+    value = sum(A[i, i] + B[i, i] for i in range(d)) - 2 * sum(s)
+    gradients = [np.array((mpmath.eye(d) - M).tolist(), dtype=float) for M in (T, T_inverse)]
+    norms = [np.linalg.norm(np.array(M.tolist(), dtype=float), 2) for M in (T, T_inverse)]
+    return Exact(float(value), *gradients, tuple(norms))
+
+
+def differentiated(function, *arrays):
+    tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
+    value = function(*tensors)
+    return value.detach().numpy(), [grad.numpy() for grad in torch.autograd.grad(value.sum(), tensors)]
+
+
+@pytest.mark.parametrize(("d", "cond", "ratio", "kind"), GRID)
+def test_value_and_gradients_to_the_rounding_of_the_inputs(d, cond, ratio, kind):
+    A, B = pair(d, cond, ratio, kind)
+    with mpmath.workdps(60):
+        exact = exactly(mpmath.matrix(A.tolist()), mpmath.matrix(B.tolist()))
+    cond = max(np.linalg.cond(A), np.linalg.cond(B))
+    bound = max(1e-13, 8 * EPS * np.sqrt(cond * (np.trace(A) + np.trace(B)) / exact.value))
+    # Alone, and in a batch with a hard and an easy neighbour: decisions for a block must not spoil it.
+    hard = np.diag(1e7 ** (-np.arange(d) / max(d - 1, 1)))
+    alone = (A[None], B[None])
+    mixed = (np.stack([A, hard, 3 * np.eye(d)]), np.stack([B, np.eye(d), hard + np.eye(d)]))
+    for first, second in (alone, mixed):
+        zero = np.zeros(first.shape[:-1])
+        plain = w2_squared(zero, first, zero, second)[0]
+        value, (mean1, gradient1, mean2, gradient2) = differentiated(w2_squared, zero, first, zero, second)
+        for number in (plain, value[0]):
+            assert abs(number / exact.value - 1) <= bound
+        assert not mean1.any()
+        assert not mean2.any()
+        checks = zip((gradient1, gradient2), (exact.gradient1, exact.gradient2), exact.norms, strict=True)
+        for gradient, expected, norm in checks:
+            allowed = 1e-8 * np.linalg.norm(expected) + 16 * EPS * cond * (1 + norm)
+            assert np.linalg.norm(gradient[0] - expected) <= allowed
+
+
+@pytest.mark.parametrize(("d", "cond", "ratio", "kind"), [case for case in GRID if case[0] <= 8])
+def test_factors_to_the_rounding_of_the_inputs(d, cond, ratio, kind):
+    F, G = (np.linalg.cholesky(cov) for cov in pair(d, cond, ratio, kind))
+    with mpmath.workdps(60):
+        f, g = mpmath.matrix(F.tolist()), mpmath.matrix(G.tolist())
+        exact = exactly(f * f.T, g * g.T)
+    cond = max(np.linalg.cond(F), np.linalg.cond(G)) ** 2
+    trace = (F**2).sum() + (G**2).sum()
+    bound = max(1e-13, 8 * EPS * np.sqrt(cond * trace / exact.value))
+    zero = np.zeros(d)
+    value, (_, gradient1, _, gradient2) = differentiated(w2_squared_from_factors, zero, F, zero, G)
+    assert abs(value / exact.value - 1) <= bound
+    checks = zip((gradient1, gradient2), (2 * exact.gradient1 @ F, 2 * exact.gradient2 @ G), exact.norms, strict=True)
+    for gradient, expected, norm in checks:
+        assert np.linalg.norm(gradient - expected) <= 1e-8 * np.linalg.norm(expected) + 16 * EPS * cond * (1 + norm)
+
+
+@pytest.mark.parametrize("d", [2, 8, 32])
+@pytest.mark.parametrize("ratio", [1.0, 1e-2, 2e-5])
+def test_float32(d, ratio):
+    A, B = (cov.astype(np.float32) for cov in pair(d, 1e2, ratio, "random"))
+    A, B = (np.tril(cov) + np.tril(cov, -1).T for cov in (A, B))
+    with mpmath.workdps(60):
+        exact = exactly(mpmath.matrix(A.astype(float).tolist()), mpmath.matrix(B.astype(float).tolist()))
+    zero = np.zeros(d, dtype=np.float32)
+    assert abs(w2_squared(zero, A, zero, B) / exact.value - 1) <= 1e-6
+
+
+@pytest.mark.parametrize("d", [64, 128, 256])
+@pytest.mark.parametrize("cond", [1e2, 1e6])
+def test_large_routes_against_a_known_map(d, cond):
+    """Beyond the reach of 60 digits: B = C A C for a map C that is known, so that W2² = Tr (C - I) A (C - I)."""
+    rng = np.random.default_rng(d)
+    Q = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    A = (Q * cond ** (-np.arange(d) / (d - 1))) @ Q.T
+    X = rng.standard_normal((d, d))
+    X = (X + X.T) * (0.2 / np.sqrt(d))
+    C = np.eye(d) + X
+    A, B = (A + A.T) / 2, C @ A @ C
+    B = (B + B.T) / 2
+    expected, zero = np.trace(X @ A @ X), np.zeros(d)
+    plain = w2_squared(zero, A, zero, B)
+    value, (_, gradient1, _, _) = differentiated(w2_squared, zero, A, zero, B)
+    bound = 1e-12 + 8 * EPS * np.sqrt(cond * np.trace(A + B) / expected)
+    assert abs(plain / expected - 1) <= bound
+    assert abs(value / expected - 1) <= bound
+    assert np.linalg.norm(gradient1 + X) <= 1e-8 * np.linalg.norm(X) + 64 * EPS * cond * np.linalg.norm(C)
