@@ -135,6 +135,47 @@ def require_finite(name: str, tensor: Tensor) -> None:
         )
 
 
+def checked_finite(name: str, tensor: Tensor) -> Tensor:
+    """The tensor, known to be finite; the check also works inside `torch.func` transforms and ``torch.compile``."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return _CheckedFinite.apply(tensor, name)
+    require_finite(name, tensor)
+    return tensor
+
+
+# A check depends on the data, so it hides in an operator; its result is used, or the compiler would drop it.
+@torch.library.custom_op("otkit::checked_finite", mutates_args=())
+def _checked_finite(tensor: Tensor, name: str) -> Tensor:
+    require_finite(name, tensor)
+    return tensor.clone()
+
+
+@_checked_finite.register_fake
+def _(tensor: Tensor, name: str) -> Tensor:
+    return torch.empty_like(tensor)
+
+
+@_checked_finite.register_vmap
+def _(info: Any, in_dims: Any, tensor: Tensor, name: str) -> Any:
+    return _checked_finite(tensor, name), in_dims[0]
+
+
+class _CheckedFinite(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(tensor: Tensor, name: str) -> Tensor:
+        return _checked_finite(tensor, name)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, str], output: Tensor) -> None:
+        """Nothing to keep: the derivative is the identity."""
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        return grad_outputs[0], None
+
+
 def require_broadcast(**named: tuple[int, ...]) -> torch.Size:
     """The broadcast of named batch shapes."""
     try:

@@ -37,6 +37,7 @@ from torch import Tensor
 from otkit._arguments import (
     Array,
     as_tensors,
+    checked_finite,
     require_broadcast,
     require_finite,
     require_nonnegative_spectrum,
@@ -97,7 +98,9 @@ def w2_squared(
         20.0
     """
     (m1, C1, m2, C2), restore = as_tensors(loc1=loc1, cov1=cov1, loc2=loc2, cov2=cov2)
-    _require_gaussians(m1, C1, m2, C2, validate=validate)
+    _require_gaussians(m1, C1, m2, C2)
+    if validate:
+        m1, m2 = checked_finite("loc1", m1), checked_finite("loc2", m2)
     eps = torch.finfo(C1.dtype).eps
     m1, C1, m2, C2 = (working_precision(t) for t in (m1, C1, m2, C2))
     if method == "procrustes":
@@ -182,13 +185,11 @@ def _trace(matrix: Tensor) -> Tensor:
     return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
-def _require_gaussians(loc1: Tensor, cov1: Tensor, loc2: Tensor, cov2: Tensor, *, validate: bool) -> None:
+def _require_gaussians(loc1: Tensor, cov1: Tensor, loc2: Tensor, cov2: Tensor) -> None:
     for k, loc, cov in ((1, loc1, cov1), (2, loc2, cov2)):
         d = require_square(f"cov{k}", cov)
         if loc.ndim < 1 or loc.shape[-1] != d:
             raise ValueError(f"loc{k} has shape {shape(loc)}; expected (..., {d}), as cov{k} has shape {shape(cov)}")
-        if validate:
-            require_finite(f"loc{k}", loc)
     if cov1.shape[-1] != cov2.shape[-1]:
         raise ValueError(
             f"cov2 has shape {shape(cov2)}, a Gaussian in {cov2.shape[-1]} dimensions; "

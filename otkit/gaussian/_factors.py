@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from otkit._arguments import Array, as_tensors, require_broadcast, require_finite, shape, working_precision
+from otkit._arguments import Array, as_tensors, checked_finite, require_broadcast, shape, working_precision
 from otkit._derivatives import attach
 from otkit.gaussian._bures import bures_squared
 from otkit.linalg._polar import polar_factor
@@ -67,8 +67,8 @@ def w2_squared_from_factors(
     shapes = {"loc1": m1.shape[:-1], "factor1": F.shape[:-2], "loc2": m2.shape[:-1], "factor2": G.shape[:-2]}
     batch = require_broadcast(**{name: tuple(value) for name, value in shapes.items()})
     if validate:
-        for name, tensor in (("loc1", m1), ("factor1", F), ("loc2", m2), ("factor2", G)):
-            require_finite(name, tensor)
+        m1, m2 = checked_finite("loc1", m1), checked_finite("loc2", m2)
+        F, G = checked_finite("factor1", F), checked_finite("factor2", G)
     m1, F, m2, G = (working_precision(t) for t in (m1, F, m2, G))
     F, G = F.expand(*batch, *F.shape[-2:]), G.expand(*batch, *G.shape[-2:])
     return restore((m1 - m2).square().sum(-1) + factor_residual(F, G))
