@@ -1,18 +1,184 @@
 r"""The 2-Wasserstein distance between torch distributions, by the types of the two.
 
-A registry like that of `torch.distributions.kl`: `register_w2` adds a closed form for a pair of types, and a call
-takes the most specific pair that the two distributions belong to. Gaussians are reduced to locations and factors, so
-that a low-rank
-covariance is never filled in:
+A registry like that of `torch.distributions.kl`: `register_w2` adds a closed form for a pair of types, and a call takes
+the most specific pair that the two distributions belong to.
 
-    ============================================  =======================================
-    pair                                          form
-    ============================================  =======================================
-    Normal                                        :math:`|m_1 - m_2|^2 + |\sigma_1 - \sigma_2|^2`
-    Independent(Normal), 1 or more dimensions     `otkit.gaussian.w2_squared_diagonal`
-    MultivariateNormal, LowRankMultivariateNormal `otkit.gaussian.w2_squared_from_factors`
-    Delta, as far as torch has it: scale 0        the same, as a factor of zeros
-    ============================================  =======================================
+    =================================================  ============================================================
+    pair                                               form
+    =================================================  ============================================================
+    Normal, Normal                                     :math:`(m_1 - m_2)^2 + (\sigma_1 - \sigma_2)^2`
+    Independent, Independent                           the sum over the independent parts, whatever these are
+    MultivariateNormal, LowRankMultivariateNormal,     `otkit.gaussian.w2_squared_from_factors`
+    Independent(Normal, 1), in any combination
+    =================================================  ============================================================
+
+A distribution with scale 0, which torch makes with ``validate_args=False``, is a Dirac and legal.
+
+References:
+    Panaretos & Zemel, 2019. *Statistical aspects of Wasserstein distances*, section 2 (products and Gaussians).
 """
 
 from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    Distribution,
+    Independent,
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    Normal,
+)
+
+from otkit._root import root
+from otkit.gaussian import w2_squared_diagonal, w2_squared_from_factors
+
+__all__ = ["register_w2", "w2", "w2_squared"]
+
+Form: TypeAlias = Callable[[Any, Any], Tensor]
+
+_FORMS: dict[tuple[type[Distribution], type[Distribution]], Form] = {}
+
+
+def register_w2(type_p: type[Distribution], type_q: type[Distribution]) -> Callable[[Form], Form]:
+    """Make a function known as the squared distance of a pair of types, and of their subclasses.
+
+    The function takes the two distributions and returns :math:`W_2^2` with the broadcast batch shape. It serves the
+    pair in the other order as well, unless that is registered itself. Of several pairs that fit, the most specific one
+    is taken, and a tie is warned of.
+
+    Raises:
+        TypeError: A type that is not a subclass of torch's Distribution.
+
+    Example:
+        >>> from torch.distributions import Laplace
+        >>> @register_w2(Laplace, Laplace)
+        ... def _(p, q):
+        ...     return (p.loc - q.loc) ** 2 + 2 * (p.scale - q.scale) ** 2
+        >>> w2_squared(Laplace(0.0, 1.0), Laplace(3.0, 1.0))
+        tensor(9.)
+        >>> del _FORMS[Laplace, Laplace]
+    """
+    for name, kind in (("type_p", type_p), ("type_q", type_q)):
+        if not (isinstance(kind, type) and issubclass(kind, Distribution)):
+            raise TypeError(f"{name} is {kind!r}; expected a subclass of torch.distributions.Distribution")
+
+    def add(form: Form) -> Form:
+        _FORMS[type_p, type_q] = form
+        return form
+
+    return add
+
+
+def w2_squared(p: Distribution, q: Distribution) -> Tensor:
+    r"""The squared distance :math:`W_2^2(p, q)` between two torch distributions, in closed form.
+
+    Gradients reach the parameters of both, as those of the forms in the table above.
+
+    Args:
+        p: A distribution with batch shape (...) and event shape (*event).
+        q: A distribution with the same event shape, and a batch shape that broadcasts.
+
+    Returns:
+        :math:`W_2^2`, with the broadcast batch shape (...).
+
+    Raises:
+        NotImplementedError: No form is registered for the two types; the message names them.
+        ValueError: The event shapes differ.
+        TypeError: Not two distributions.
+
+    Example:
+        >>> print(w2_squared(Normal(0.0, 1.0), Normal(3.0, 5.0)))
+        tensor(25.)
+    """
+    for name, distribution in (("p", p), ("q", q)):
+        if not isinstance(distribution, Distribution):
+            raise TypeError(f"{name} is a {type(distribution).__name__}; expected a torch distribution")
+    if p.event_shape != q.event_shape:
+        raise ValueError(
+            f"q has event shape {tuple(q.event_shape)} but p has {tuple(p.event_shape)}; expected the same space"
+        )
+    return _form(type(p), type(q))(p, q)
+
+
+def w2(p: Distribution, q: Distribution) -> Tensor:
+    """The distance :math:`W_2(p, q)`, the root of `w2_squared`, with gradient 0 where it is 0.
+
+    Example:
+        >>> print(w2(Normal(0.0, 1.0), Normal(3.0, 5.0)))
+        tensor(5.)
+    """
+    return root(w2_squared(p, q), 2)
+
+
+def _form(type_p: type[Distribution], type_q: type[Distribution]) -> Form:
+    """The form of the most specific registered pair."""
+    found: list[tuple[int, tuple[str, str], Form]] = []
+    for (one, other), form in _FORMS.items():
+        for swapped in (False, True):
+            first, second = (other, one) if swapped else (one, other)
+            if issubclass(type_p, first) and issubclass(type_q, second) and not (swapped and (first, second) in _FORMS):
+                steps = type_p.__mro__.index(first) + type_q.__mro__.index(second)
+                found.append((steps, (first.__name__, second.__name__), _swap(form) if swapped else form))
+    if not found:
+        raise NotImplementedError(
+            f"no W2 is registered for p of type {type_p.__name__} and q of type {type_q.__name__} (see register_w2)"
+        )
+    closest = min(steps for steps, _, _ in found)
+    best = [candidate for candidate in found if candidate[0] == closest]
+    if len(best) > 1:
+        pairs = " and ".join(f"({', '.join(names)})" for _, names, _ in best)
+        warnings.warn(
+            f"W2 of {type_p.__name__} and {type_q.__name__} is ambiguous: {pairs} fit equally well; "
+            f"register_w2({type_p.__name__}, {type_q.__name__}) breaks the tie",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return best[0][2]
+
+
+def _swap(form: Form) -> Form:
+    return lambda p, q: form(q, p)
+
+
+@register_w2(Normal, Normal)
+def _normal(p: Normal, q: Normal) -> Tensor:
+    return w2_squared_diagonal(*(t.unsqueeze(-1) for t in (p.loc, p.scale, q.loc, q.scale)))
+
+
+@register_w2(Independent, Independent)
+def _product(p: Independent, q: Independent) -> Tensor:
+    # The squared distance is a sum over coordinates, so product measures are transported part by part.
+    n = min(p.reinterpreted_batch_ndims, q.reinterpreted_batch_ndims)
+    inner = [d.base_dist if d.reinterpreted_batch_ndims == n else _with_event(d, n) for d in (p, q)]
+    return w2_squared(*inner).sum(dim=tuple(range(-n, 0))) if n else w2_squared(*inner)
+
+
+def _with_event(distribution: Independent, n: int) -> Independent:
+    """The same distribution with n fewer dimensions counted as parts of the event."""
+    return Independent(distribution.base_dist, distribution.reinterpreted_batch_ndims - n)
+
+
+@register_w2(MultivariateNormal, MultivariateNormal)
+@register_w2(MultivariateNormal, LowRankMultivariateNormal)
+@register_w2(LowRankMultivariateNormal, LowRankMultivariateNormal)
+@register_w2(MultivariateNormal, Independent)
+@register_w2(LowRankMultivariateNormal, Independent)
+def _gaussian(p: Distribution, q: Distribution) -> Tensor:
+    return w2_squared_from_factors(*_loc_and_factor(p), *_loc_and_factor(q))
+
+
+def _loc_and_factor(distribution: Distribution) -> tuple[Tensor, Tensor]:
+    if isinstance(distribution, MultivariateNormal):
+        return distribution.loc, distribution.scale_tril
+    if isinstance(distribution, LowRankMultivariateNormal):
+        scales = root(distribution.cov_diag, 2)
+        return distribution.loc, torch.cat([distribution.cov_factor, torch.diag_embed(scales)], dim=-1)
+    base = distribution.base_dist if isinstance(distribution, Independent) else distribution
+    if isinstance(base, Normal) and len(distribution.event_shape) == 1:
+        return base.loc, torch.diag_embed(base.scale)
+    raise NotImplementedError(f"no factor of the covariance of {distribution} is known; see register_w2")
