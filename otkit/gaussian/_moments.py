@@ -1,0 +1,114 @@
+r"""Gaussians fitted to samples, and the distance between two of them: what FID computes on features.
+
+For n samples :math:`x_i` in d dimensions, with c = `correction` (1: unbiased; 0: maximum likelihood),
+
+.. math:: m = \frac1n \sum_i x_i, \qquad \Sigma = \frac{1}{n - c} \sum_i (x_i - m)(x_i - m)^\top = F F^\top, \qquad
+          F = \frac{(x_1 - m, \dots, x_n - m)}{\sqrt{n - c}} .
+
+With fewer samples than dimensions F has fewer columns than rows, and the distance is computed from it, without any
+d x d matrix and without loss at the singular covariance. By Gelbrich's bound the distance with c = 0 is never above the
+:math:`W_2` of the samples themselves.
+
+References:
+    Dowson & Landau, 1982. *The Fréchet distance between multivariate normal distributions*, eq. (4).
+    Heusel et al., 2017. *GANs trained by a two time-scale update rule converge to a local Nash equilibrium*, eq. (6).
+    Gelbrich, 1990. *On a formula for the L2 Wasserstein metric between measures on Euclidean and Hilbert spaces*.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from otkit._arguments import Array, as_tensors, checked_finite, require_broadcast, shape, working_precision
+from otkit.gaussian._distance import w2_squared
+from otkit.gaussian._factors import w2_squared_from_factors
+
+
+def fit(x: Array, *, correction: float = 1, validate: bool = True) -> tuple[Array, Array]:
+    r"""The mean and the covariance of samples, differentiable in them.
+
+    Cost: :math:`O(n d^2)`.
+
+    Args:
+        x: Samples :math:`x_i`, with shape (..., n, d), n > correction.
+        correction: c >= 0, as in `torch.cov`: the sum of squares is divided by n - c.
+        validate: Whether to check that x is finite.
+
+    Returns:
+        The mean m, with shape (..., d), and the covariance :math:`\Sigma`, with shape (..., d, d).
+
+    Raises:
+        ValueError: Not enough samples, or NaN or infinities among them.
+        TypeError: x is not a floating-point array.
+
+    Example:
+        >>> import numpy as np
+        >>> fit(np.array([[0.0, 0.0], [2.0, 4.0]]))
+        (array([1., 2.]), array([[2., 4.],
+               [4., 8.]]))
+    """
+    (samples,), restore = as_tensors(x=x)
+    _require_samples("x", samples, correction)
+    if validate:
+        samples = checked_finite("x", samples)
+    loc, factor = _loc_and_factor(working_precision(samples), correction)
+    return restore(loc), restore(factor @ factor.mT)
+
+
+def frechet_distance(x: Array, y: Array, *, correction: float = 1, validate: bool = True) -> Array:
+    r"""The squared distance :math:`W_2^2` between the Gaussians fitted to two samples.
+
+    Called a distance as FID is; it is the square. Gradients reach the samples, second derivatives included; at fewer
+    samples than dimensions they are those of `w2_squared_from_factors`. Exactly 0, with gradient 0, for equal samples.
+
+    Cost: :math:`O((n + m) d^2 + d^3)`, and :math:`O(d n m)` with no d x d matrix where n or m is below d.
+
+    Args:
+        x: Samples, with shape (..., n, d).
+        y: Samples, with shape (..., m, d).
+        correction: c >= 0, as in `fit`. FID takes 1; Gelbrich's bound needs 0.
+        validate: Whether to check that x and y are finite.
+
+    Returns:
+        :math:`W_2^2 \ge 0`, with the broadcast batch shape (...).
+
+    Raises:
+        ValueError: Not enough samples, dimensions that differ, NaN or infinities.
+        TypeError: Arrays that are not floating point, or of mixed kinds, dtypes or devices.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.array([[0.0, 0.0], [2.0, 4.0], [1.0, 5.0]])
+        >>> print(f"{frechet_distance(x, x + 3.0):.12f}")
+        18.000000000000
+    """
+    (first, second), restore = as_tensors(x=x, y=y)
+    for name, samples in (("x", first), ("y", second)):
+        _require_samples(name, samples, correction)
+    d = first.shape[-1]
+    if second.shape[-1] != d:
+        raise ValueError(f"y has shape {shape(second)}; expected (..., m, {d}), as x has shape {shape(first)}")
+    require_broadcast(x=tuple(first.shape[:-2]), y=tuple(second.shape[:-2]))
+    if validate:
+        first, second = checked_finite("x", first), checked_finite("y", second)
+    (loc1, factor1), (loc2, factor2) = (_loc_and_factor(working_precision(t), correction) for t in (first, second))
+    if min(first.shape[-2], second.shape[-2]) <= d:
+        return restore(w2_squared_from_factors(loc1, factor1, loc2, factor2, validate=False))
+    return restore(w2_squared(loc1, factor1 @ factor1.mT, loc2, factor2 @ factor2.mT, validate=False))
+
+
+def _loc_and_factor(samples: Tensor, correction: float) -> tuple[Tensor, Tensor]:
+    loc = samples.mean(-2)
+    return loc, (samples - loc.unsqueeze(-2)).mT / (samples.shape[-2] - correction) ** 0.5
+
+
+def _require_samples(name: str, samples: Tensor, correction: float) -> None:
+    if not isinstance(correction, int | float) or not correction >= 0:
+        raise ValueError(f"correction is {correction!r}; expected a number >= 0")
+    if samples.ndim < 2 or samples.shape[-1] == 0:
+        raise ValueError(f"{name} has shape {shape(samples)}; expected samples (..., n, d)")
+    if samples.shape[-2] <= correction:
+        raise ValueError(
+            f"{name} has {samples.shape[-2]} samples; expected more than correction = {correction}, "
+            "by which their number is reduced in the covariance"
+        )
