@@ -83,11 +83,14 @@ class _PolarFactor(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, ...]) -> None:
         R, h, V = output
         ctx.mark_non_differentiable(h, V)
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs, R, h, V)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> Tensor | None:
         (M, R, h, V), grad = ctx.saved_tensors, grad_outputs[0]
+        if grad is None:
+            return None
         H = R.mT @ M
         H = 0.5 * (H + H.mT)
         inner = R.mT @ grad

@@ -102,12 +102,16 @@ class _ValueAndGradients(torch.autograd.Function):
         cov1, _, _, _ = inputs
         value, gradient1, gradient2 = output
         ctx.mark_non_differentiable(value)
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(cov1, gradient1, gradient2)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        cov1, gradient1, gradient2 = ctx.saved_tensors
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None]:
         _, grad1, grad2 = grad_outputs
+        if grad1 is None and grad2 is None:
+            return None, None, None, None
+        cov1, gradient1, gradient2 = ctx.saved_tensors
+        grad1, grad2 = (torch.zeros_like(cov1) if grad is None else grad for grad in (grad1, grad2))
         identity = torch.eye(cov1.shape[-1], dtype=cov1.dtype, device=cov1.device)
         T, T_inverse = identity - gradient1, identity - gradient2
         # d(I - T) = -dT, and d(I - T⁻¹) = T⁻¹ dT T⁻¹.
