@@ -53,10 +53,12 @@ def _bures(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: bo
     # Equal covariances have equal factors and R = I to rounding: what is left is rounding, and means 0.
     trace = (pair[0] + pair[1]).diagonal(dim1=-2, dim2=-1).sum(-1)
     equal = value <= (8 * d * torch.finfo(value.dtype).eps) ** 2 * trace
-    value[equal] = 0
+    if bool(equal.any()):
+        value[equal] = 0
+        if gradients:
+            gradient1[equal] = gradient2[equal] = 0
     if not gradients:
         return value.reshape(batch), value.new_empty(0), value.new_empty(0)
-    gradient1[equal] = gradient2[equal] = 0
     return value.reshape(batch), gradient1.reshape(*batch, d, d), gradient2.reshape(*batch, d, d)
 
 

@@ -16,6 +16,10 @@ sorted by them, so that a block has no more steps than it needs.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from numpy import ndarray
@@ -75,11 +79,14 @@ def _by_blocks(cov1: ndarray, cov2: ndarray, *, gradients: bool) -> tuple[ndarra
     n, d, _ = cov1.shape
     factors, hard = np.empty((4, n, d, d)), np.zeros(n, dtype=bool)
     U1, U2, V1, V2 = factors
-    many = max(1, FACTOR_BYTES // (8 * d * d))
-    for i in range(0, n, many):
+
+    def factor(i: int) -> None:
         part = slice(i, i + many)
         hard[part] |= factor_and_invert(cov1[part], (U1[part], V1[part]))[2]
         hard[part] |= factor_and_invert(cov2[part], (U2[part], V2[part]))[2]
+
+    many = max(1, FACTOR_BYTES // (8 * d * d))
+    _on_all_threads(factor, range(0, n, many))
     condition = spread(U1) * spread(U2)
     hard |= ~(condition < HOPELESS)
     if hard.any():
@@ -87,29 +94,48 @@ def _by_blocks(cov1: ndarray, cov2: ndarray, *, gradients: bool) -> tuple[ndarra
         condition[hard] = 1
     size = max(1, BLOCK_BYTES // (8 * d * d))
     order = np.argsort(-condition) if n > size and condition.max() > 10 * np.median(condition) else None
-
     value = np.empty(n)
     gradient1, gradient2 = np.empty((2, n if gradients else 0, d, d))
-    scratch = [Scratch(min(n, size), d) for _ in range(5)]
-    for i in range(0, n, size):
+    own = threading.local()
+
+    def solve(i: int) -> None:
         block = slice(i, min(i + size, n)) if order is None else order[i : i + size]
         u1, u2, v1, v2 = factors[:, block]
-        for buffer in scratch:
+        if not hasattr(own, "scratch"):
+            own.scratch = [Scratch(min(n, size), d) for _ in range(5)]
+        for buffer in own.scratch:
             buffer.resize(len(u1), d)
-        polar = polar_by_newton_and_ladder(u1, u2, v1, v2, scratch)
+        polar = polar_by_newton_and_ladder(u1, u2, v1, v2, own.scratch)
         R = polar.matrices
-        first, second = [buffer.matrices for buffer in scratch if buffer is not polar][:2]
+        first, second = [buffer.matrices for buffer in own.scratch if buffer is not polar][:2]
         hard[block] |= ~(np.abs(squared_norms(R) - d) < 1e-13 * d)
         times_triangle(transposed(R), u2, lower=False, out=first)
         np.subtract(u1, first, out=first)  # (F - G R)ᵀ
         value[block] = squared_norms(first)
-        if not gradients:
-            continue
-        times_triangle(R, u1, lower=False, out=second)
-        np.subtract(u2, second, out=second)  # (G - F Rᵀ)ᵀ
-        gradient1[block] = triangle_times(v1, first, lower=False)
-        gradient2[block] = triangle_times(v2, second, lower=False)
+        if gradients:
+            times_triangle(R, u1, lower=False, out=second)
+            np.subtract(u2, second, out=second)  # (G - F Rᵀ)ᵀ
+            gradient1[block] = triangle_times(v1, first, lower=False)
+            gradient2[block] = triangle_times(v2, second, lower=False)
+
+    _on_all_threads(solve, range(0, n, size))
     return value, gradient1, gradient2, hard
+
+
+def _on_all_threads(work: Callable[[int], None], starts: range) -> None:
+    """Do the parts, on as many threads as torch has: products and LAPACK release the interpreter's lock."""
+
+    def quietly(start: int) -> None:
+        with np.errstate(all="ignore"):  # a state of the thread
+            work(start)
+
+    threads = min(torch.get_num_threads(), len(starts))
+    if threads <= 1:
+        for start in starts:
+            quietly(start)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(quietly, starts))
 
 
 def _one_by_one(cov1: ndarray, cov2: ndarray, *, gradients: bool) -> tuple[ndarray, ndarray, ndarray, ndarray]:
