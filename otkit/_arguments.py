@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -27,15 +28,42 @@ HALF = (torch.float16, torch.bfloat16)
 FLOATING = (torch.float64, torch.float32, *HALF)
 
 
-def as_tensors(**named: ArrayLike | None) -> tuple[list[Any], Callable[[Tensor], Any]]:
+@dataclass(frozen=True)
+class Restore:
+    """The way back from a tensor result to the caller's kind of array and dtype.
+
+    Attributes:
+        dtype: The dtype that came.
+        to_torch: Whether torch came.
+    """
+
+    dtype: torch.dtype
+    to_torch: bool
+
+    @property
+    def eps(self) -> float:
+        """The rounding of what came, by which symmetry, definiteness and sums are judged."""
+        return torch.finfo(self.dtype).eps
+
+    def __call__(self, result: Tensor) -> Any:
+        """The result as the caller wants it."""
+        result = result.to(self.dtype)
+        return result if self.to_torch else result.numpy()[()]
+
+
+def as_tensors(*, optional: tuple[str, ...] = (), **named: ArrayLike | None) -> tuple[list[Any], Restore]:
     """Bring named arguments to tensors of one dtype and device, and say how to bring a result back.
 
     NumPy in gives NumPy out, torch in gives torch out on the same device and in the same dtype. Half
     precision is computed in float32. Python numbers and sequences count as float64 NumPy arrays when
-    nothing else came, and take the dtype of the others otherwise. An argument that is None stays None.
+    nothing else came, and take the dtype of the others otherwise.
+
+    Args:
+        optional: The names that may be None, and stay so.
+        **named: The arguments.
 
     Returns:
-        The tensors in the order given, and a function from a tensor result to the caller's kind of array.
+        The tensors in the order given, and the function from a tensor result to the caller's kind of array.
 
     Raises:
         TypeError: Integer, complex or boolean arrays; NumPy mixed with torch; mixed dtypes or devices.
@@ -47,25 +75,24 @@ def as_tensors(**named: ArrayLike | None) -> tuple[list[Any], Callable[[Tensor],
         for name, value in named.items():
             if isinstance(value, NUMPY):
                 tensors[name] = _from_numpy(name, value)
-            elif value is not None and name not in tensors:
-                tensors[name] = _from_sequence(name, value, like=first)
+            elif value is None and name not in optional:
+                raise TypeError(f"{name} is None; expected a NumPy array, a torch tensor or sequences of numbers")
     _require_one_dtype_and_device(tensors)
+    for name, value in named.items():
+        if value is not None and name not in tensors:
+            tensors[name] = _from_sequence(name, value, like=first)
 
-    dtype = next(iter(tensors.values())).dtype
-    if dtype in HALF:
+    restore = Restore(next(iter(tensors.values())).dtype, isinstance(first, Tensor))
+    if restore.dtype in HALF:
         tensors = {name: tensor.float() for name, tensor in tensors.items()}
-    to_torch = isinstance(first, Tensor)
-
-    def restore(result: Tensor) -> Any:
-        result = result.to(dtype)
-        return result if to_torch else result.numpy()[()]
-
     return [tensors.get(name) for name in named], restore
 
 
 def _from_numpy(name: str, value: np.ndarray | np.generic) -> Tensor:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; expected one without a mask (drop or fill the masked entries)")
     array = np.asarray(value)
-    if array.dtype not in (np.float64, np.float32, np.float16):
+    if array.dtype.newbyteorder("=") not in (np.float64, np.float32, np.float16):
         raise TypeError(
             f"{name} has dtype {array.dtype}; expected float64 or float32 (convert with {name}.astype(float))"
         )
@@ -100,6 +127,8 @@ def _require_one_kind(named: dict[str, Any]) -> None:
 def _require_one_dtype_and_device(tensors: dict[str, Tensor]) -> None:
     reference = None
     for name, tensor in tensors.items():
+        if tensor.layout != torch.strided:
+            raise TypeError(f"{name} has layout {tensor.layout}; expected a dense tensor ({name}.to_dense())")
         if tensor.dtype not in FLOATING:
             raise TypeError(
                 f"{name} has dtype {tensor.dtype}; expected float64 or float32 (convert with {name}.double())"
@@ -203,6 +232,13 @@ def require_positive(name: str, value: float) -> float:
     return float(value)
 
 
+def require_count(name: str, value: Any) -> int:
+    """Return value as an int if it is a whole number >= 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} is {value!r}; expected a whole number >= 1")
+    return int(value)
+
+
 def require_square(name: str, matrix: Tensor) -> int:
     """Return d if the shape is (..., d, d) with d >= 1."""
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.shape[-1] == 0:
@@ -210,13 +246,8 @@ def require_square(name: str, matrix: Tensor) -> int:
     return matrix.shape[-1]
 
 
-def require_symmetric(name: str, matrix: Tensor) -> None:
+def require_symmetric(name: str, matrix: Tensor, eps: float) -> None:
     """Raise if the matrices (..., d, d) are not finite, or asymmetric beyond 64·d·eps of their largest entry."""
-    require_symmetric_to(name, matrix, torch.finfo(matrix.dtype).eps)
-
-
-def require_symmetric_to(name: str, matrix: Tensor, eps: float) -> None:
-    """The same, with the rounding of the entries given."""
     if matrix.numel() == 0:
         return
     d = matrix.shape[-1]

@@ -31,16 +31,16 @@ import ot
 import torch
 from torch import Tensor
 
-from otkit._arguments import Array, as_tensors, require_exponent
+from otkit._arguments import Array, as_tensors, require_count, require_exponent
 from otkit._convergence import ConvergenceWarning
 from otkit._derivatives import attach, needs_gradient
 from otkit._root import root
 from otkit.empirical._measures import (
     Measures,
-    cost_matrix,
     in_parallel,
     on_support,
     pair_of_measures,
+    relative_cost_matrix,
 )
 
 
@@ -56,11 +56,14 @@ def transport_cost(
 ) -> Array:
     r"""The exact transport cost :math:`W_p^p(\alpha, \beta)` between weighted point sets.
 
-    Gradients in x, y, a and b are the envelope gradients above. In x and y they are defined wherever the plan is
-    unique, and one of the one-sided derivatives elsewhere; at coinciding points and p = 1 the convention is 0.
-    Second derivatives in x and y are exact (the plan is locally constant); in the weights they are refused.
-    Points of weight zero are legal: their gradient in the weights is the derivative of giving them mass.
-    Weights of any common sum are legal: the value is proportional to it.
+    Gradients in x, y, a and b are the envelope gradients above. Where the plan, or the pair of potentials, is not
+    unique the cost has a kink, and the gradient is one of many: in the weights that is so whenever some of them make up
+    the mass of some of the others, as uniform ones do. Where matched points coincide the convention is 0 for p other
+    than 2. Second derivatives in x and y are those of the plan held, which is locally constant; in the weights they are
+    refused. Points of weight zero are legal, and so are weights of any common sum, to which the value is proportional.
+
+    The solver's tolerance is relative to the largest of the costs: beside one pair :math:`10^6` times farther apart
+    than the others, with p = 2, the others are matched to about :math:`10^{-4}` of their own cost.
 
     Cost: O(nm) memory and about O(n³) time at worst (near n² in practice); a batch is solved on all torch threads.
 
@@ -89,12 +92,11 @@ def transport_cost(
         >>> print(transport_cost(x, x + np.array([3.0, 4.0]), p=2))
         25.0
     """
-    p = require_exponent(p)
-    if max_iter is not None and (not isinstance(max_iter, int) or max_iter < 1):
-        raise ValueError(f"max_iter is {max_iter!r}; expected a whole number >= 1")
-    tensors, restore = as_tensors(x=x, y=y, a=a, b=b)
-    measures = pair_of_measures(*tensors, validate=validate)
-    return restore(_transport_cost(measures, p, max_iter))
+    p, max_iter = require_exponent(p), max_iter if max_iter is None else require_count("max_iter", max_iter)
+    tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
+    measures = pair_of_measures(*tensors, eps=restore.eps, validate=validate)
+    power, length = _relative_cost(measures, p, max_iter)
+    return restore(power * length**p)
 
 
 def wasserstein(
@@ -118,9 +120,11 @@ def wasserstein(
         >>> print(wasserstein(x, x + 0.5, p=1), wasserstein(x, x[:1], p=2) ** 2)
         0.5 0.5000000000000001
     """
-    power = transport_cost(x, y, p, a=a, b=b, max_iter=max_iter, validate=validate)
-    (tensor,), restore = as_tensors(power=power)
-    return restore(root(tensor, require_exponent(p)))
+    p, max_iter = require_exponent(p), max_iter if max_iter is None else require_count("max_iter", max_iter)
+    tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
+    measures = pair_of_measures(*tensors, eps=restore.eps, validate=validate)
+    power, length = _relative_cost(measures, p, max_iter)
+    return restore(root(power, p) * length)
 
 
 class Coupling(NamedTuple):
@@ -134,45 +138,47 @@ class Coupling(NamedTuple):
     optimal: bool
 
 
-def _transport_cost(measures: Measures, p: float, max_iter: int | None) -> Tensor:
+def _relative_cost(measures: Measures, p: float, max_iter: int | None) -> tuple[Tensor, Tensor]:
+    r"""The cost in units of a length s, :math:`W_p^p / s^p`, and s, without a derivative, both with the batch shape."""
     batch = measures.x.shape[:-2]
-    x, y, a, b = (t.reshape(-1, *t.shape[len(batch) :]) for t in measures)
-    with torch.no_grad():
-        problems = [
-            (a_k.numpy(force=True), b_k.numpy(force=True), x_k, y_k)
-            for a_k, b_k, x_k, y_k in zip(a, b, x, y, strict=True)
-        ]
+    problems = list(zip(*(t.reshape(-1, *t.shape[len(batch) :]) for t in measures), strict=True))
 
-    def solve(a: np.ndarray, b: np.ndarray, x: Tensor, y: Tensor) -> Coupling:
+    def solve(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Coupling, float]:
         with torch.no_grad():
-            return couple(a, b, cost_matrix(x, y, p).numpy(force=True), max_iter)
+            M, length = relative_cost_matrix(x, y, p)
+            return couple(a.numpy(force=True), b.numpy(force=True), M.numpy(force=True), max_iter), length
 
     with warnings.catch_warnings():
         # POT warns in its own words; entered here, in one thread, as the filters are global.
         warnings.simplefilter("ignore")
-        couplings = in_parallel(solve, problems)
-    stopped = sum(not coupling.optimal for coupling in couplings)
+        solved = in_parallel(solve, problems)
+    stopped = sum(not coupling.optimal for coupling, _ in solved)
     if stopped:
         warnings.warn(
-            f"the network simplex stopped at max_iter in {stopped} of {len(couplings)} problems, "
+            f"the network simplex stopped at max_iter in {stopped} of {len(solved)} problems, "
             "before a plan was optimal or even complete; the value is not the cost (raise max_iter)",
             ConvergenceWarning,
             stacklevel=3,
         )
-    values = [_envelope(c, x_k, y_k, a_k, b_k, p) for c, x_k, y_k, a_k, b_k in zip(couplings, x, y, a, b, strict=True)]
-    return torch.stack(values).reshape(batch) if values else x.new_zeros(batch)
+    values = [_envelope(c, length, x, y, a, b, p) for (c, length), (x, y, a, b) in zip(solved, problems, strict=True)]
+    lengths = measures.x.new_tensor([length for _, length in solved])
+    return torch.stack(values).reshape(batch) if values else measures.x.new_zeros(batch), lengths.reshape(batch)
 
 
 def couple(a: np.ndarray, b: np.ndarray, M: np.ndarray, max_iter: int | None = None) -> Coupling:
-    """Solve one transport problem with costs M (n, m) by POT's network simplex."""
+    """Solve one transport problem with costs M (n, m), the largest of them about one, by POT's network simplex.
+
+    The simplex has absolute tolerances: it is given a largest cost and masses of one, or small problems come out wrong.
+    """
     iterations = max_iter or max(1_000_000, 1000 * sum(M.shape))
+    total = a.sum()
 
     def simplex(a: np.ndarray, b: np.ndarray, M: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         return ot.emd(a, b, M, numItermax=iterations, log=True, check_marginals=False)
 
-    (plan, log), row_support, column_support = on_support(simplex, a, b, M)
+    (plan, log), row_support, column_support = on_support(simplex, a / total, b / b.sum(), M)
     rows, columns = np.nonzero(plan)
-    mass = plan[rows, columns]
+    mass = plan[rows, columns] * total
     f, g = np.empty(len(a)), np.empty(len(b))
     f[row_support], g[column_support] = log["u"], log["v"]
     if not isinstance(row_support, slice):
@@ -185,15 +191,17 @@ def couple(a: np.ndarray, b: np.ndarray, M: np.ndarray, max_iter: int | None = N
     return Coupling(rows, columns, mass, f - centre, g + centre, log["warning"] is None)
 
 
-def _envelope(c: Coupling, x: Tensor, y: Tensor, a: Tensor, b: Tensor, p: float) -> Tensor:
-    """The value of one coupling, with the envelope gradients attached."""
+def _envelope(c: Coupling, length: float, x: Tensor, y: Tensor, a: Tensor, b: Tensor, p: float) -> Tensor:
+    """The relative value of one coupling, with the envelope gradients attached."""
     rows, columns, mass, f, g = (torch.as_tensor(part, device=x.device) for part in c[:5])
-    difference = x[rows] - y[columns]
+    difference = (x[rows] - y[columns]) / length
     if p == 2:
         costs = difference.square().sum(-1)
     else:
-        length = torch.linalg.vector_norm(difference, dim=-1)
-        costs = length if p == 1 else length**p
+        # Powers of a norm have no derivative at 0, or none of second order: it is kept out of the graph.
+        zero = (difference == 0).all(-1)
+        distance = torch.linalg.vector_norm(difference + zero.unsqueeze(-1).to(difference), dim=-1)
+        costs = torch.where(zero, 0 * distance, distance**p)
     value = mass.to(x.dtype) @ costs
     if needs_gradient(a, b):
         value = attach(value, (a, b), (f.to(a.dtype), g.to(b.dtype)), refuse=_NO_SECOND)

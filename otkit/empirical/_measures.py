@@ -17,6 +17,9 @@ from otkit._arguments import require_broadcast, require_finite, shape, working_p
 
 Result = TypeVar("Result")
 
+SMALLEST_MASS = 1e-290
+"""What a mass and its inverse must exceed, so that weights can be normalised."""
+
 
 class Measures(NamedTuple):
     """A batch of pairs of measures: points x (..., n, d) and y (..., m, d), weights a (..., n) and b (..., m)."""
@@ -27,8 +30,19 @@ class Measures(NamedTuple):
     b: Tensor
 
 
-def pair_of_measures(x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, *, validate: bool) -> Measures:
-    """Check the arguments, fill in uniform weights, broadcast the batch dimensions, and go to float64."""
+def pair_of_measures(
+    x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, *, eps: float, validate: bool
+) -> Measures:
+    """Check the arguments, fill in uniform weights, broadcast the batch dimensions, and go to float64.
+
+    Args:
+        x: The points :math:`x_i`, with shape (..., n, d).
+        y: The points :math:`y_j`, with shape (..., m, d).
+        a: The weights of x, with shape (..., n).
+        b: The weights of y, with shape (..., m).
+        eps: The rounding of the weights as they came.
+        validate: Whether to check values; that the masses are finite and positive is checked always.
+    """
     for name, points in (("x", x), ("y", y)):
         if points.ndim < 2:
             raise ValueError(
@@ -36,7 +50,7 @@ def pair_of_measures(x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, *
                 f"(for n points in one dimension, {name}[:, None])"
             )
         if points.shape[-2] == 0 or points.shape[-1] == 0:
-            raise ValueError(f"{name} has shape {shape(points)}; expected at least one point in one dimension")
+            raise ValueError(f"{name} has shape {shape(points)}; expected n >= 1 points in d >= 1 dimensions")
     if x.shape[-1] != y.shape[-1]:
         raise ValueError(
             f"y has shape {shape(y)}, points in {y.shape[-1]} dimensions; "
@@ -49,8 +63,12 @@ def pair_of_measures(x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, *
     if validate:
         for name, tensor in (("x", x), ("y", y), ("a", a), ("b", b)):
             require_finite(name, tensor)
-        _require_same_mass(a, b)
+        _require_same_mass(a, b, eps)
     x, y, a, b = (working_precision(t) for t in (x, y, a, b))
+    for name, weights in (("a", a), ("b", b)):
+        mass = weights.sum(-1)
+        if not bool(((mass > SMALLEST_MASS) & (mass < 1 / SMALLEST_MASS)).all()):
+            raise ValueError(f"{name} has a sum of {mass.flatten()[0].item():.6g}; expected a positive, finite mass")
     return Measures(
         x.expand(*batch, *x.shape[-2:]),
         y.expand(*batch, *y.shape[-2:]),
@@ -68,18 +86,17 @@ def _weights(name: str, weights: Tensor | None, of: str, points: Tensor) -> Tens
     return weights
 
 
-def _require_same_mass(a: Tensor, b: Tensor) -> None:
+def _require_same_mass(a: Tensor, b: Tensor, eps: float) -> None:
+    # Infinite sums are left to the check that always runs.
     for name, weights in (("a", a), ("b", b)):
         if bool((weights < 0).any()):
             raise ValueError(f"{name} must not be negative; got a smallest weight of {weights.min().item():.6g}")
         if bool((weights.sum(-1) <= 0).any()):
             raise ValueError(f"{name} has weights that are all zero; expected a positive sum")
     mass_a, mass_b = torch.broadcast_tensors(a.double().sum(-1), b.double().sum(-1))
-    # As much as a float32 normalisation leaves behind; float64 weights are held to float64 rounding.
-    eps = max(torch.finfo(a.dtype).eps, torch.finfo(b.dtype).eps)
     allowed = 4 * eps * (a.shape[-1] + b.shape[-1]) * mass_a
     off = (mass_a - mass_b).abs()
-    if bool((off > allowed).any()):
+    if not bool((off <= allowed).all()):
         worst = int((off - allowed).argmax())
         raise ValueError(
             f"a and b must have the same sum; got {mass_a.flatten()[worst].item():.12g} for a "
@@ -91,6 +108,26 @@ def cost_matrix(x: Tensor, y: Tensor, p: float) -> Tensor:
     """The costs |x_i - y_j|^p, (..., n, m), from differences: no digit is lost far from the origin."""
     distance = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
     return distance if p == 1 else distance.square() if p == 2 else distance**p
+
+
+def relative_cost_matrix(x: Tensor, y: Tensor, p: float) -> tuple[Tensor, float]:
+    """The costs over the largest of them, and the length of the longest distance: no scale over- or underflows.
+
+    Args:
+        x: Points, with shape (n, d).
+        y: Points, with shape (m, d).
+        p: The exponent.
+
+    Returns:
+        :math:`(|x_i - y_j| / s)^p`, with shape (n, m), and s > 0.
+    """
+    x, y = x - x[0], y - x[0]
+    unit = max(float(x.abs().max()), float(y.abs().max())) or 1.0
+    distance = torch.cdist(x / unit, y / unit, compute_mode="donot_use_mm_for_euclid_dist")
+    longest = float(distance.max()) or 1.0
+    if not unit * longest < float("inf"):
+        raise ValueError("x and y are farther apart than the largest float64; expected finite distances")
+    return (distance / longest) ** p, unit * longest
 
 
 def in_parallel(solve: Callable[..., Result], problems: Sequence[tuple[Any, ...]]) -> list[Result]:

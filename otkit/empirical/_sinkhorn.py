@@ -35,7 +35,7 @@ import torch
 from scipy.special import logsumexp
 from torch import Tensor
 
-from otkit._arguments import Array, as_tensors, require_exponent, require_positive
+from otkit._arguments import Array, as_tensors, require_count, require_exponent, require_positive
 from otkit._convergence import ConvergenceWarning
 from otkit._derivatives import refuse_second
 from otkit.empirical._measures import cost_matrix, in_parallel, on_support, pair_of_measures
@@ -96,10 +96,9 @@ def sinkhorn_cost(
         0.5069
     """
     p, reg, tol = require_exponent(p), require_positive("reg", reg), require_positive("tol", tol)
-    if not isinstance(max_iter, int) or max_iter < 1:
-        raise ValueError(f"max_iter is {max_iter!r}; expected a whole number >= 1")
-    tensors, restore = as_tensors(x=x, y=y, a=a, b=b)
-    x_, y_, a_, b_ = pair_of_measures(*tensors, validate=validate)
+    max_iter = require_count("max_iter", max_iter)
+    tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
+    x_, y_, a_, b_ = pair_of_measures(*tensors, eps=restore.eps, validate=validate)
     mass = a_.sum(-1, keepdim=True)
     value = _EntropicCost.apply(x_, y_, a_ / mass, b_ / b_.sum(-1, keepdim=True), p, reg, tol, max_iter)
     return restore(mass.squeeze(-1) * value)
@@ -114,6 +113,12 @@ class _EntropicCost(torch.autograd.Function):
     ) -> Tensor:
         batch = x.shape[:-2]
         M = cost_matrix(x, y, p)
+        largest = M.max().item() if M.numel() else 0.0
+        if largest and not 1e-14 * largest < reg < 1e8 * largest:
+            raise ValueError(
+                f"reg is {reg:g} beside a largest cost |x - y|^p of {largest:.3g}; expected a reg that is not lost in "
+                "its rounding and does not drown it (reg is absolute, in the units of the cost)"
+            )
         problems = [
             tuple(part.numpy(force=True) for part in problem)
             for problem in zip(*(t.reshape(-1, *t.shape[len(batch) :]) for t in (a, b, M)), strict=True)

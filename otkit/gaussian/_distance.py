@@ -29,20 +29,21 @@ References:
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from otkit._arguments import (
     Array,
+    Restore,
     as_tensors,
     checked_finite,
     require_broadcast,
     require_finite,
     require_nonnegative_spectrum,
     require_square,
-    require_symmetric_to,
+    require_symmetric,
     shape,
     working_precision,
 )
@@ -81,7 +82,8 @@ def w2_squared(
         cov1: The covariance :math:`\Sigma_1`, with shape (..., d, d).
         loc2: The mean :math:`m_2`, with shape (..., d).
         cov2: The covariance :math:`\Sigma_2`, with shape (..., d, d).
-        method: "procrustes", or "trace" for the textbook formula, which loses accuracy between near Gaussians.
+        method: "procrustes", or "trace" for the textbook formula, which loses its digits between near Gaussians and can
+            come out slightly negative there.
         validate: Whether to check values (finite, symmetric, positive semidefinite).
 
     Returns:
@@ -97,24 +99,29 @@ def w2_squared(
         >>> print(w2_squared(loc, cov, loc + 3.0, 4 * cov))
         20.0
     """
+    squared, restore = _w2_squared(loc1, cov1, loc2, cov2, method, validate)
+    return restore(squared)
+
+
+def _w2_squared(loc1: Any, cov1: Any, loc2: Any, cov2: Any, method: Method, validate: bool) -> tuple[Tensor, Restore]:
+    """The squared distance in working precision."""
     (m1, C1, m2, C2), restore = as_tensors(loc1=loc1, cov1=cov1, loc2=loc2, cov2=cov2)
     _require_gaussians(m1, C1, m2, C2)
     if validate:
         m1, m2 = checked_finite("loc1", m1), checked_finite("loc2", m2)
-    eps = torch.finfo(C1.dtype).eps
     m1, C1, m2, C2 = (working_precision(t) for t in (m1, C1, m2, C2))
     if method == "procrustes":
-        dispersion = bures_squared(*torch.broadcast_tensors(C1, C2), eps=eps, validate=validate)
+        dispersion = bures_squared(*torch.broadcast_tensors(C1, C2), eps=restore.eps, validate=validate)
     elif method == "trace":
         if validate:
-            _require_covariances(C1, C2, eps)
+            _require_covariances(C1, C2, restore.eps)
         half = sqrtm(C1, validate=False)
         inner = half @ C2 @ half
         cross = sqrtm(0.5 * (inner + inner.mT), validate=False)
         dispersion = _trace(C1) + _trace(C2) - 2 * _trace(cross)
     else:
         raise ValueError(f"method is {method!r}; expected 'procrustes' or 'trace'")
-    return restore((m1 - m2).square().sum(-1) + dispersion)
+    return (m1 - m2).square().sum(-1) + dispersion, restore
 
 
 def w2_squared_diagonal(loc1: Array, scale1: Array, loc2: Array, scale2: Array, *, validate: bool = True) -> Array:
@@ -147,8 +154,8 @@ def w2_squared_diagonal(loc1: Array, scale1: Array, loc2: Array, scale2: Array, 
     (m1, s1, m2, s2), restore = as_tensors(loc1=loc1, scale1=scale1, loc2=loc2, scale2=scale2)
     named = {"loc1": m1, "scale1": s1, "loc2": m2, "scale2": s2}
     for name, tensor in named.items():
-        if tensor.ndim < 1 or tensor.shape[-1] != m1.shape[-1]:
-            raise ValueError(f"{name} has shape {shape(tensor)}; expected (..., d), with d = {m1.shape[-1:]} of loc1")
+        if tensor.ndim < 1 or tensor.shape[-1:] != m1.shape[-1:]:
+            raise ValueError(f"{name} has shape {shape(tensor)}; expected (..., d), where loc1 has shape {shape(m1)}")
         if validate:
             require_finite(name, tensor)
             if name.startswith("scale") and bool((tensor < 0).any()):
@@ -176,9 +183,8 @@ def w2(
         >>> print(w2(np.zeros(1), np.eye(1), np.array([3.0]), 25 * np.eye(1)))
         5.0
     """
-    squared = w2_squared(loc1, cov1, loc2, cov2, method=method, validate=validate)
-    (power,), restore = as_tensors(squared=squared)
-    return restore(root(power, 2))
+    squared, restore = _w2_squared(loc1, cov1, loc2, cov2, method, validate)
+    return restore(root(squared, 2))
 
 
 def _trace(matrix: Tensor) -> Tensor:
@@ -205,5 +211,5 @@ def _require_gaussians(loc1: Tensor, cov1: Tensor, loc2: Tensor, cov2: Tensor) -
 
 def _require_covariances(cov1: Tensor, cov2: Tensor, eps: float) -> None:
     for name, cov in (("cov1", cov1), ("cov2", cov2)):
-        require_symmetric_to(name, cov, eps)
+        require_symmetric(name, cov, eps)
         require_nonnegative_spectrum(name, torch.linalg.eigvalsh(cov), eps)

@@ -62,7 +62,7 @@ def sqrtm(A: Array, *, validate: bool = True) -> Array:
                [1., 2.]])
     """
     (matrix,), restore = as_tensors(A=A)
-    return restore(_square_root(matrix, validate=validate)[0])
+    return restore(square_root(matrix, restore.eps, validate=validate)[0])
 
 
 def inv_sqrtm(A: Array, *, validate: bool = True) -> Array:
@@ -78,17 +78,17 @@ def inv_sqrtm(A: Array, *, validate: bool = True) -> Array:
                [0. , 0. ]])
     """
     (matrix,), restore = as_tensors(A=A)
-    return restore(pseudo_inverse(*_square_root(matrix, validate=validate)))
+    return restore(pseudo_inverse(*square_root(matrix, restore.eps, validate=validate)))
 
 
-def _square_root(matrix: Tensor, *, validate: bool) -> tuple[Tensor, Tensor, Tensor]:
+def square_root(matrix: Tensor, eps: float = 0.0, *, validate: bool) -> tuple[Tensor, Tensor, Tensor]:
     """S, with its eigenvalues s >= 0 and eigenvectors V."""
     require_square("A", matrix)
     if validate:
-        require_symmetric("A", matrix)
+        require_symmetric("A", matrix, eps)
     S, s, V, eigenvalues = _SquareRoot.apply(matrix)
     if validate:
-        require_nonnegative_spectrum("A", eigenvalues, torch.finfo(matrix.dtype).eps)
+        require_nonnegative_spectrum("A", eigenvalues, eps)
     return S, s, V
 
 

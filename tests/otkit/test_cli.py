@@ -51,7 +51,7 @@ def test_help_stands_alone(files):
     ("arguments", "message"),
     [
         (("x.npy", "none.npy"), "y: no file none.npy"),
-        (("x.npy", "empty.npy"), r"y has shape (0, 2); expected at least one point"),
+        (("x.npy", "empty.npy"), r"y has shape (0, 2); expected n >= 1 points"),
         (("x.npy", "nothing.npy"), "y: nothing.npy is not a .npy file of numbers"),
         (("x.npy", "words.npy"), "y: words.npy has dtype <U3; expected numbers"),
         (("x.npy", "nan.npy"), "y must be finite"),

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from otkit._arguments import require_symmetric_to
+from otkit._arguments import require_symmetric
 from otkit._derivatives import attach, needs_gradient
 from otkit.gaussian._bures import blocks, procrustes
-from otkit.linalg import inv_sqrtm, sqrtm
-from otkit.linalg._lyapunov import solve_lyapunov
+from otkit.linalg._lyapunov import pseudo_inverse, solve_lyapunov
+from otkit.linalg._square_root import square_root
 
 
 def bures_squared(cov1: Tensor, cov2: Tensor, *, eps: float, validate: bool) -> Tensor:
@@ -43,7 +43,7 @@ def _bures(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: bo
     pair = [cov.detach().reshape(-1, d, d) for cov in (cov1, cov2)]
     if validate:
         for name, cov in zip(("cov1", "cov2"), pair, strict=True):
-            require_symmetric_to(name, cov, eps)
+            require_symmetric(name, cov, eps)
     if cov1.device.type == "cpu" and cov1.dtype == torch.float64:
         arrays = [np.ascontiguousarray(cov.numpy()) for cov in pair]
         numbers = blocks.value_and_gradients(arrays[0], arrays[1], eps, gradients=gradients)
@@ -118,7 +118,8 @@ class _ValueAndGradients(torch.autograd.Function):
         T, T_inverse = identity - gradient1, identity - gradient2
         # d(I - T) = -dT, and d(I - T⁻¹) = T⁻¹ dT T⁻¹.
         H = T_inverse @ grad2 @ T_inverse - grad1
-        A, A_inverse = sqrtm(cov1, validate=False), inv_sqrtm(cov1, validate=False)
+        A, a, basis = square_root(cov1, validate=False)
+        A_inverse = pseudo_inverse(A, a, basis)
         S = A @ T @ A
         S = 0.5 * (S + S.mT)
         s, V = torch.linalg.eigh(S.detach())

@@ -189,6 +189,47 @@ def test_zero_weights_change_nothing():
     assert transport_cost(x, y, a=a) == pytest.approx(transport_cost(x[a > 0], y, a=a[a > 0]), rel=1e-14)
 
 
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3, 50])
+@pytest.mark.parametrize("scale", [1e-150, 1e-30, 1e-7, 1e6, 1e150])
+def test_no_scale_is_too_small_or_too_large(p, scale):
+    """The solver's tolerances are absolute: without scaling it calls a wrong plan optimal."""
+    x, y = np.random.default_rng(1).normal(size=(2, 20, 2))
+    a = weights(20)
+    expected = wasserstein(x, y, p, a=a)
+    assert wasserstein(scale * x, scale * y, p, a=a) == pytest.approx(scale * expected, rel=1e-9)
+    tensor = torch.tensor(scale * x, requires_grad=True)
+    wasserstein(tensor, torch.tensor(scale * y), p, a=torch.tensor(a)).backward()
+    plain = torch.tensor(x, requires_grad=True)
+    wasserstein(plain, torch.tensor(y), p, a=torch.tensor(a)).backward()
+    torch.testing.assert_close(tensor.grad, plain.grad, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("mass", [1e-280, 1e-30, 1e30, 1e280])
+def test_no_mass_is_too_small_or_too_large(mass):
+    x, y = np.random.default_rng(1).normal(size=(2, 6, 2))
+    a, b = weights(6), weights(6, 1)
+    assert transport_cost(x, y, a=mass * a, b=mass * b) == pytest.approx(
+        mass * transport_cost(x, y, a=a, b=b), rel=1e-12
+    )
+
+
+def test_float32_does_not_overflow_on_the_way_to_the_root():
+    far = np.array([[1e25]], dtype=np.float32)
+    assert wasserstein(far, -far) == np.float32(2e25)
+    assert wasserstein(far * np.float32(1e-50), far * 0) >= 0
+    tiny = np.array([[1e-25]], dtype=np.float32)
+    assert wasserstein(tiny, -tiny) == np.float32(2e-25)
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 3])
+def test_second_derivatives_at_a_coinciding_pair_are_finite(p):
+    x = torch.tensor(rng.normal(size=(4, 2)), requires_grad=True)
+    y = x.detach() + torch.tensor([[0.0, 0.0], [0.1, 0.0], [0.0, 0.1], [0.1, 0.1]])
+    (grad,) = torch.autograd.grad(transport_cost(x, y, p), x, create_graph=True)
+    (second,) = torch.autograd.grad(grad.square().sum(), x)
+    assert torch.isfinite(second).all()
+
+
 def test_mass_scales_the_cost():
     x, y = rng.normal(size=(2, 5, 2))
     assert transport_cost(x, y, a=np.ones(5), b=np.ones(5)) == pytest.approx(5 * transport_cost(x, y), rel=1e-12)
@@ -220,7 +261,7 @@ x2, y2 = np.zeros((3, 2)), np.ones((4, 2))
     ("x", "y", "options", "error", "message"),
     [
         (x2, np.ones((4, 3)), {}, ValueError, r"y has shape \(4, 3\), points in 3 dimensions; expected 2"),
-        (np.zeros((0, 2)), y2, {}, ValueError, r"x has shape \(0, 2\); expected at least one point"),
+        (np.zeros((0, 2)), y2, {}, ValueError, r"x has shape \(0, 2\); expected n >= 1 points"),
         (np.zeros(3), y2, {}, ValueError, r"x has shape \(3,\); expected points"),
         (x2, np.full((4, 2), np.nan), {}, ValueError, "y must be finite; got 8 entries"),
         (x2, y2, {"p": 0.5}, ValueError, "p is 0.5; expected 1 <= p < inf"),
@@ -246,6 +287,12 @@ x2, y2 = np.zeros((3, 2)), np.ones((4, 2))
             r"batch shapes do not broadcast; got x: \(2,\), y: \(3,\)",
         ),
         (x2, y2, {"max_iter": 0}, ValueError, "max_iter is 0"),
+        (x2, y2, {"max_iter": True}, ValueError, "max_iter is True"),
+        (None, y2, {}, TypeError, "x is None"),
+        (x2, y2, {"a": np.full(3, 1e308)}, ValueError, "a has a sum of inf"),
+        (x2, y2, {"a": np.zeros(3), "validate": False}, ValueError, "a has a sum of 0"),
+        (x2, np.ma.masked_less(y2, 2.0), {}, TypeError, "y is a masked array"),
+        (1e308 * (x2 + 1), -1e308 * y2, {}, ValueError, "farther apart than the largest float64"),
     ],
 )
 def test_bad_input_names_the_argument(x, y, options, error, message):

@@ -220,6 +220,18 @@ def test_low_precision_is_computed_in_a_higher_one(dtype):
     assert value.item() == pytest.approx(reference.item(), rel=2 * torch.finfo(dtype).eps)
 
 
+def test_float32_does_not_overflow_on_the_way_to_the_root():
+    far, C = np.full(1, 1e25, dtype=np.float32), np.eye(1, dtype=np.float32)
+    assert w2(far, C, -far, C) == np.float32(2e25)
+
+
+def test_bfloat16_covariances_are_judged_by_their_own_rounding():
+    X = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
+    C = (X @ X.mT).bfloat16()
+    zero = torch.zeros(6, dtype=torch.bfloat16)
+    assert w2(zero, C, zero, C).item() == 0
+
+
 # Bad input
 
 eye, zero = np.eye(2), np.zeros(2)
