@@ -6,13 +6,13 @@ import argparse
 import json
 import sys
 import warnings
+import zipfile
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
-
-from otkit import ConvergenceWarning, __version__, empirical, gaussian
 
 EXAMPLES = """\
 examples:
@@ -33,7 +33,11 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with the given arguments (those of the process by default); return its exit status."""
     options = _parser().parse_args(arguments)
+    # Imported only now: torch takes seconds to load, and --help should not.
+    from otkit import ConvergenceWarning
+
     with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
         warnings.simplefilter("always", ConvergenceWarning)
         try:
             report = _distance(options)
@@ -48,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> Parser:
     parser = Parser(prog="otkit", description="Optimal transport distances.")
-    parser.add_argument("--version", action="version", version=f"otkit {__version__}")
+    parser.add_argument("--version", action="version", version=f"otkit {metadata.version('otkit')}")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     distance = commands.add_parser(
         "distance",
@@ -70,27 +74,49 @@ def _parser() -> Parser:
     which.add_argument(
         "--gaussian", action="store_true", help="print W_2 of the Gaussians with the means and covariances of x and y"
     )
-    distance.add_argument("--json", action="store_true", help="print a JSON object: value, what it is, p, n, m, d")
+    distance.add_argument(
+        "--json",
+        action="store_true",
+        help="print a JSON object: what, value, p, n, m, d; transport_cost or reg as well",
+    )
     return parser
 
 
 def _distance(options: argparse.Namespace) -> dict[str, object]:
+    from otkit import empirical, gaussian
+
     x, y = _points("x", options.x), _points("y", options.y)
-    a, b = (None if path is None else _array(name, path) for name, path in (("a", options.a), ("b", options.b)))
+    a, b = (None if path is None else _weights(name, path) for name, path in (("a", options.a), ("b", options.b)))
     report: dict[str, object] = {"p": options.p, "n": len(x), "m": len(y), "d": x.shape[1]}
     if options.gaussian:
-        if (options.p, a, b) != (2.0, None, None):
+        if options.p != 2 or a is not None or b is not None:
             raise ValueError("--gaussian is W_2 of uniformly weighted samples; expected no --a or --b, and --p 2")
         if min(len(x), len(y)) < 2:
             raise ValueError(f"x has {len(x)} points and y {len(y)}; expected at least 2 each to fit a Gaussian")
         moments = [part for points in (x, y) for part in (points.mean(0), np.atleast_2d(np.cov(points.T)))]
-        value = float(gaussian.w2(*moments))
-        return {"what": "gaussian", "value": value, **report}
+        return {"what": "gaussian", "value": _finite(gaussian.w2(*moments)), **report}
     if options.reg is not None:
-        value = float(empirical.sinkhorn_cost(x, y, options.p, reg=options.reg, a=a, b=b))
+        value = _finite(empirical.sinkhorn_cost(x, y, options.p, reg=options.reg, a=a, b=b))
         return {"what": "sinkhorn_cost", "value": value, "reg": options.reg, **report}
-    power = float(empirical.transport_cost(x, y, options.p, a=a, b=b))
-    return {"what": "wasserstein", "value": power ** (1 / options.p), "transport_cost": power, **report}
+    value = _finite(empirical.wasserstein(x, y, options.p, a=a, b=b))
+    try:
+        power: float | None = value**options.p
+    except OverflowError:
+        power = None
+    return {"what": "wasserstein", "value": value, "transport_cost": power, **report}
+
+
+def _finite(value: np.ndarray) -> float:
+    if not np.isfinite(value):
+        raise ValueError(f"the result is {value}; expected data that float64 can hold to the power p (scale them)")
+    return float(value)
+
+
+def _weights(name: str, path: Path) -> np.ndarray:
+    weights = _array(name, path)
+    if weights.ndim != 1:
+        raise ValueError(f"{name} ({path}) has shape {weights.shape}; expected weights (n,)")
+    return weights
 
 
 def _points(name: str, path: Path) -> np.ndarray:
@@ -106,7 +132,9 @@ def _array(name: str, path: Path) -> np.ndarray:
         raise FileNotFoundError(f"{name}: no file {path}; expected a .npy file")
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError):
+    except OSError as error:
+        raise OSError(f"{name}: {path} cannot be read ({error.strerror or error})") from None
+    except (ValueError, EOFError, zipfile.BadZipFile):
         raise ValueError(f"{name}: {path} is not a .npy file of numbers; expected one written by numpy.save") from None
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{name}: {path} holds several arrays; expected a .npy file of one")

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         exit_on_error=False,
         description="Train a VAE with a latent penalty, and leave a run folder: config.yaml, checkpoint.ckpt, "
         "metrics.csv, reconstructions.png, samples.png, latent.png. Prints a table of numbers on held-out data, "
-        "each beside its value for a perfect match of codes and prior.",
+        "those of the codes beside their values if codes and prior agreed.",
         epilog="example: otkit-vae train --penalty kl --epochs 30 --seed 1 --out runs/kl",
     )
     training.add_argument("--config", action="config", help="A YAML file of options, such as the config.yaml of a run.")
@@ -43,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from otkit_vae.training import train
 
         run = train(config)
-    except (jsonargparse.ArgumentError, ValueError, TypeError, ArithmeticError, OSError) as error:
+    except KeyboardInterrupt:
+        print("otkit-vae: interrupted; what the run folder has is kept, its checkpoint included", file=sys.stderr)
+        return 130
+    except (jsonargparse.ArgumentError, ValueError, TypeError, ArithmeticError, OSError, MemoryError) as error:
         print(f"otkit-vae: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print(run.evaluation.table())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from otkit_vae import penalties
 from otkit_vae.likelihoods import LIKELIHOODS
@@ -14,7 +15,8 @@ class TrainConfig:
     """Options of a training.
 
     Args:
-        penalty: The latent penalty, by name: none, kl, gaussian_w2, wasserstein, sinkhorn, or one that you registered.
+        penalty: The latent penalty, by name: none, kl, gaussian_w2, wasserstein, sinkhorn; from Python also one that
+            you registered.
         weight: The weight of the penalty, >= 0, in nats for a unit of penalty; the penalty's own default if null.
         data: "digits" (bundled with scikit-learn), or the path of a .npy or .npz file with observations (n, ...).
         likelihood: "bernoulli" for data in [0, 1], or "gaussian" with one learned scale for any data.
@@ -42,6 +44,17 @@ class TrainConfig:
     progress: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("latent_dim", "epochs", "batch_size", "seed"):
+            _require("a whole number", name, getattr(self, name), int)
+        for name in ("weight", "learning_rate"):
+            if getattr(self, name) is not None:
+                _require("a number", name, getattr(self, name), int | float)
+        if self.widths is not None:
+            _require("a list of whole numbers", "widths", self.widths, list | tuple)
+            for width in self.widths:
+                _require("a list of whole numbers", "widths", width, int)
+        if self.out == "":
+            raise ValueError("out is empty; expected the name of a folder")
         penalty = penalties.get(self.penalty)
         if self.weight is not None and not 0 <= self.weight < math.inf:
             raise ValueError(f"weight is {self.weight}; expected a finite number >= 0")
@@ -60,3 +73,8 @@ class TrainConfig:
             raise ValueError(f"learning_rate is {self.learning_rate}; expected a finite number > 0")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}; expected a whole number from 0 to 2**32 - 1")
+
+
+def _require(expected: str, name: str, value: Any, kind: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise TypeError(f"{name} is {value!r}; expected {expected}")

@@ -79,7 +79,9 @@ def _from_file(path: Path) -> tuple[Tensor, Tensor | None]:
                 x, labels = content, None
             else:
                 x, labels = _arrays(path, {key: content[key] for key in content.files})
-    except (EOFError, zipfile.BadZipFile, OSError, ValueError) as error:
+    except OSError as error:
+        raise OSError(f"data: {path} cannot be read ({error.strerror or error})") from None
+    except (EOFError, zipfile.BadZipFile, ValueError) as error:
         if str(error).startswith("data"):
             raise
         raise ValueError(f"data: {path} is not a .npy or .npz file of numbers; expected one written by numpy") from None
@@ -119,7 +121,8 @@ def _observations(path: Path, x: np.ndarray) -> Tensor:
 def _labels(path: Path, labels: np.ndarray | None, n: int) -> Tensor | None:
     if labels is None:
         return None
-    if labels.shape != (n,) or labels.dtype.kind not in "iu":
+    whole = labels.dtype.kind in "iu" or (labels.dtype.kind == "f" and bool(np.all(labels == np.round(labels))))
+    if labels.shape != (n,) or not whole:
         raise ValueError(
             f"data: {path} has labels of shape {labels.shape} and dtype {labels.dtype}; expected ({n},) whole numbers"
         )

@@ -24,12 +24,12 @@ from otkit_vae.sampling import sample
 
 
 class Terms(NamedTuple):
-    """The objective on one batch, and what it is made of; all scalars, in nats.
+    """The objective on one batch, and what it is made of.
 
     Attributes:
-        loss: reconstruction + weight · penalty.
-        reconstruction: The mean of -log p(x|z).
-        penalty: The penalty, before its weight.
+        loss: reconstruction + weight · penalty, a scalar in nats.
+        reconstruction: The mean of -log p(x|z), a scalar in nats.
+        penalty: The penalty before its weight, a scalar.
         posterior: q(z|x) of the batch.
         z: The codes that were drawn, with shape (N, d).
     """
@@ -73,4 +73,9 @@ class Objective(nn.Module):
         z = sample(posterior, generator=generator)
         reconstruction = -model.decode(z).log_prob(x).mean()
         penalty = self.penalty(posterior, z, model.prior, generator=generator)
+        if penalty.shape != ():
+            raise ValueError(
+                f"the penalty {type(self.penalty).__name__} has shape {tuple(penalty.shape)}; "
+                "expected a scalar, a mean over the batch"
+            )
         return Terms(reconstruction + self.weight * penalty, reconstruction, penalty, posterior, z)

@@ -40,7 +40,12 @@ def train(config: TrainConfig) -> Run:
     """
     data = load_data(config.data)
     torch.manual_seed(config.seed)
-    model = VAE.sized(data.train.shape[1:], config.latent_dim, config.likelihood, config.widths)
+    try:
+        model = VAE.sized(data.train.shape[1:], config.latent_dim, config.likelihood, config.widths)
+    except RuntimeError as error:  # torch's word for too little memory
+        raise MemoryError(
+            f"latent_dim {config.latent_dim} and widths {config.widths} make a model that does not fit: {error}"
+        ) from None
     for part in (data.train, data.held_out):
         model.likelihood.check(part)
     objective = Objective(penalties.get(config.penalty), config.weight)
@@ -65,10 +70,10 @@ def train(config: TrainConfig) -> Run:
         progress=config.progress,
     )
     model.cpu()
-    evaluation = evaluate(model, objective, data.held_out, batch_size=config.batch_size, seed=config.seed)
     pictures.reconstructions(model, data.held_out, folder / "reconstructions.png")
     pictures.samples(model, folder / "samples.png", seed=config.seed)
     pictures.latent_map(model, data.held_out, data.held_out_labels, folder / "latent.png")
+    evaluation = evaluate(model, objective, data.held_out, batch_size=config.batch_size, seed=config.seed)
     return Run(folder, model, evaluation)
 
 
@@ -82,7 +87,14 @@ def _new_folder(out: str | None, stem: str) -> Path:
                 continue
             return folder
     folder = Path(str(out))
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"out: {folder} exists and is not empty; expected a new or empty folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise FileExistsError(f"out: {folder} exists and is not empty; expected a new or empty folder")
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise OSError(
+            f"out: {folder} cannot be made ({error.strerror}); expected a folder that can be written"
+        ) from None
     return folder

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from torch import nn
 
 from otkit_vae.penalties._interface import LatentPenalty
 
@@ -53,10 +56,16 @@ def get(name: str, **options: Any) -> LatentPenalty:
     """
     if name not in _CLASSES:
         raise ValueError(f"penalty is {name!r}; expected one of {', '.join(names())}")
-    try:
-        return _CLASSES[name](**options)
-    except TypeError as error:
-        raise TypeError(f"penalty {name!r} does not take these options: {error}") from None
+    penalty = _CLASSES[name]
+    # A class without an __init__ of its own has nn.Module's, whose signature takes anything.
+    known = {} if penalty.__init__ is nn.Module.__init__ else inspect.signature(penalty).parameters
+    unknown = set(options) - set(known)
+    if unknown:
+        raise TypeError(
+            f"penalty {name!r} does not take the options {', '.join(sorted(unknown))}; "
+            f"expected of {', '.join(known) or '(none)'}"
+        )
+    return penalty(**options)
 
 
 def names() -> tuple[str, ...]:

@@ -4,7 +4,7 @@ For a diagonal Gaussian posterior with mean :math:`\mu` and scales :math:`\sigma
 
 .. math:: W_2^2(q(z|x), p(z)) = \|\mu - m\|^2 + \|\sigma - s\|^2 .
 
-By Talagrand's inequality half of it is at most KL(q ‖ N(0, I)): with weight ½ the objective is never below the ELBO.
+By Talagrand's inequality half of it is at most KL(q ‖ N(0, I)): with weight ½, ELBO_W is never below the ELBO.
 Unlike KL it stays finite as :math:`\sigma \to 0`, and pushes back there only linearly: an encoder that gains from
 precision can become nearly deterministic, so watch the mean scale that training reports.
 

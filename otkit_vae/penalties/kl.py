@@ -1,7 +1,7 @@
 r"""The Kullback–Leibler divergence of the posterior from the prior: with weight 1, the ELBO.
 
 .. math:: \mathrm{KL}(q \| p) = E_{q}[\log q(z|x) - \log p(z)]
-          = \tfrac12 \sum_k \mu_k^2 + \sigma_k^2 - 1 - \log \sigma_k^2
+          = \tfrac12 \sum_k \bigl(\mu_k^2 + \sigma_k^2 - 1 - \log \sigma_k^2\bigr)
 
 for a diagonal Gaussian posterior and a standard normal prior.
 

@@ -59,7 +59,10 @@ def test_help_stands_alone(files):
         (("x.npy", "y.npy", "--p", "0.5"), "p is 0.5"),
         (("x.npy", "y.npy", "--p", "two"), "argument --p: invalid float value: 'two'"),
         (("x.npy", "y.npy", "--reg", "0"), "reg is 0.0"),
-        (("x.npy", "y.npy", "--a", "x.npy"), "a has shape (12, 2)"),
+        (("x.npy", "y.npy", "--a", "x.npy"), "a (x.npy) has shape (12, 2)"),
+        (("x.npy", "broken.npz"), "y: broken.npz is not a .npy file of numbers"),
+        (("x.npy", "huge.npy", "--reg", "1"), "otkit: error: "),
+        (("x.npy", "y.npy", "--gaussian", "--a", "w.npy"), "--gaussian is W_2"),
         (("x.npy",), "the following arguments are required: y"),
         (("x.npy", "y.npy", "--gaussian", "--p", "1"), "--gaussian is W_2"),
     ],
@@ -70,6 +73,9 @@ def test_bad_input_is_one_line_and_status_2(files, monkeypatch, capsys, argument
     (files / "nothing.npy").write_bytes(b"")
     np.save(files / "words.npy", np.array(["one", "two"]))
     np.save(files / "nan.npy", np.full((3, 2), np.nan))
+    (files / "broken.npz").write_bytes(b"PK\x03\x04broken")
+    np.save(files / "huge.npy", np.full((3, 2), 1e200))
+    np.save(files / "w.npy", np.full(12, 1 / 12))
     np.save(files / "three.npy", np.zeros((4, 3)))
     try:
         status = main(["distance", *arguments])

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch.distributions import Independent, Normal
 
 from otkit_vae import VAE, Objective, evaluate, penalties
 from otkit_vae.likelihoods import Bernoulli, Gaussian
@@ -50,27 +51,37 @@ def test_objective_is_reconstruction_plus_weighted_penalty():
 def test_a_weight_means_the_same_at_any_image_and_batch_size():
     """Twice the pixels, twice the reconstruction; twice the batch, the same; and the penalty stays as it is."""
     x = torch.rand(32, 6, dtype=torch.float64)
+    z = torch.randn(32, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     class Copy(torch.nn.Module):
         def forward(self, z):
             return z[:, :1].expand(-1, self.n)
 
-    values = []
-    for n, data in ((6, x), (12, x.repeat(1, 2)), (6, x.repeat(2, 1))):
-        torch.manual_seed(0)
-        model = VAE.sized((6,), 2).double()
+    terms = []
+    for n, data, codes in ((6, x, z), (12, x.repeat(1, 2), z), (6, x.repeat(2, 1), z.repeat(2, 1))):
+        model = VAE.sized((n,), 2).double()
         model.decoder = Copy()
         model.decoder.n = n
-        encode = model.encode
-        model.encode = lambda data, encode=encode: encode(data[:, :6])
-        objective = Objective(penalties.get("gaussian_w2"))
-        posterior = model.encode(data)
-        penalty = objective.penalty(posterior, posterior.mean, model.prior)
-        values.append((-model.decode(posterior.mean).log_prob(data).mean().item(), penalty.item()))
-    (one, penalty), (pixels, same), (batch, again) = values
-    assert pixels == pytest.approx(2 * one)
-    assert batch == pytest.approx(one)
-    assert same == pytest.approx(penalty) == pytest.approx(again)
+        # Posteriors so narrow that their sample is their mean.
+        model.encode = lambda _, codes=codes: Independent(Normal(codes, torch.full_like(codes, 1e-12)), 1)
+        terms.append(Objective(penalties.get("gaussian_w2"), weight=2.0)(model, data))
+    one, pixels, batch = terms
+    assert pixels.reconstruction.item() == pytest.approx(2 * one.reconstruction.item())
+    assert batch.reconstruction.item() == pytest.approx(one.reconstruction.item())
+    assert pixels.penalty.item() == pytest.approx(one.penalty.item())
+    assert batch.penalty.item() == pytest.approx(one.penalty.item())
+    assert one.loss.item() == pytest.approx(one.reconstruction.item() + 2 * one.penalty.item())
+
+
+def test_a_penalty_must_be_a_scalar():
+    class Vector(penalties.LatentPenalty):
+        estimand = "per-sample"
+
+        def forward(self, posterior, z, prior, *, generator=None):
+            return z.sum(-1)
+
+    with pytest.raises(ValueError, match=r"the penalty Vector has shape \(4,\); expected a scalar"):
+        Objective(Vector())(VAE.sized((4,), 2), torch.rand(4, 4))
 
 
 def test_model_follows_device_and_dtype():

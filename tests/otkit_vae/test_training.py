@@ -13,6 +13,7 @@ import yaml
 import otkit_vae
 from otkit_vae import cli, penalties
 from otkit_vae.checkpoint import load
+from otkit_vae.config import TrainConfig
 
 FILES = {"checkpoint.ckpt", "config.yaml", "latent.png", "metrics.csv", "reconstructions.png", "samples.png"}
 
@@ -124,6 +125,9 @@ def test_checkpoints_hold_no_code(tmp_path):
         (("--out", "nan.npy"), "out: nan.npy exists"),
         (("--config", "nowhere.yaml"), "nowhere.yaml"),
         (("--colour", "red"), "--colour"),
+        (("--out", ""), "out is empty"),
+        (("--out", "nan.npy/sub"), "out: nan.npy/sub cannot be made"),
+        (("--latent_dim", "100000000000"), "latent_dim 100000000000"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, message):
@@ -138,6 +142,23 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, message
     assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("epochs", 1.5),
+        ("epochs", True),
+        ("seed", 0.5),
+        ("weight", "3"),
+        ("widths", 8),
+        ("widths", [8.5]),
+        ("learning_rate", "a"),
+    ],
+)
+def test_options_from_python_are_of_their_types(option, value):
+    with pytest.raises(TypeError, match=f"{option} is "):
+        TrainConfig(**{option: value})
 
 
 def test_a_loss_that_is_not_finite_stops(capsys):
