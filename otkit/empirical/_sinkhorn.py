@@ -58,9 +58,9 @@ def sinkhorn_cost(
 ) -> Array:
     r"""The regularised cost :math:`\mathrm{OT}_\varepsilon(\alpha, \beta)`, its entropy term included.
 
-    This is neither :math:`\langle P, M\rangle` alone nor a distance: between equal measures it is not 0. It decreases to
-    the exact `transport_cost` as reg does. POT's matrix–vector iterations run where the kernel does not underflow, its
-    log-domain iterations elsewhere.
+    This is neither :math:`\langle P, M\rangle` alone nor a distance: between equal measures it is not 0. It decreases
+    to the exact `transport_cost` as reg does. POT's matrix–vector iterations run where the kernel does not underflow,
+    its log-domain iterations elsewhere.
 
     Gradients in x, y, a and b are the envelope gradients above, exact up to the marginal error; in the weights up to a
     constant. Second derivatives are refused.
