@@ -39,6 +39,8 @@ BLOCK_BYTES = 200_000
 """The size of one (n, d, d) array of a block; about nine are alive."""
 FACTOR_BYTES = 1_000_000
 """The same for the factors, which are found for larger blocks."""
+THREADED_SIZE = 32
+"""The size from which a product takes longer than the interpreter's lock takes to change hands."""
 EIGEN_SIZE = 256
 TRACE_SIZE = 128
 HOPELESS = 1e10
@@ -86,7 +88,8 @@ def _by_blocks(cov1: ndarray, cov2: ndarray, *, gradients: bool) -> tuple[ndarra
         hard[part] |= factor_and_invert(cov2[part], (U2[part], V2[part]))[2]
 
     many = max(1, FACTOR_BYTES // (8 * d * d))
-    _on_all_threads(factor, range(0, n, many))
+    threads = torch.get_num_threads() if d >= THREADED_SIZE else 1
+    _on_threads(threads, factor, range(0, n, many))
     condition = spread(U1) * spread(U2)
     hard |= ~(condition < HOPELESS)
     if hard.any():
@@ -118,18 +121,18 @@ def _by_blocks(cov1: ndarray, cov2: ndarray, *, gradients: bool) -> tuple[ndarra
             gradient1[block] = triangle_times(v1, first, lower=False)
             gradient2[block] = triangle_times(v2, second, lower=False)
 
-    _on_all_threads(solve, range(0, n, size))
+    _on_threads(threads, solve, range(0, n, size))
     return value, gradient1, gradient2, hard
 
 
-def _on_all_threads(work: Callable[[int], None], starts: range) -> None:
-    """Do the parts, on as many threads as torch has: products and LAPACK release the interpreter's lock."""
+def _on_threads(threads: int, work: Callable[[int], None], starts: range) -> None:
+    """Do the parts, on several threads: products and LAPACK release the interpreter's lock."""
 
     def quietly(start: int) -> None:
         with np.errstate(all="ignore"):  # a state of the thread
             work(start)
 
-    threads = min(torch.get_num_threads(), len(starts))
+    threads = min(threads, len(starts))
     if threads <= 1:
         for start in starts:
             quietly(start)

@@ -148,3 +148,21 @@ def test_large_routes_against_a_known_map(d, cond):
     assert abs(plain / expected - 1) <= bound
     assert abs(value / expected - 1) <= bound
     assert np.linalg.norm(gradient1 + X) <= 1e-8 * np.linalg.norm(X) + 64 * EPS * cond * np.linalg.norm(C)
+
+
+def test_threads_change_nothing():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((200, 40, 80))
+    covs = X @ np.swapaxes(X, -1, -2) / 80
+    zero, before = np.zeros((200, 40)), torch.get_num_threads()
+    values = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            values.append(differentiated(w2_squared, zero, covs, zero, covs[::-1].copy()))
+    finally:
+        torch.set_num_threads(before)
+    (one, gradients_one), (two, gradients_two) = values
+    np.testing.assert_array_equal(one, two)
+    for first, second in zip(gradients_one, gradients_two, strict=True):
+        np.testing.assert_array_equal(first, second)
