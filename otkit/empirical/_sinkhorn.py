@@ -43,6 +43,9 @@ from otkit.empirical._measures import cost_matrix, in_parallel, on_support, pair
 _LARGEST_EXPONENT = 500.0
 """The kernel exp(-M/reg) is used as it is while its smallest entry is exp(-500), far from underflow at exp(-745)."""
 
+_SMALLEST_EXPONENT = 1e-3
+"""Below it four c-transforms converge, each contracting by the square, and POT's potentials are lost in rounding."""
+
 
 def sinkhorn_cost(
     x: Array,
@@ -114,10 +117,10 @@ class _EntropicCost(torch.autograd.Function):
         batch = x.shape[:-2]
         M = cost_matrix(x, y, p)
         largest = M.max().item() if M.numel() else 0.0
-        if largest and not 1e-14 * largest < reg < 1e8 * largest:
+        if not 1e-14 * largest < reg:
             raise ValueError(
                 f"reg is {reg:g} beside a largest cost |x - y|^p of {largest:.3g}; expected a reg that is not lost in "
-                "its rounding and does not drown it (reg is absolute, in the units of the cost)"
+                "its rounding (reg is absolute, in the units of the cost)"
             )
         problems = [
             tuple(part.numpy(force=True) for part in problem)
@@ -167,6 +170,11 @@ def potentials(
     method = "sinkhorn" if M.max() <= _LARGEST_EXPONENT * reg else "sinkhorn_log"
 
     def iterate(a: np.ndarray, b: np.ndarray, M: np.ndarray) -> np.ndarray:
+        if M.max() <= _SMALLEST_EXPONENT * reg:
+            g = np.zeros(len(b))
+            for _ in range(4):
+                g = soft_c_transform(soft_c_transform(g, b, M, reg), a, M.T, reg)
+            return g
         # POT stops on an L2 error: divided by sqrt(m) it bounds the L1 error.
         stop = tol / len(b) ** 0.5
         # POT also exponentiates the potentials, which may overflow and is not used here.
@@ -186,4 +194,8 @@ def potentials(
 
 def soft_c_transform(potential: np.ndarray, weights: np.ndarray, M: np.ndarray, reg: float) -> np.ndarray:
     """The potential (n,) that maximises the dual beside one (m,) of positive weights (m,), for costs (n, m)."""
-    return -reg * np.asarray(logsumexp(np.log(weights) + (potential - M) / reg, axis=1))
+    exponents = (potential - M) / reg
+    if np.abs(exponents).max() < 0.5:
+        # The logarithm of nearly 1, without the digits of the 1.
+        return -reg * np.log1p(np.expm1(exponents) @ weights)
+    return -reg * np.asarray(logsumexp(np.log(weights) + exponents, axis=1))

@@ -40,6 +40,16 @@ def test_large_reg_gives_the_independent_coupling():
     assert sinkhorn_cost(x, y, reg=1e6) == pytest.approx(((x[:, None] - y) ** 2).sum(-1).mean(), rel=1e-5)
 
 
+@pytest.mark.parametrize("reg", [1e6, 1e12, 1e200])
+def test_huge_reg_keeps_its_digits(reg):
+    """The next term of the expansion is -Var(M under a⊗b, less rows and columns) / 2 reg."""
+    x, y = np.random.default_rng(0).normal(size=(2, 8, 2))
+    M = ((x[:, None] - y) ** 2).sum(-1)
+    residual = M - M.mean(0) - M.mean(1, keepdims=True) + M.mean()
+    expected = M.mean() - (residual**2).mean() / (2 * reg)
+    assert sinkhorn_cost(x, y, reg=reg) == pytest.approx(expected, rel=1e-12)
+
+
 # Oracle
 
 
@@ -142,6 +152,7 @@ def test_not_converged_warns():
     ("options", "error", "message"),
     [
         ({"reg": 0}, ValueError, "reg is 0; expected a finite number > 0"),
+        ({"reg": 1e-30}, ValueError, "reg is 1e-30 beside a largest cost"),
         ({"reg": -1.0}, ValueError, "reg is -1.0"),
         ({"reg": float("nan")}, ValueError, "reg is nan"),
         ({"reg": "a"}, TypeError, "reg is 'a' of type str"),
