@@ -41,14 +41,12 @@ from otkit._arguments import (
     checked_finite,
     require_broadcast,
     require_finite,
-    require_nonnegative_spectrum,
-    require_square,
-    require_symmetric,
     shape,
     working_precision,
 )
 from otkit._root import root
 from otkit.gaussian._bures import bures_squared
+from otkit.gaussian._checks import require_covariance, require_gaussians
 from otkit.linalg import sqrtm
 
 Method = Literal["procrustes", "trace"]
@@ -106,7 +104,7 @@ def w2_squared(
 def _w2_squared(loc1: Any, cov1: Any, loc2: Any, cov2: Any, method: Method, validate: bool) -> tuple[Tensor, Restore]:
     """The squared distance in working precision."""
     (m1, C1, m2, C2), restore = as_tensors(loc1=loc1, cov1=cov1, loc2=loc2, cov2=cov2)
-    _require_gaussians(m1, C1, m2, C2)
+    require_gaussians(m1, C1, m2, C2)
     if validate:
         m1, m2 = checked_finite("loc1", m1), checked_finite("loc2", m2)
     m1, C1, m2, C2 = (working_precision(t) for t in (m1, C1, m2, C2))
@@ -114,7 +112,8 @@ def _w2_squared(loc1: Any, cov1: Any, loc2: Any, cov2: Any, method: Method, vali
         dispersion = bures_squared(*torch.broadcast_tensors(C1, C2), eps=restore.eps, validate=validate)
     elif method == "trace":
         if validate:
-            _require_covariances(C1, C2, restore.eps)
+            require_covariance("cov1", C1, restore.eps)
+            require_covariance("cov2", C2, restore.eps)
         half = sqrtm(C1, validate=False)
         inner = half @ C2 @ half
         cross = sqrtm(0.5 * (inner + inner.mT), validate=False)
@@ -189,27 +188,3 @@ def w2(
 
 def _trace(matrix: Tensor) -> Tensor:
     return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)
-
-
-def _require_gaussians(loc1: Tensor, cov1: Tensor, loc2: Tensor, cov2: Tensor) -> None:
-    for k, loc, cov in ((1, loc1, cov1), (2, loc2, cov2)):
-        d = require_square(f"cov{k}", cov)
-        if loc.ndim < 1 or loc.shape[-1] != d:
-            raise ValueError(f"loc{k} has shape {shape(loc)}; expected (..., {d}), as cov{k} has shape {shape(cov)}")
-    if cov1.shape[-1] != cov2.shape[-1]:
-        raise ValueError(
-            f"cov2 has shape {shape(cov2)}, a Gaussian in {cov2.shape[-1]} dimensions; "
-            f"expected {cov1.shape[-1]}, as cov1 has shape {shape(cov1)}"
-        )
-    require_broadcast(
-        loc1=tuple(loc1.shape[:-1]),
-        cov1=tuple(cov1.shape[:-2]),
-        loc2=tuple(loc2.shape[:-1]),
-        cov2=tuple(cov2.shape[:-2]),
-    )
-
-
-def _require_covariances(cov1: Tensor, cov2: Tensor, eps: float) -> None:
-    for name, cov in (("cov1", cov1), ("cov2", cov2)):
-        require_symmetric(name, cov, eps)
-        require_nonnegative_spectrum(name, torch.linalg.eigvalsh(cov), eps)

@@ -1,0 +1,54 @@
+"""The checks of a Gaussian's location and covariance, shared by the functions of this package."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from otkit._arguments import (
+    require_broadcast,
+    require_nonnegative_spectrum,
+    require_square,
+    require_symmetric,
+    shape,
+)
+
+
+def require_gaussian(loc_name: str, loc: Tensor, cov_name: str, cov: Tensor) -> int:
+    """Return d if loc is (..., d) and cov (..., d, d)."""
+    d = require_square(cov_name, cov)
+    if loc.ndim < 1 or loc.shape[-1] != d:
+        raise ValueError(
+            f"{loc_name} has shape {shape(loc)}; expected (..., {d}), as {cov_name} has shape {shape(cov)}"
+        )
+    return d
+
+
+def require_same_dimension(cov1_name: str, cov1: Tensor, cov2_name: str, cov2: Tensor) -> None:
+    """Raise if the covariances belong to spaces of different dimension."""
+    if cov1.shape[-1] != cov2.shape[-1]:
+        raise ValueError(
+            f"{cov2_name} has shape {shape(cov2)}, a Gaussian in {cov2.shape[-1]} dimensions; "
+            f"expected {cov1.shape[-1]}, as {cov1_name} has shape {shape(cov1)}"
+        )
+
+
+def require_gaussians(loc1: Tensor, cov1: Tensor, loc2: Tensor, cov2: Tensor) -> None:
+    """Raise if the shapes are not those of two Gaussians in one space, with batches that broadcast."""
+    require_gaussian("loc1", loc1, "cov1", cov1)
+    require_gaussian("loc2", loc2, "cov2", cov2)
+    require_same_dimension("cov1", cov1, "cov2", cov2)
+    require_broadcast(
+        loc1=tuple(loc1.shape[:-1]),
+        cov1=tuple(cov1.shape[:-2]),
+        loc2=tuple(loc2.shape[:-1]),
+        cov2=tuple(cov2.shape[:-2]),
+    )
+
+
+def require_covariance(name: str, cov: Tensor, eps: float) -> None:
+    """Raise if matrices (..., d, d) are not finite, symmetric and positive semidefinite to rounding."""
+    require_symmetric(name, cov, eps)
+    _, info = torch.linalg.cholesky_ex(cov)
+    if bool(info.any()):
+        require_nonnegative_spectrum(name, torch.linalg.eigvalsh(cov[info != 0]), eps)
