@@ -1,11 +1,14 @@
 """Optimal transport between Gaussians, in closed form."""
 
+from otkit.gaussian._barycenter import barycenter as barycenter
 from otkit.gaussian._distance import w2 as w2
 from otkit.gaussian._distance import w2_squared as w2_squared
 from otkit.gaussian._distance import w2_squared_diagonal as w2_squared_diagonal
 from otkit.gaussian._entropic import entropic_cost as entropic_cost
 from otkit.gaussian._entropic import sinkhorn_divergence as sinkhorn_divergence
 from otkit.gaussian._factors import w2_squared_from_factors as w2_squared_from_factors
+from otkit.gaussian._geodesic import geodesic as geodesic
+from otkit.gaussian._map import transport_map as transport_map
 from otkit.gaussian._mixture import mixture_plan as mixture_plan
 from otkit.gaussian._mixture import mixture_w2 as mixture_w2
 from otkit.gaussian._mixture import mixture_w2_squared as mixture_w2_squared
@@ -13,13 +16,16 @@ from otkit.gaussian._moments import fit as fit
 from otkit.gaussian._moments import frechet_distance as frechet_distance
 
 __all__ = [
+    "barycenter",
     "entropic_cost",
     "fit",
     "frechet_distance",
+    "geodesic",
     "mixture_plan",
     "mixture_w2",
     "mixture_w2_squared",
     "sinkhorn_divergence",
+    "transport_map",
     "w2",
     "w2_squared",
     "w2_squared_diagonal",

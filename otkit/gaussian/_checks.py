@@ -7,6 +7,7 @@ from torch import Tensor
 
 from otkit._arguments import (
     require_broadcast,
+    require_finite,
     require_nonnegative_spectrum,
     require_square,
     require_symmetric,
@@ -44,6 +45,14 @@ def require_gaussians(loc1: Tensor, cov1: Tensor, loc2: Tensor, cov2: Tensor) ->
         loc2=tuple(loc2.shape[:-1]),
         cov2=tuple(cov2.shape[:-2]),
     )
+
+
+def require_values(loc1: Tensor, cov1: Tensor, loc2: Tensor, cov2: Tensor, eps: float) -> None:
+    """Raise if means are not finite, or covariances not finite, symmetric and positive semidefinite to rounding."""
+    for name, loc in (("loc1", loc1), ("loc2", loc2)):
+        require_finite(name, loc)
+    for name, cov in (("cov1", cov1), ("cov2", cov2)):
+        require_covariance(name, cov, eps)
 
 
 def require_covariance(name: str, cov: Tensor, eps: float) -> None:

@@ -49,8 +49,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from otkit._arguments import Array, as_tensors, require_finite, require_positive, working_precision
-from otkit.gaussian._checks import require_covariance, require_gaussians
+from otkit._arguments import Array, as_tensors, require_positive, working_precision
+from otkit.gaussian._checks import require_gaussians, require_values
 from otkit.gaussian._riccati import correlate, entropic_map, q_plus_s
 
 
@@ -128,10 +128,7 @@ def _between(dispersion: Any, loc1: Any, cov1: Any, loc2: Any, cov2: Any, reg: f
     (m1, C1, m2, C2), restore = as_tensors(loc1=loc1, cov1=cov1, loc2=loc2, cov2=cov2)
     require_gaussians(m1, C1, m2, C2)
     if validate:
-        for name, loc in (("loc1", m1), ("loc2", m2)):
-            require_finite(name, loc)
-        for name, cov in (("cov1", C1), ("cov2", C2)):
-            require_covariance(name, cov, restore.eps)
+        require_values(m1, C1, m2, C2, restore.eps)
     m1, C1, m2, C2 = (working_precision(t) for t in (m1, C1, m2, C2))
     C1, C2 = torch.broadcast_tensors(C1, C2)
     eps, tiny = torch.finfo(C1.dtype).eps, torch.finfo(C1.dtype).tiny

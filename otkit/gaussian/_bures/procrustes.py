@@ -6,6 +6,8 @@ by a singular value decomposition. This is the reference of the faster routes, a
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -23,8 +25,8 @@ def value_and_gradients(cov1: Tensor, cov2: Tensor, eps: float) -> tuple[Tensor,
         cov2: The second covariances.
         eps: The rounding of the entries, which decides what is indefinite.
     """
-    F, F_inverse, null1 = _factor("cov1", cov1, eps)
-    G, G_inverse, null2 = _factor("cov2", cov2, eps)
+    F, F_inverse, null1 = factor("cov1", cov1, eps)
+    G, G_inverse, null2 = factor("cov2", cov2, eps)
     U, _, Vh = torch.linalg.svd(G.mT @ F)
     R = U @ Vh
     residual = F - G @ R
@@ -33,8 +35,14 @@ def value_and_gradients(cov1: Tensor, cov2: Tensor, eps: float) -> tuple[Tensor,
     return residual.square().sum((-2, -1)), _symmetric(gradient1) + null1, _symmetric(gradient2) + null2
 
 
-def _factor(name: str, cov: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """A factor, its pseudo-inverse, and the projection onto the null space."""
+def factor(name: str, cov: Tensor, eps: float = math.inf) -> tuple[Tensor, Tensor, Tensor]:
+    """A factor F (..., d, d) of covariances, its pseudo-inverse, and the projection onto the null space.
+
+    Args:
+        name: What an error calls the covariances.
+        cov: The covariances, with shape (..., d, d).
+        eps: The rounding of the entries, beyond which negative eigenvalues are an error; by default they are zeros.
+    """
     d = cov.shape[-1]
     F, info = torch.linalg.cholesky_ex(cov)
     rounding = d * torch.finfo(cov.dtype).eps
