@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-def solve_lyapunov(S: Tensor, s: Tensor, V: Tensor, C: Tensor) -> Tensor:
+def solve_lyapunov(S: Tensor, s: Tensor, V: Tensor, C: Tensor, *, zero: float) -> Tensor:
     r"""The solution X of :math:`S X + X S = C` for positive semidefinite S, differentiable in S and C to any order.
 
     .. math:: X = V \Bigl( \frac{(V^\top C V)_{ij}}{s_i + s_j} \Bigr) V^\top ,
@@ -24,16 +24,22 @@ def solve_lyapunov(S: Tensor, s: Tensor, V: Tensor, C: Tensor) -> Tensor:
         s: Their eigenvalues, with shape (..., d), in ascending order; a help to solve, without derivative.
         V: Their eigenvectors, with shape (..., d, d), likewise.
         C: The right-hand side, with shape (..., d, d), symmetric or not.
+        zero: What counts as zero to rounding, relative to the largest eigenvalue.
 
     Returns:
         X, with shape (..., d, d), symmetric (skew-symmetric) where C is.
     """
-    return _Lyapunov.apply(S, s, V, C)
+    return _Lyapunov.apply(S, s, V, C, zero)
 
 
-def pseudo_inverse(S: Tensor, s: Tensor, V: Tensor) -> Tensor:
+def rounding(s: Tensor) -> float:
+    """What is zero to rounding in the singular values or eigenvalues of a matrix, relative to the largest: d·eps."""
+    return s.shape[-1] * torch.finfo(s.dtype).eps
+
+
+def pseudo_inverse(S: Tensor, s: Tensor, V: Tensor, *, zero: float) -> Tensor:
     """The pseudo-inverse of S, for the arguments of `solve_lyapunov`, differentiable to any order at fixed rank."""
-    return _PseudoInverse.apply(S, s, V)
+    return _PseudoInverse.apply(S, s, V, zero)
 
 
 class _Lyapunov(torch.autograd.Function):
@@ -44,24 +50,22 @@ class _Lyapunov(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(S: Tensor, s: Tensor, V: Tensor, C: Tensor) -> Tensor:
+    def forward(S: Tensor, s: Tensor, V: Tensor, C: Tensor, zero: float) -> Tensor:
         sums = s.unsqueeze(-1) + s.unsqueeze(-2)
-        # An eigenvalue of S² is zero to rounding at d·eps of the largest, its root at the root of that.
-        zero = (s.shape[-1] * torch.finfo(s.dtype).eps) ** 0.5 * s[..., -1:, None]
-        inverse = torch.where(sums > zero, 1 / sums, torch.zeros_like(sums))
+        inverse = torch.where(sums > zero * s[..., -1:, None], 1 / sums, torch.zeros_like(sums))
         return V @ ((V.mT @ C @ V) * inverse) @ V.mT
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        S, s, V, _ = inputs
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        S, s, V, _, ctx.zero = inputs
         ctx.save_for_backward(S, s, V, output)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, Tensor]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, Tensor, None]:
         S, s, V, X = ctx.saved_tensors
-        Y = _Lyapunov.apply(S, s, V, grad_outputs[0])
+        Y = _Lyapunov.apply(S, s, V, grad_outputs[0], ctx.zero)
         S_bar = -(Y @ X.mT + X.mT @ Y)
-        return 0.5 * (S_bar + S_bar.mT), None, None, Y
+        return 0.5 * (S_bar + S_bar.mT), None, None, Y, None
 
 
 class _PseudoInverse(torch.autograd.Function):
@@ -70,9 +74,8 @@ class _PseudoInverse(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(S: Tensor, s: Tensor, V: Tensor) -> Tensor:
-        zero = (s.shape[-1] * torch.finfo(s.dtype).eps) ** 0.5 * s[..., -1:]
-        inverse = torch.where(s > zero, 1 / s, torch.zeros_like(s))
+    def forward(S: Tensor, s: Tensor, V: Tensor, zero: float) -> Tensor:
+        inverse = torch.where(s > zero * s[..., -1:], 1 / s, torch.zeros_like(s))
         X = (V * inverse.unsqueeze(-2)) @ V.mT
         return 0.5 * (X + X.mT)
 
@@ -81,6 +84,6 @@ class _PseudoInverse(torch.autograd.Function):
         ctx.save_for_backward(output)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
         (X,) = ctx.saved_tensors
-        return -(X @ grad_outputs[0] @ X), None, None
+        return -(X @ grad_outputs[0] @ X), None, None, None

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, require_finite, require_square
-from otkit.linalg._lyapunov import pseudo_inverse, solve_lyapunov
+from otkit.linalg._lyapunov import pseudo_inverse, rounding, solve_lyapunov
 
 
 def polar(M: Array, *, validate: bool = True) -> tuple[Array, Array]:
@@ -94,7 +94,7 @@ class _PolarFactor(torch.autograd.Function):
         H = R.mT @ M
         H = 0.5 * (H + H.mT)
         inner = R.mT @ grad
-        M_bar = R @ solve_lyapunov(H, h, V, inner - inner.mT)
+        M_bar = R @ solve_lyapunov(H, h, V, inner - inner.mT, zero=rounding(h))
         if M.shape[-2] > M.shape[-1]:
-            M_bar = M_bar + (grad - R @ inner) @ pseudo_inverse(H, h, V)
+            M_bar = M_bar + (grad - R @ inner) @ pseudo_inverse(H, h, V, zero=rounding(h))
         return M_bar

@@ -33,7 +33,7 @@ from otkit._arguments import (
     require_square,
     require_symmetric,
 )
-from otkit.linalg._lyapunov import pseudo_inverse, solve_lyapunov
+from otkit.linalg._lyapunov import pseudo_inverse, rounding, solve_lyapunov
 
 
 def sqrtm(A: Array, *, validate: bool = True) -> Array:
@@ -78,7 +78,8 @@ def inv_sqrtm(A: Array, *, validate: bool = True) -> Array:
                [0. , 0. ]])
     """
     (matrix,), restore = as_tensors(A=A)
-    return restore(pseudo_inverse(*square_root(matrix, restore.eps, validate=validate)))
+    S, s, V = square_root(matrix, restore.eps, validate=validate)
+    return restore(pseudo_inverse(S, s, V, zero=rounding(s) ** 0.5))
 
 
 def square_root(matrix: Tensor, eps: float = 0.0, *, validate: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -113,4 +114,5 @@ class _SquareRoot(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
         S, s, V = ctx.saved_tensors
-        return solve_lyapunov(S, s, V, 0.5 * (grad_outputs[0] + grad_outputs[0].mT))
+        # The roots of eigenvalues that are zero to rounding.
+        return solve_lyapunov(S, s, V, 0.5 * (grad_outputs[0] + grad_outputs[0].mT), zero=rounding(s) ** 0.5)

@@ -14,6 +14,7 @@ import otkit_vae
 from otkit_vae import cli, penalties
 from otkit_vae.checkpoint import load
 from otkit_vae.config import TrainConfig
+from otkit_vae.engine import batches
 
 FILES = {"checkpoint.ckpt", "config.yaml", "latent.png", "metrics.csv", "reconstructions.png", "samples.png"}
 
@@ -69,6 +70,14 @@ def test_same_seed_same_weights_and_the_config_repeats_the_run(tmp_path):
         assert torch.equal(tensor, weights[2][name]), name
     assert not torch.equal(weights[0]["decoder.network.0.weight"], weights[3]["decoder.network.0.weight"])
     assert (first / "metrics.csv").read_text() == (second / "metrics.csv").read_text()
+
+
+def test_the_seed_orders_the_data():
+    x = torch.arange(20.0)[:, None]
+    orders = [torch.cat([batch for (batch,) in batches(x, 5, 1, seed=seed)]) for seed in (1, 1, 2)]
+    assert torch.equal(orders[0], orders[1])
+    assert not torch.equal(orders[0], orders[2])
+    assert torch.equal(orders[2].sort(dim=0).values, x)
 
 
 def test_a_users_data_and_the_pictures(tmp_path, capsys):

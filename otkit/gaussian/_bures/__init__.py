@@ -15,7 +15,7 @@ from torch import Tensor
 from otkit._arguments import require_symmetric
 from otkit._derivatives import attach, needs_gradient
 from otkit.gaussian._bures import blocks, procrustes
-from otkit.linalg._lyapunov import pseudo_inverse, solve_lyapunov
+from otkit.linalg._lyapunov import pseudo_inverse, rounding, solve_lyapunov
 from otkit.linalg._square_root import square_root
 
 
@@ -119,10 +119,10 @@ class _ValueAndGradients(torch.autograd.Function):
         # d(I - T) = -dT, and d(I - T⁻¹) = T⁻¹ dT T⁻¹.
         H = T_inverse @ grad2 @ T_inverse - grad1
         A, a, basis = square_root(cov1, validate=False)
-        A_inverse = pseudo_inverse(A, a, basis)
+        A_inverse = pseudo_inverse(A, a, basis, zero=rounding(a) ** 0.5)
         S = A @ T @ A
         S = 0.5 * (S + S.mT)
         s, V = torch.linalg.eigh(S.detach())
         C = A_inverse @ (0.5 * (H + H.mT)) @ A_inverse
-        Y = A @ solve_lyapunov(S, s.clamp(min=0), V, C) @ A
+        Y = A @ solve_lyapunov(S, s.clamp(min=0), V, C, zero=rounding(s)) @ A
         return -(T @ Y @ T), Y, None, None

@@ -42,6 +42,13 @@ def test_gradient_at_singular_matrices_is_finite():
     assert torch.isfinite(M.grad).all()
 
 
+def test_small_singular_values_are_not_taken_for_zero():
+    """dR/dM in the plane of the two small ones is 1 / (h_2 + h_3), far below the root of rounding."""
+    M = torch.diag(torch.tensor([1.0, 1e-9, 2e-9], dtype=torch.float64)).requires_grad_()
+    polar(M)[0][1, 2].backward()
+    assert M.grad[1, 2].item() == pytest.approx(1 / 3e-9, rel=1e-6)
+
+
 def test_functional_transforms():
     M = torch.from_numpy(rng.normal(size=(5, 3, 3)))
     f = lambda M: polar(M, validate=False)[0].sum()  # noqa: E731
