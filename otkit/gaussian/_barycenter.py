@@ -20,10 +20,10 @@ Differentiate at the fixed point. With :math:`G_k^\top F = U_k \operatorname{dia
 
 .. math:: \sum_k w_k V_k \Bigl( \frac{s_i s_j}{s_i + s_j} (V_k^\top X V_k)_{ij} \Bigr) V_k^\top
           = \sum_k w_k V_k \Bigl( \frac{(A_k^\top d\Sigma_k A_k)_{ij}}{s_i + s_j} \Bigr) V_k^\top
-          + \sum_k dw_k (H_k - F^\top F), \qquad H_k = V_k \operatorname{diag}(s) V_k^\top ,
+          + \sum_k dw_k H_k, \qquad H_k = V_k \operatorname{diag}(s) V_k^\top ,
 
 whose left side :math:`\mathcal L X` is symmetric and positive semidefinite: conjugate gradients solve :math:`\mathcal L
-Y = F^\top \bar S F`, and then :math:`\bar w_k = \langle Y, H_k - F^\top F \rangle` and :math:`\bar\Sigma_k = w_k A_k
+Y = F^\top \bar S F`, and then :math:`\bar w_k = \langle Y, H_k \rangle` and :math:`\bar\Sigma_k = w_k A_k
 ((V_k^\top Y V_k)_{ij} / (s_i + s_j)) A_k^\top`.
 
 References:
@@ -201,7 +201,7 @@ def _implicit_gradients(C: Tensor, w: Tensor, S: Tensor, grad: Tensor) -> tuple[
     Y = (scale * conjugate_gradients(lambda X: scale * operator(scale * X), right)).unsqueeze(-3)
     A = F @ V
     grad_C = w * symmetric(A @ ((Vh @ Y @ V) * quotients) @ A.mT)
-    grad_w = (Y * ((V * s.unsqueeze(-2)) @ Vh - F.mT @ F)).sum((-2, -1))
+    grad_w = (Y * ((V * s.unsqueeze(-2)) @ Vh)).sum((-2, -1))
     return grad_C, grad_w
 
 
