@@ -1,6 +1,7 @@
-"""The Python blocks of every page run as tests."""
+"""The Python blocks of every page run as tests; the figures run when the site is built."""
 
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
+collect_ignore_glob = ["conf.py", "figures/*"]
 pytest_collect_file = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["*.md"]).pytest()

@@ -13,7 +13,7 @@ cost = transport_cost(x, x @ turned)
 (slope,) = torch.autograd.grad(cost.sum(), angle)
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(6.4, 2.8))
-degrees = np.degrees(angle.detach())
+degrees = np.degrees(angle.detach().numpy())
 left.plot(degrees, cost.detach())
 right.plot(degrees, slope, ".", ms=2)
 for axis, title in ((left, "$W_2^2$"), (right, "its derivative")):
