@@ -2,8 +2,26 @@
 
 from otkit.empirical._exact import transport_cost as transport_cost
 from otkit.empirical._exact import wasserstein as wasserstein
+from otkit.empirical._normal import transport_cost_1d_to_normal as transport_cost_1d_to_normal
+from otkit.empirical._normal import wasserstein_1d_to_normal as wasserstein_1d_to_normal
 from otkit.empirical._quantile import transport_cost_1d as transport_cost_1d
 from otkit.empirical._quantile import wasserstein_1d as wasserstein_1d
 from otkit.empirical._sinkhorn import sinkhorn_cost as sinkhorn_cost
+from otkit.empirical._sliced import sliced_cost as sliced_cost
+from otkit.empirical._sliced import sliced_cost_to_normal as sliced_cost_to_normal
+from otkit.empirical._sliced import sliced_wasserstein as sliced_wasserstein
+from otkit.empirical._sliced import sliced_wasserstein_to_normal as sliced_wasserstein_to_normal
 
-__all__ = ["sinkhorn_cost", "transport_cost", "transport_cost_1d", "wasserstein", "wasserstein_1d"]
+__all__ = [
+    "sinkhorn_cost",
+    "sliced_cost",
+    "sliced_cost_to_normal",
+    "sliced_wasserstein",
+    "sliced_wasserstein_to_normal",
+    "transport_cost",
+    "transport_cost_1d",
+    "transport_cost_1d_to_normal",
+    "wasserstein",
+    "wasserstein_1d",
+    "wasserstein_1d_to_normal",
+]

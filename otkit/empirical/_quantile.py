@@ -142,10 +142,14 @@ def relative_cost_1d(measures: Measures, p: float) -> tuple[Tensor, Tensor]:
     longest = difference.detach().abs().amax(-1)
     if not bool((longest < torch.inf).all()):
         raise ValueError("x and y are farther apart than the largest float64; expected finite distances")
-    # A power of two: dividing by it rounds nothing.
-    length = torch.where(longest > 0, torch.ldexp(torch.ones_like(longest), torch.frexp(longest).exponent - 1), 1.0)
+    length = power_of_two(longest)
     mass = 0.5 * (a.sum(-1) + b.sum(-1))
     return mass * mean_power(difference / length.unsqueeze(-1), widths, p), length
+
+
+def power_of_two(length: Tensor) -> Tensor:
+    """The power of two next below a length, by which to divide without rounding; 1 for 0."""
+    return torch.where(length > 0, torch.ldexp(torch.ones_like(length), torch.frexp(length).exponent - 1), 1.0)
 
 
 def unless_uniform(a: Tensor, b: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -182,7 +186,7 @@ def monotone_coupling(x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None) 
     """
     n, m = x.shape[-1], y.shape[-1]
     if a is None or b is None:
-        x, y = _ascending(x), _ascending(y)
+        x, y = ascending(x), ascending(y)
         if n == m:
             return x - y, None
         i, j, widths = _uniform_staircase(n, m)
@@ -201,10 +205,16 @@ def monotone_coupling(x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None) 
 
 def _with_levels(points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """The points in ascending order, and their levels, the last of them exactly one."""
-    order = _order(points)
-    levels = weights.expand_as(points).gather(-1, order).cumsum(-1)
+    points, weights = in_order(points, weights)
+    levels = weights.cumsum(-1)
     # Divided by their own last value, not by the sum, whose rounding is another.
-    return points.gather(-1, order), levels / levels[..., -1:]
+    return points, levels / levels[..., -1:]
+
+
+def in_order(points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The points (..., n) in ascending order, and the weight of each, of their shape."""
+    order = _order(points)
+    return points.gather(-1, order), weights.expand_as(points).gather(-1, order)
 
 
 def _uniform_staircase(n: int, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -220,7 +230,8 @@ def _in_numpy(values: Tensor) -> bool:
     return values.device.type == "cpu" and not torch._C._are_functorch_transforms_active()
 
 
-def _ascending(points: Tensor) -> Tensor:
+def ascending(points: Tensor) -> Tensor:
+    """The points (..., n) in ascending order."""
     if _in_numpy(points) and not needs_gradient(points):
         return torch.from_numpy(np.sort(points.numpy(force=True)))
     return points.gather(-1, _order(points))
