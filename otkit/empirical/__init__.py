@@ -2,6 +2,8 @@
 
 from otkit.empirical._exact import transport_cost as transport_cost
 from otkit.empirical._exact import wasserstein as wasserstein
+from otkit.empirical._max_sliced import max_sliced_cost as max_sliced_cost
+from otkit.empirical._max_sliced import max_sliced_wasserstein as max_sliced_wasserstein
 from otkit.empirical._normal import transport_cost_1d_to_normal as transport_cost_1d_to_normal
 from otkit.empirical._normal import wasserstein_1d_to_normal as wasserstein_1d_to_normal
 from otkit.empirical._quantile import transport_cost_1d as transport_cost_1d
@@ -13,6 +15,8 @@ from otkit.empirical._sliced import sliced_wasserstein as sliced_wasserstein
 from otkit.empirical._sliced import sliced_wasserstein_to_normal as sliced_wasserstein_to_normal
 
 __all__ = [
+    "max_sliced_cost",
+    "max_sliced_wasserstein",
     "sinkhorn_cost",
     "sliced_cost",
     "sliced_cost_to_normal",

@@ -8,8 +8,8 @@ levels :math:`A_i = a_1 + \dots + a_i`. With :math:`\tilde x = x - m`,
 
 because :math:`\int \Phi^{-1}(t)\, dt = -\psi(t)` for the profile :math:`\psi = \varphi \circ \Phi^{-1}`, which is 0 at
 the levels 0 and 1 and symmetric about ½. Its derivatives :math:`\psi' = -\Phi^{-1}` and :math:`\psi'' = -1/\psi` give
-those of the cost in the weights. No sample comes closer than the best n points do, at :math:`W_2^2 \sim \sigma^2 / n`
-or more, so the subtraction costs a relative accuracy of n roundings at most.
+those of the cost in the weights. The subtraction leaves an absolute error of a rounding of σ². The n equally weighted
+points that come closest have :math:`W_2^2 \approx \sigma^2 / (10 n)`, which keeps nine digits for a million of them.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def wasserstein_1d_to_normal(
     Example:
         >>> import numpy as np
         >>> x = np.random.default_rng(0).normal(size=100_000)
-        >>> print(f"{wasserstein_1d_to_normal(x):.2f} {wasserstein_1d_to_normal(x, loc=3.0, scale=5.0):.2f}")
-        0.01 5.00
+        >>> print(f"{wasserstein_1d_to_normal(x):.3f} {wasserstein_1d_to_normal(x, loc=3.0, scale=5.0):.3f}")
+        0.005 5.000
     """
     power, length, restore = _on_the_line(x, p, loc, scale, a, validate)
     return restore(root(power, 2) * length)

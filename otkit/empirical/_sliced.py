@@ -10,12 +10,12 @@ unbiased: it is too small by about half its squared relative error.)
 that differ by a translation and p = 2 it is all of it. The mean of a quadratic form over an orthonormal basis is exact,
 so directions are drawn as blocks of k orthonormal ones (in the plane, k evenly spaced ones, which are exact for the
 higher harmonics too), every block rotated at random and independently. Each direction alone is still uniform, so the
-mean is unbiased. The block means :math:`c_b` are independent, and the standard error of their mean c is estimated by
+mean is unbiased. The B block means :math:`c_b` are independent, and the standard error of their mean c is estimated by
 
-.. math:: s^2 = \frac{B}{B - 1} \sum_{b=1}^{B} \Bigl(\frac{k_b}{L}\Bigr)^2 (c_b - c)^2 ,
+.. math:: s^2 = \frac{1}{B (B - 1)} \sum_{b=1}^{B} (c_b - c)^2 ,
 
-for the root by the delta method, :math:`s\, /\, (p\, c^{1 - 1/p})`. There are four blocks or more: as large as the
-dimension allows, and enough for an error, which with four blocks is itself known to 40 %.
+for the root by the delta method, :math:`s\, /\, (p\, c^{1 - 1/p})`. There are four blocks or more, as large as the
+dimension allows; with four the error itself is known to 40 %.
 
 References:
     Bonneel, Rabin, Peyré & Pfister, 2015. *Sliced and Radon Wasserstein barycenters of measures*.
@@ -92,7 +92,7 @@ def sliced_cost(
         p: The exponent of the distance, :math:`1 \le p < \infty`.
         a: The weights :math:`a_i \ge 0`, with shape (..., n); uniform, 1/n, by default.
         b: The weights :math:`b_j \ge 0`, with shape (..., m), with the same sum; uniform, 1/m, by default.
-        n_projections: The number L of directions.
+        n_projections: The number L of directions, which is rounded up to whole blocks.
         generator: The source of the directions: a ``torch.Generator``, a ``numpy.random.Generator`` or a seed; torch's
             own by default.
         projections: The directions themselves, unit vectors with shape (L, d), for a mean over exactly these;
@@ -141,7 +141,7 @@ def sliced_wasserstein(
         >>> x, y = np.random.default_rng(0).normal(size=(2, 500, 3))
         >>> value, error = sliced_wasserstein(x, 2 * y, generator=0, return_error=True)
         >>> print(f"{value:.4f} ± {error:.4f}")
-        ?
+        1.0234 ± 0.0001
     """
     p = require_exponent(p)
     means, length = _sliced(x, y, p, a, b, n_projections, generator, projections, return_error, validate)
@@ -175,7 +175,7 @@ def sliced_cost_to_normal(
         loc: The mean m, with shape (..., d), or one number for all coordinates.
         scale: The standard deviations :math:`\sigma \ge 0`, with shape (..., d), or one number.
         a: The weights :math:`a_i \ge 0` of sum one, with shape (..., n); uniform by default.
-        n_projections: The number L of directions.
+        n_projections: The number L of directions, which is rounded up to whole blocks.
         generator: The source of the directions, as in `sliced_cost`.
         projections: The directions themselves, unit vectors with shape (L, d).
         return_error: Whether to return an `Estimate`, the value and its standard error.
@@ -344,7 +344,7 @@ def _mean(
 ) -> _Means:
     """The mean of ``along(directions, *inputs)``, piece by piece, with gradients in the inputs."""
     count = len(directions)
-    blocks = -(-count // block)
+    blocks = count // block
     if return_error and blocks < 2 and directions.shape[-1] > 1:
         raise ValueError(f"{count} directions have no standard error; expected at least 2 (raise n_projections)")
     wide = sum(t.numel() // t.shape[-1] for t in inputs[:2] if t is not None and t.numel())
@@ -359,9 +359,7 @@ def _mean(
     error = torch.zeros_like(mean.detach())
     if return_error and blocks > 1:
         parts = costs.split(block, -1)
-        shares = torch.tensor([part.shape[-1] / count for part in parts]).to(costs)
-        off = torch.stack([part.mean(-1) for part in parts], -1) - costs.mean(-1, keepdim=True)
-        error = ((shares * off).square().sum(-1) * blocks / (blocks - 1)).sqrt()
+        error = torch.stack([part.mean(-1) for part in parts], -1).std(-1) / blocks**0.5
     return _Means(mean, error, return_error, restore)
 
 
@@ -369,21 +367,30 @@ def _mean_with_gradient(
     along: Callable[..., Tensor], pieces: tuple[Tensor, ...], inputs: tuple[Tensor | None, ...]
 ) -> tuple[Tensor, Tensor]:
     """Costs and their mean; each piece is differentiated at once and forgotten, so memory does not add up."""
-    leaves = [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in inputs]
-    wanted = [leaf for leaf in leaves if leaf is not None and leaf.requires_grad]
     costs: list[Tensor] = []
-    gradients = [torch.zeros_like(leaf) for leaf in wanted]
-    count = sum(len(piece) for piece in pieces)
+    gradients: tuple[Tensor, ...] = ()
     for piece in pieces:
-        with torch.enable_grad():
-            cost = along(piece, *leaves)
-            parts = torch.autograd.grad(cost.sum() / count, wanted)
-        costs.append(cost.detach())
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient += part
-    all_costs = torch.cat(costs, -1)
-    tied = tuple(t for t in inputs if t is not None and t.requires_grad)
-    return all_costs, attach(all_costs.mean(-1), tied, tuple(gradients), refuse=_NO_SECOND)
+        cost, parts = value_and_gradients(lambda *leaves, piece=piece: along(piece, *leaves), inputs)
+        costs.append(cost)
+        gradients = tuple(g + part for g, part in zip(gradients, parts, strict=True)) if gradients else parts
+    joined = torch.cat(costs, -1)
+    gradients = tuple(gradient / joined.shape[-1] for gradient in gradients)
+    return joined, attach(joined.mean(-1), requiring_gradient(inputs), gradients, refuse=_NO_SECOND)
+
+
+def value_and_gradients(
+    function: Callable[..., Tensor], inputs: tuple[Tensor | None, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The value, and the gradients of its sum in the inputs that require one, all without history."""
+    leaves = [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in inputs]
+    with torch.enable_grad():
+        value = function(*leaves)
+        gradients = torch.autograd.grad(value.sum(), requiring_gradient(tuple(leaves)))
+    return value.detach(), gradients
+
+
+def requiring_gradient(inputs: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
+    return tuple(t for t in inputs if t is not None and t.requires_grad)
 
 
 _NO_SECOND = (
@@ -414,7 +421,7 @@ def _directions(
 
 
 def random_directions(d: int, n_projections: int, generator: Seed = None) -> tuple[Tensor, int]:
-    """Uniform directions (L, d) in blocks, each rotated by itself, and the size of a block but perhaps the last."""
+    """Uniform directions (L, d) in whole blocks, each rotated by itself, and the size of a block."""
     count = require_count("n_projections", n_projections)
     source = _source(generator)
     if d == 1:
@@ -430,7 +437,7 @@ def random_directions(d: int, n_projections: int, generator: Seed = None) -> tup
     else:
         # The signs that QR chooses do not matter, for the same reason.
         directions = torch.linalg.qr(torch.randn(blocks, d, block, **options)).Q.mT
-    return directions.reshape(-1, d)[:count], block
+    return directions.reshape(-1, d), block
 
 
 def _source(generator: Seed) -> torch.Generator | None:
