@@ -68,8 +68,7 @@ def transport_cost(
 
     Cost: O(nm) memory and about O(n³) time at worst (near n² in practice); a batch is solved on all torch threads.
     In one dimension `transport_cost_1d` takes over, in O(n log n) time and O(n) memory; its potentials have their own
-    constant, and second derivatives in the weights
-    are defined.
+    constant, and second derivatives in the weights are defined.
 
     Args:
         x: The points :math:`x_i`, with shape (..., n, d).
