@@ -6,8 +6,8 @@ The cost c along θ, extended to all vectors, is homogeneous of degree p, so :ma
 its gradient is that of the coupling held, :math:`\nabla c = p \sum_k w_k |\theta \cdot \delta_k|^{p-2} (\theta \cdot
 \delta_k)\, \delta_k` for the differences :math:`\delta_k` of matched points. For p = 2 it is :math:`2 C(\theta) \theta`
 with their second moment C, and where the coupling stays the same a power iteration
-:math:`\theta \leftarrow \nabla c / |\nabla c|` finds its first eigenvector. Each step here turns θ towards the gradient,
-by a multiple of the angle :math:`\omega` between the two; the multiple grows when the cost does and shrinks when it
+:math:`\theta \leftarrow \nabla c / |\nabla c|` finds its first eigenvector. Each step here turns θ towards the
+gradient, by a multiple of the angle :math:`\omega` between the two; the multiple grows when the cost does and shrinks when it
 does not, so the cost only rises. It has converged when that step is below a tolerance: the gradient points along θ, or
 θ lies on a ridge where the coupling changes.
 
@@ -119,7 +119,7 @@ def max_sliced_wasserstein(
     return_direction: bool = False,
     validate: bool = True,
 ) -> Any:
-    r"""The max-sliced distance, :math:`\max_\theta W_p(\theta \cdot \alpha, \theta \cdot \beta) \le W_p(\alpha, \beta)`.
+    r"""The max-sliced distance :math:`\max_\theta W_p(\theta \cdot \alpha, \theta \cdot \beta)`, at most :math:`W_p`.
 
     Arguments, cost, warnings and errors are those of `max_sliced_cost`. At identical measures the value is 0 and the
     gradient is defined to be 0, a subgradient.
@@ -158,16 +158,16 @@ def _maximum(
     with torch.no_grad():
         starts = _starts(x_, y_, a_, b_, n_starts, generator)
         a_, b_ = unless_uniform(a_, b_)
-        fixed = [None if t is None else t.detach() for t in (x_, y_, a_, b_)]
+        fixed = tuple(None if t is None else t.detach() for t in (x_, y_, a_, b_))
         directions, costs, step = _ascend(starts, fixed, p, tol, max_iter)
         best = costs.argmax(-1, keepdim=True)
         direction = directions.take_along_dim(best.unsqueeze(-1), -2)
         moving = int((step.take_along_dim(best, -1) > tol).sum())
     if moving:
         warnings.warn(
-            f"the max-sliced direction was still turning by more than tol = {tol:.1e} after max_iter = {max_iter} steps "
-            f"in {moving} of {best.numel()} problems; the value is a lower bound, if not the largest (raise max_iter or "
-            "tol)",
+            f"the max-sliced direction was still turning by more than tol = {tol:.1e} after max_iter = {max_iter} "
+            f"steps in {moving} of {best.numel()} problems; the value is a lower bound, if not the largest (raise "
+            "max_iter or tol)",
             ConvergenceWarning,
             stacklevel=3,
         )
@@ -212,7 +212,7 @@ def _moments(points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ascend(
-    directions: Tensor, measures: list[Tensor | None], p: float, tol: float, max_iter: int
+    directions: Tensor, measures: tuple[Any, ...], p: float, tol: float, max_iter: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Ascend from directions (..., s, d); return where it ended, the costs (..., s), and the last steps as angles."""
     cost, gradient = _cost_and_gradient(directions, measures, p)
@@ -237,7 +237,8 @@ def _ascend(
     return directions, cost, step
 
 
-def _cost_and_gradient(directions: Tensor, measures: list[Tensor | None], p: float) -> tuple[Tensor, Tensor]:
+def _cost_and_gradient(directions: Tensor, measures: tuple[Any, ...], p: float) -> tuple[Tensor, Tensor]:
     leaf = directions.detach().requires_grad_()
-    cost, (gradient,) = value_and_gradients(lambda leaf: cost_along(leaf, *measures, p), (leaf,))
+    x, y, a, b = measures
+    cost, (gradient,) = value_and_gradients(lambda leaf: cost_along(leaf, x, y, a, b, p), (leaf,))
     return cost, gradient

@@ -44,7 +44,7 @@ def transport_cost_1d_to_normal(
     a: Array | None = None,
     validate: bool = True,
 ) -> Array:
-    r"""The transport cost :math:`W_2^2(\alpha, N(m, \sigma^2))` of weighted points on the line to a normal distribution.
+    r"""The transport cost :math:`W_2^2(\alpha, N(m, \sigma^2))` of weighted points on the line to a normal one.
 
     It is smooth in points that differ, in m and in σ, any number of times; in points that tie the gradient is one of
     many. In the weights the gradient is exact up to a constant; it is infinite at points of weight zero at either end
@@ -127,7 +127,8 @@ def require_normal(
     x, _, a, _ = pair_of_measures(x, torch.zeros_like(x[..., :1, :]), a, None if a is None else unit, eps=eps,
                                   validate=validate)  # fmt: skip
     batch = require_broadcast(
-        x=tuple(x.shape[:-2]), **{name: tuple(t.shape[: t.ndim - event]) for name, t in (("loc", loc), ("scale", scale))}
+        x=tuple(x.shape[:-2]),
+        **{name: tuple(t.shape[: t.ndim - event]) for name, t in (("loc", loc), ("scale", scale))},
     )
     if validate:
         require_finite("loc", loc)
@@ -150,9 +151,7 @@ def _on_the_line(
     require_two(p)
     (x_, loc_, scale_, a_), restore = as_tensors(x=x, loc=loc, scale=scale, a=a, optional=("a",))
     require_points_1d("x", x_)
-    x_, loc_, scale_, a_ = require_normal(
-        x_.unsqueeze(-1), loc_, scale_, a_, 0, eps=restore.eps, validate=validate
-    )
+    x_, loc_, scale_, a_ = require_normal(x_.unsqueeze(-1), loc_, scale_, a_, 0, eps=restore.eps, validate=validate)
     x_ = x_.squeeze(-1) - loc_.unsqueeze(-1)
     length = power_of_two(torch.maximum(x_.detach().abs().amax(-1), scale_.detach()))
     weights, _ = unless_uniform(a_, a_)
@@ -160,7 +159,7 @@ def _on_the_line(
 
 
 def squared_cost_to_normal(x: Tensor, scale: Tensor, a: Tensor | None) -> Tensor:
-    """The cost to N(0, scale²) of points (..., n) with weights (..., n), None if uniform, taken relative to their sum."""
+    """The cost to N(0, scale²) of points (..., n) with weights (..., n), relative to their sum, None if uniform."""
     if a is None:
         n = x.shape[-1]
         x = ascending(x)

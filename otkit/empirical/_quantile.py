@@ -112,16 +112,12 @@ def wasserstein_1d(
     return restore(root(power, p) * length)
 
 
-def _on_the_line(
-    x: Array, y: Array, a: Array | None, b: Array | None, validate: bool
-) -> tuple[Measures, Restore]:
+def _on_the_line(x: Array, y: Array, a: Array | None, b: Array | None, validate: bool) -> tuple[Measures, Restore]:
     tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
     for name, points in zip("xy", tensors, strict=False):
         require_points_1d(name, points)
     x_, y_, a_, b_ = tensors
-    return pair_of_measures(
-        x_.unsqueeze(-1), y_.unsqueeze(-1), a_, b_, eps=restore.eps, validate=validate
-    ), restore
+    return pair_of_measures(x_.unsqueeze(-1), y_.unsqueeze(-1), a_, b_, eps=restore.eps, validate=validate), restore
 
 
 def require_points_1d(name: str, points: Tensor) -> None:
@@ -241,4 +237,4 @@ def _order(values: Tensor, *, stable: bool = False) -> Tensor:
     """The permutation that brings values (..., n) into ascending order."""
     if _in_numpy(values):
         return torch.from_numpy(np.argsort(values.numpy(force=True), kind="stable" if stable else "quicksort"))
-    return values.detach().argsort(-1, stable=stable)
+    return values.detach().argsort(dim=-1, stable=stable)

@@ -161,7 +161,7 @@ def sliced_cost_to_normal(
     return_error: bool = False,
     validate: bool = True,
 ) -> Any:
-    r"""The sliced cost :math:`\mathrm{SW}_2^2(\alpha, N(m, \operatorname{diag} \sigma^2))`, without sampling the normal.
+    r"""The sliced cost :math:`\mathrm{SW}_2^2(\alpha, N(m, \operatorname{diag} \sigma^2))`, without a sample of N.
 
     Along a direction θ the normal distribution is :math:`N(\theta \cdot m, |\theta \sigma|^2)`, to which the cost of
     the projected points is known (`transport_cost_1d_to_normal`): only the directions are random.
@@ -213,7 +213,7 @@ def sliced_wasserstein_to_normal(
     return_error: bool = False,
     validate: bool = True,
 ) -> Any:
-    r"""The sliced distance :math:`\mathrm{SW}_2(\alpha, N(m, \operatorname{diag} \sigma^2))`, without sampling the normal.
+    r"""The sliced distance :math:`\mathrm{SW}_2(\alpha, N(m, \operatorname{diag} \sigma^2))`, without a sample of N.
 
     Arguments, gradient, cost and errors are those of `sliced_cost_to_normal`.
 
@@ -270,9 +270,7 @@ def relative_points(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (x - centre) / unit, (y - centre) / unit, length
 
 
-def cost_along(
-    directions: Tensor, x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, p: float
-) -> Tensor:
+def cost_along(directions: Tensor, x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, p: float) -> Tensor:
     """The costs (..., L) between projections on directions (..., L, d), relative to the mass."""
     weights = (None if w is None else w.unsqueeze(-2) for w in (a, b))
     return mean_power(*monotone_coupling(directions @ x.mT, directions @ y.mT, *weights), p)
@@ -423,7 +421,7 @@ def _directions(
 def random_directions(d: int, n_projections: int, generator: Seed = None) -> tuple[Tensor, int]:
     """Uniform directions (L, d) in whole blocks, each rotated by itself, and the size of a block."""
     count = require_count("n_projections", n_projections)
-    source = _source(generator)
+    source = as_generator(generator)
     if d == 1:
         return torch.ones((1, 1), dtype=torch.float64), 1
     device = torch.device("cpu") if source is None else source.device
@@ -440,7 +438,7 @@ def random_directions(d: int, n_projections: int, generator: Seed = None) -> tup
     return directions.reshape(-1, d), block
 
 
-def _source(generator: Seed) -> torch.Generator | None:
+def as_generator(generator: Seed) -> torch.Generator | None:
     if generator is None or isinstance(generator, torch.Generator):
         return generator
     if isinstance(generator, np.random.Generator):
