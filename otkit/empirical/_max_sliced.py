@@ -7,9 +7,9 @@ its gradient is that of the coupling held, :math:`\nabla c = p \sum_k w_k |\thet
 \delta_k)\, \delta_k` for the differences :math:`\delta_k` of matched points. For p = 2 it is :math:`2 C(\theta) \theta`
 with their second moment C, and where the coupling stays the same a power iteration
 :math:`\theta \leftarrow \nabla c / |\nabla c|` finds its first eigenvector. Each step here turns θ towards the
-gradient, by a multiple of the angle :math:`\omega` between the two; the multiple grows when the cost does and shrinks when it
-does not, so the cost only rises. It has converged when that step is below a tolerance: the gradient points along θ, or
-θ lies on a ridge where the coupling changes.
+gradient, by a multiple of the angle between the two; the multiple grows when the cost does and shrinks when it does
+not, so the cost only rises. It has converged when that step is below a tolerance: the gradient points along θ, or θ
+lies on a ridge where the coupling changes.
 
 The cost can have several local maxima, so the ascent starts from several directions: the difference of the means, the
 two in which the variances differ most, and random ones. Whichever it finds, **the value at any direction is a lower

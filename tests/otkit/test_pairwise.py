@@ -1,0 +1,307 @@
+import functools
+import json
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pytest
+import torch
+
+from otkit import gaussian, pairwise_distances, pairwise_tiles
+from otkit.empirical import sinkhorn_cost, sliced_wasserstein, wasserstein
+
+rng = np.random.default_rng(0)
+sets = [rng.normal(size=(n, 2)) + n for n in (3, 5, 4, 6, 3, 7, 5)]
+
+
+def calls(function):
+    """The function, counting its calls."""
+
+    def counted(u, v, **options):
+        counted.count += 1
+        return function(u, v, **options)
+
+    counted.count = 0
+    return counted
+
+
+def distance_of_means(u, v, power=1.0):
+    return float(np.linalg.norm(u.mean(0) - v.mean(0)) ** power)
+
+
+# Known answers
+
+
+@pytest.mark.parametrize("tile", [1, 2, 3, 7, 100, None])
+def test_every_entry_is_the_distance_of_its_pair(tile):
+    matrix = pairwise_distances(sets, p=1, tile=tile)
+    assert matrix.shape == (7, 7)
+    assert (matrix == matrix.T).all()
+    assert (matrix.diagonal() == 0).all()
+    expected = [[wasserstein(u, v, 1) for v in sets] for u in sets]
+    np.testing.assert_allclose(matrix, expected, rtol=1e-12)
+    rectangle = pairwise_distances(sets[:3], sets, p=1, tile=tile)
+    np.testing.assert_allclose(rectangle, expected[:3], rtol=1e-12)
+
+
+def test_weights_stand_beside_their_points():
+    weights = [w / w.sum() for w in (rng.random(len(s)) for s in sets)]
+    matrix = pairwise_distances([*zip(sets[:2], weights[:2], strict=True), sets[2]])
+    assert matrix[0, 1] == pytest.approx(wasserstein(sets[0], sets[1], a=weights[0], b=weights[1]), rel=1e-12)
+    assert matrix[2, 1] == pytest.approx(wasserstein(sets[2], sets[1], b=weights[1]), rel=1e-12)
+
+
+@pytest.mark.parametrize("tile", [2, 5])
+def test_gaussians_as_a_batch_or_as_pairs(tile):
+    fitted = [gaussian.fit(s) for s in sets]
+    loc, cov = (np.stack(part) for part in zip(*fitted, strict=True))
+    expected = [[gaussian.w2(*u, *v) for v in fitted] for u in fitted]
+    for measures in (fitted, (loc, cov)):
+        np.testing.assert_allclose(
+            pairwise_distances(measures, distance="gaussian_w2", tile=tile), expected, rtol=1e-12, atol=1e-12
+        )
+    rectangle = pairwise_distances((loc, cov), (loc[:2], cov[:2]), distance="gaussian_w2", tile=tile)
+    np.testing.assert_allclose(rectangle, np.array(expected)[:, :2], rtol=1e-12, atol=1e-12)
+
+
+def test_sliced_uses_the_same_directions_for_all_pairs_and_jobs():
+    matrix = pairwise_distances(sets, distance="sliced_wasserstein", n_projections=20, generator=3, tile=2)
+    assert matrix[1, 5] == sliced_wasserstein(sets[1], sets[5], n_projections=20, generator=3)
+    again = torch.Generator().manual_seed(3)
+    same = pairwise_distances(sets, distance="sliced_wasserstein", n_projections=20, generator=again, tile=7)
+    assert (matrix == same).all()
+    default = pairwise_distances(sets[:2], distance="sliced_wasserstein")
+    assert default[0, 1] == sliced_wasserstein(*sets[:2], generator=0)
+    most = pairwise_distances(sets[:2], distance="max_sliced_wasserstein")
+    assert default[0, 1] <= most[0, 1] <= wasserstein(*sets[:2])
+
+
+def test_sinkhorn_is_not_zero_on_the_diagonal():
+    matrix = pairwise_distances(sets[:3], distance="sinkhorn_cost", reg=1.0)
+    np.testing.assert_allclose(matrix.diagonal(), [sinkhorn_cost(s, s, reg=1.0) for s in sets[:3]])
+
+
+def test_a_function_of_ones_own_is_called_once_a_pair():
+    counted = calls(distance_of_means)
+    matrix = pairwise_distances(sets, distance=counted, power=2.0, tile=3)
+    assert counted.count == 7 * 8 / 2
+    assert matrix[2, 6] == distance_of_means(sets[2], sets[6]) ** 2
+    assert matrix[6, 2] == matrix[2, 6]
+
+
+def test_kinds_and_dtypes_come_back():
+    tensors = [torch.tensor(s, dtype=torch.float32) for s in sets]
+    matrix = pairwise_distances(tensors)
+    assert matrix.dtype == torch.float32
+    np.testing.assert_allclose(matrix.numpy(), pairwise_distances(sets), rtol=1e-5)
+    half = pairwise_distances([t.half() for t in tensors])
+    assert half.dtype == torch.float16
+
+
+# Tiles
+
+
+def test_tiles_cover_the_upper_half_once():
+    seen = np.zeros((7, 7), int)
+    matrix = pairwise_distances(sets)
+    for rows, columns, block in pairwise_tiles(sets, tile=3):
+        assert rows.start <= columns.start
+        assert rows.stop <= 7
+        np.testing.assert_allclose(block, matrix[rows, columns])
+        seen[rows, columns] += 1
+    assert (seen[np.triu_indices(7)] == 1).all()
+    assert seen.sum() == 9 + 9 + 3 + 9 + 3 + 1
+
+
+def test_bad_input_is_found_before_the_first_tile():
+    with pytest.raises(ValueError, match="measures is empty"):
+        pairwise_tiles([])
+
+
+def test_progress_counts_tiles(capsys):
+    pairwise_distances(sets, tile=4, progress=True)
+    assert "3/3" in capsys.readouterr().err
+
+
+# Jobs
+
+
+def test_jobs_change_nothing():
+    alone = pairwise_distances(sets, tile=3)
+    with joblib.parallel_config(backend="threading"):
+        assert (pairwise_distances(sets, tile=3, n_jobs=2) == alone).all()
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        assert (pairwise_distances(sets, tile=3) == alone).all()
+
+
+def test_processes_in_a_program_of_their_own():
+    program = (
+        "import numpy as np, otkit\n"
+        "if __name__ == '__main__':\n"
+        "    x = np.random.default_rng(0).normal(size=(6, 9, 2))\n"
+        "    assert (otkit.pairwise_distances(x, n_jobs=2, tile=2) == otkit.pairwise_distances(x)).all()\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_joblib_one_process_works_and_two_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "joblib", None)
+    assert pairwise_distances(sets).shape == (7, 7)
+    with pytest.raises(ImportError, match=r'n_jobs=2 needs joblib; install it with: pip install "otkit\[parallel\]"'):
+        pairwise_distances(sets, n_jobs=2)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    with pytest.raises(ImportError, match="progress=True needs tqdm"):
+        pairwise_distances(sets, progress=True)
+
+
+def on_a_worker(u, v):
+    from distributed import get_worker
+
+    get_worker()  # raises where this is not one
+    return distance_of_means(u, v)
+
+
+def test_a_dask_cluster_takes_over():
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config("dask"),
+    ):
+        matrix = pairwise_distances(sets, distance=on_a_worker, tile=2)
+    assert (matrix == pairwise_distances(sets, distance=distance_of_means)).all()
+
+
+# Resuming
+
+
+def interrupted(u, v, after):
+    """Distances that stop as by Ctrl-C, while the file of that name counts down."""
+    left = int(after.read_text())
+    if left == 0:
+        raise KeyboardInterrupt
+    after.write_text(str(left - 1))
+    return distance_of_means(u, v)
+
+
+def test_interrupted_and_resumed_nothing_is_done_twice(tmp_path):
+    out, countdown = tmp_path / "distances.npy", tmp_path / "countdown"
+    countdown.write_text("20")
+    options = {"distance": interrupted, "after": countdown, "tile": 2, "out": out}
+    with pytest.raises(KeyboardInterrupt):
+        pairwise_distances(sets, **options)
+    partly = np.load(out)
+    assert 0 < np.isnan(partly).sum() < partly.size
+    finished = len((tmp_path / "distances.npy.tiles").read_text().splitlines()) - 1
+    countdown.write_text("100")
+    matrix = pairwise_distances(sets, **options)
+    np.testing.assert_array_equal(matrix, [[distance_of_means(u, v) for v in sets] for u in sets])
+    again = 100 - int(countdown.read_text())
+    assert again < 28
+    assert finished >= 5
+    countdown.write_text("0")
+    assert (pairwise_distances(sets, **options) == matrix).all()
+
+
+def test_killed_in_the_middle_of_a_line_of_the_record(tmp_path):
+    out = tmp_path / "distances.npy"
+    expected = pairwise_distances(sets, tile=2, out=out)
+    record = tmp_path / "distances.npy.tiles"
+    lines = record.read_text().splitlines()
+    record.write_text("\n".join(lines[:4]) + "\n" + lines[4][:1])
+    matrix = np.load(out)
+    np.save(out, np.full_like(matrix, np.nan))
+    kept = np.load(out)
+    for line in lines[1:4]:
+        i, j = map(int, line.split())
+        for rows, columns in ((i, j), (j, i)):
+            kept[rows : rows + 2, columns : columns + 2] = matrix[rows : rows + 2, columns : columns + 2]
+    np.save(out, kept)
+    for _ in range(2):
+        np.testing.assert_array_equal(pairwise_distances(sets, tile=2, out=out), expected)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"measures": [*sets[:-1], sets[-1] + 1e-12]}, "holds distances of other measures"),
+        ({"p": 1}, "or of another distance or its options"),
+        ({"distance": "sliced_wasserstein"}, "holds distances of other measures, or of another distance"),
+        ({"measures": sets[:-1]}, r"with shape \[7, 7\] where this has \[6, 6\]"),
+        ({"tile": 3}, "with tile 2 where this has 3"),
+        ({"measures": [s.astype(np.float32) for s in sets]}, "with dtype float64 where this has float32"),
+    ],
+)
+def test_an_out_of_something_else_is_refused(tmp_path, changed, message):
+    out = tmp_path / "distances.npy"
+    before = pairwise_distances(sets, tile=2, out=out).copy()
+    arguments = {"measures": sets, "tile": 2} | changed
+    with pytest.raises(ValueError, match=message):
+        pairwise_distances(**arguments, out=out)
+    assert (np.load(out) == before).all()
+
+
+def test_an_out_without_a_record_is_not_overwritten(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones(3))
+    with pytest.raises(ValueError, match=r"x.npy exists without a record x.npy.tiles"):
+        pairwise_distances(sets, out=tmp_path / "x.npy")
+    assert (np.load(tmp_path / "x.npy") == 1).all()
+
+
+def test_the_record_does_not_depend_on_the_process(tmp_path):
+    """The same measures read again, Gaussians, options in another order, and a function of one's own."""
+    x = np.stack([s[:3] for s in sets])
+    for k, (measures, options) in enumerate(
+        [
+            (x, {"p": 1}),
+            ([gaussian.fit(s) for s in sets], {"distance": "gaussian_w2"}),
+            (x, {"distance": functools.partial(distance_of_means, power=2.0)}),
+        ]
+    ):
+        out = tmp_path / f"{k}.npy"
+        first = pairwise_distances(measures, out=out, **options)
+        copied = [tuple(p.copy() for p in m) if isinstance(m, tuple) else m.copy() for m in measures]
+        assert (pairwise_distances(copied, out=out, **options) == first).all()
+        assert json.loads((tmp_path / f"{k}.npy.tiles").read_text().splitlines()[0])["tile"] == 1
+
+
+def test_a_function_without_a_name_cannot_be_resumed(tmp_path):
+    with pytest.raises(ValueError, match="cannot be pickled"):
+        pairwise_distances(sets, distance=lambda u, v: 0.0, out=tmp_path / "d.npy")
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("measures", "options", "error", "message"),
+    [
+        ([], {}, ValueError, "measures is empty"),
+        (3, {}, TypeError, "measures is a int"),
+        (sets, {"others": []}, ValueError, "others is empty"),
+        (sets, {"distance": "euclidean"}, ValueError, "distance is 'euclidean'; expected a function, or one of wass"),
+        (sets, {"distance": 3}, TypeError, "distance is 3"),
+        (sets, {"n_jobs": 0}, ValueError, "n_jobs is 0"),
+        (sets, {"tile": 0}, ValueError, "tile is 0"),
+        (sets, {"p": 0.5}, ValueError, "p is 0.5"),
+        ([*sets, np.zeros((3, 3))], {}, ValueError, r"measures\[7\] has dimension 3 but measures\[0\] has 2"),
+        ([*sets, np.zeros(3)], {}, ValueError, r"measures\[7\] has shape \(3,\); expected points"),
+        (sets, {"others": [np.full((3, 2), np.nan)]}, ValueError, r"others\[0\] must be finite"),
+        ([sets[0], (sets[1], np.ones(2))], {}, ValueError, r"the weights of measures\[1\] have shape \(2,\)"),
+        ([sets[0], (sets[1], np.ones(5))], {}, ValueError, r"measures\[1\] has mass 5 but measures\[0\] has 1"),
+        ([(sets[0], -np.ones(3))], {}, ValueError, r"the weights of measures\[0\] must not be negative"),
+        ([sets[0], sets[1].astype(np.float32)], {}, TypeError, "measures of one kind and dtype"),
+        ([torch.zeros(2, 2, requires_grad=True)], {}, ValueError, r"measures\[0\] requires a gradient"),
+        ([(np.zeros(2), -np.eye(2))], {"distance": "gaussian_w2"}, ValueError, "the covariances of measures must be"),
+        (np.zeros((3, 2)), {"distance": "gaussian_w2"}, ValueError, "measures has 3 parts"),
+        ((np.zeros((3, 2)), np.stack([np.eye(2)] * 2)), {"distance": "gaussian_w2"}, ValueError, "the means of"),
+        (sets, {"distance": lambda u, v: "far"}, TypeError, "distance returned 'far' of type str"),
+        (sets, {"distance": lambda u, v: np.nan}, ValueError, "distance returned NaN"),
+        (sets, {"distance": "gaussian_w2", "p": 1}, TypeError, "p: not an option of gaussian_w2"),
+    ],
+)
+def test_bad_input_names_the_measure(measures, options, error, message):
+    with pytest.raises(error, match=message):
+        pairwise_distances(measures, **options)
