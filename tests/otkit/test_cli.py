@@ -5,78 +5,251 @@ import sys
 import numpy as np
 import pytest
 
+import otkit as package
+from otkit import cli, gaussian, pairwise_distances
 from otkit.cli import main
-from otkit.empirical import sinkhorn_cost, wasserstein
+from otkit.empirical import sinkhorn_cost, sliced_wasserstein, wasserstein
 
 
 @pytest.fixture
-def files(tmp_path):
+def files(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
-    np.save(tmp_path / "x.npy", rng.normal(size=(12, 2)))
-    np.save(tmp_path / "y.npy", rng.normal(size=(9, 2)).astype(np.float32))
+    x, y = rng.normal(size=(12, 2)), rng.normal(size=(9, 2)).astype(np.float32)
+    a, b = rng.random(12), rng.random(9)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    np.save(tmp_path / "a.npy", a / a.sum())
+    np.savez(tmp_path / "data.npz", codes=y, mass=b / b.sum())
+    np.savez(tmp_path / "one.npz", y)
+    np.savez(tmp_path / "sets.npz", first=x, second=y, third=x[:5] + 1)
+    np.savetxt(tmp_path / "y.csv", y, delimiter=",", fmt="%.18g")
+    np.savetxt(tmp_path / "named.csv", y, delimiter=",", fmt="%.18g", header="u,v", comments="")
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def otkit(folder, *arguments):
+@pytest.fixture
+def arrays(files):
+    data = np.load("data.npz")
+    return np.load("x.npy"), data["codes"].astype(float), np.load("a.npy"), data["mass"]
+
+
+def output(capsys, *arguments):
+    status = main(list(arguments))
+    out, err = capsys.readouterr()
+    assert (status, err) == (0, "")
+    return out
+
+
+def process(folder, *arguments):
     return subprocess.run(
         [sys.executable, "-m", "otkit.cli", *arguments], cwd=folder, capture_output=True, text=True, check=False
     )
 
 
-def test_prints_one_number(files):
-    x, y = np.load(files / "x.npy"), np.load(files / "y.npy").astype(float)
-    done = otkit(files, "distance", "x.npy", "y.npy", "--p", "1")
+# otkit distance
+
+
+def test_prints_one_number_in_a_process(files, arrays):
+    x, y, *_ = arrays
+    done = process(files, "distance", "x.npy", "y.npy", "--p", "1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1
     assert float(done.stdout) == wasserstein(x, y, 1)
 
 
-def test_json_says_more(files):
-    x, y = np.load(files / "x.npy"), np.load(files / "y.npy").astype(float)
-    done = otkit(files, "distance", "x.npy", "y.npy", "--reg", "0.5", "--json")
-    report = json.loads(done.stdout)
-    assert report == {
-        "what": "sinkhorn_cost", "value": sinkhorn_cost(x, y, reg=0.5), "reg": 0.5, "p": 2.0, "n": 12, "m": 9, "d": 2,
-    }  # fmt: skip
+@pytest.mark.parametrize("file", ["y.npy", "y.csv", "named.csv", "one.npz", "data.npz:codes"])
+def test_every_kind_of_file(arrays, capsys, file):
+    assert float(output(capsys, "distance", "x.npy", file)) == wasserstein(*arrays[:2])
 
 
-def test_help_stands_alone(files):
-    done = otkit(files, "distance", "--help")
-    assert done.returncode == 0
-    for word in ("(n, d)", "--p", "--reg", "examples:"):
-        assert word in done.stdout
+def test_weights_are_files_or_names(arrays, capsys):
+    x, y, a, b = arrays
+    np.savetxt("a.csv", a, fmt="%.18g")
+    expected = wasserstein(x, y, a=a, b=b)
+    for one in ("a.npy", "a.csv"):
+        for other in ("mass", "data.npz:mass"):
+            assert float(output(capsys, "distance", "x.npy", "data.npz:codes", "--a", one, "--b", other)) == expected
+
+
+def test_methods(arrays, capsys):
+    x, y, a, b = arrays
+    weights = ("--a", "a.npy", "--b", "data.npz:mass")
+
+    def report(*arguments):
+        said = json.loads(output(capsys, "distance", "x.npy", "y.npy", *arguments, "--json"))
+        assert 0 < said.pop("seconds") < 60
+        assert [said.pop(key) for key in ("n", "m", "d")] == [12, 9, 2]
+        return said
+
+    assert report() == {"method": "exact", "value": wasserstein(x, y), "units": "data", "p": 2.0}
+    value = sinkhorn_cost(x, y, 3, reg=0.5, a=a, b=b)
+    expected = {"method": "sinkhorn", "value": value, "units": "data^3", "reg": 0.5, "p": 3.0}
+    assert report("--method", "sinkhorn", "--reg", "0.5", "--p", "3", *weights) == expected
+    mean = (a[:, None] * b * np.linalg.norm(x[:, None] - y, axis=-1)).sum()
+    relative = report("--method", "sinkhorn", "--reg-relative", "0.1", "--p", "1", *weights)
+    assert relative["reg"] == pytest.approx(0.1 * mean, rel=1e-12)
+    assert relative["value"] == pytest.approx(sinkhorn_cost(x, y, 1, reg=0.1 * mean, a=a, b=b), rel=1e-6)
+    value, error = sliced_wasserstein(x, y, n_projections=40, generator=3, return_error=True)
+    expected = {"value": value, "standard_error": error, "n_projections": 40, "seed": 3}
+    expected |= {"method": "sliced", "units": "data", "p": 2.0}
+    assert report("--method", "sliced", "--n-projections", "40", "--seed", "3") == expected
+    assert report("--method", "sliced")["value"] == sliced_wasserstein(x, y, generator=0)
+    assert report("--method", "gaussian")["value"] == gaussian.w2(*gaussian.fit(x), *gaussian.fit(y))
+
+
+def test_help_stands_alone(capsys):
+    for command, words in {"distance": ("(n, d)", "--reg-relative", "examples:"), "pairwise": ("--resume",)}.items():
+        with pytest.raises(SystemExit) as stop:
+            main([command, "--help"])
+        out = " ".join(capsys.readouterr().out.split())  # the lines wrap
+        assert stop.value.code == 0
+        assert all(word in out for word in ("--p", "--method", *words))
+
+
+# otkit pairwise
+
+
+def table(text):
+    lines = [line.split(",") for line in text.splitlines()]
+    return lines[0][1:], [line[0] for line in lines[1:]], np.array([line[1:] for line in lines[1:]], float)
+
+
+def test_pairwise_of_files(arrays, capsys):
+    columns, rows, matrix = table(output(capsys, "pairwise", "x.npy", "y.csv", "data.npz:codes", "--p", "1"))
+    assert columns == rows == ["x.npy", "y.csv", "data.npz:codes"]
+    assert matrix[0, 1] == wasserstein(*arrays[:2], 1)
+    assert matrix[1, 2] == 0
+    assert (matrix == matrix.T).all()
+
+
+def test_pairwise_of_the_arrays_of_a_file(arrays, capsys):
+    x, y, *_ = arrays
+    names, _, matrix = table(output(capsys, "pairwise", "sets.npz"))
+    assert names == ["sets.npz:first", "sets.npz:second", "sets.npz:third"]
+    assert (matrix == pairwise_distances([x, y, x[:5] + 1])).all()
+    np.save("batch.npy", np.stack([x, x + 1]))
+    names, _, matrix = table(output(capsys, "pairwise", "batch.npy"))
+    assert names == ["batch.npy[0]", "batch.npy[1]"]
+    assert matrix[0, 1] == pytest.approx(2**0.5, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (("--method", "sinkhorn", "--reg", "1"), {"distance": "sinkhorn_cost", "reg": 1.0}),
+        (
+            ("--method", "sliced", "--n-projections", "9", "--seed", "2", "--p", "1"),
+            {"distance": "sliced_wasserstein", "n_projections": 9, "generator": 2, "p": 1},
+        ),
+        (("--method", "gaussian", "--jobs", "1"), {"distance": "gaussian_w2"}),
+    ],
+)
+def test_pairwise_methods(arrays, capsys, arguments, options):
+    x, y, *_ = arrays
+    said = json.loads(output(capsys, "pairwise", "x.npy", "y.npy", *arguments, "--json"))
+    measures = [x, y] if options["distance"] != "gaussian_w2" else [gaussian.fit(x), gaussian.fit(y)]
+    assert said["distances"] == pairwise_distances(measures, **options).tolist()
+    assert said["names"] == ["x.npy", "y.npy"]
+    assert said["units"] == ("data^2" if "--reg" in arguments else "data")
+
+
+def test_pairwise_into_a_file_and_again(files, capsys):
+    said = output(capsys, "pairwise", "sets.npz", "--out", "d.npy")
+    assert said == "d.npy: 3 x 3 distances\n"
+    matrix = np.load("d.npy")
+    assert main(["pairwise", "sets.npz", "--out", "d.npy"]) == 2
+    assert "--out d.npy exists; expected --resume" in capsys.readouterr().err
+    said = json.loads(output(capsys, "pairwise", "sets.npz", "--out", "d.npy", "--resume", "--json"))
+    assert said["out"] == "d.npy"
+    assert main(["pairwise", "sets.npz", "--out", "d.npy", "--resume", "--p", "1"]) == 2
+    assert "d.npy holds distances of other measures, or of another distance" in capsys.readouterr().err
+    assert (np.load("d.npy") == matrix).all()
+
+
+def test_progress_goes_to_stderr(files, capsys):
+    assert main(["pairwise", "sets.npz", "--progress"]) == 0
+    assert "6/6" in capsys.readouterr().err
+
+
+# Errors
+
+
+@pytest.mark.parametrize("command", ["distance", "pairwise"])
+def test_control_c_is_status_130(files, monkeypatch, capsys, command):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(package.empirical, "wasserstein", interrupt)
+    monkeypatch.setattr(package, "pairwise_distances", interrupt)
+    assert main([command, "x.npy", "y.npy"]) == 130
+    assert capsys.readouterr() == ("", "otkit: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("u,v\n1,2\n3,four\n", "line 3, column 2 is 'four'; expected a number"),
+        ("1,2\n\n3,\n", "line 3, column 2 is ''; expected a number"),
+        ("u,2\n1,2\n", "line 1, column 1 is 'u'; expected a number"),
+        ("1,2\n3\n", "line 2 has 1 cells; expected 2"),
+        ("u,v\n", "holds no line of numbers"),
+        ("1;2\n3;4\n5;6\n", "line 2, column 1 is '3;4'"),
+        ("1,2\n3,nan\n", "y must be finite"),
+    ],
+)
+def test_bad_csv_names_line_and_column(files, capsys, text, message):
+    (files / "bad.csv").write_text(text)
+    assert main(["distance", "x.npy", "bad.csv"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert "bad.csv" in err or "finite" in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("x.npy", "none.npy"), "y: no file none.npy"),
+        (("x.npy", "none.csv"), "y: no file none.csv"),
         (("x.npy", "empty.npy"), r"y has shape (0, 2); expected n >= 1 points"),
         (("x.npy", "nothing.npy"), "y: nothing.npy is not a .npy file of numbers"),
         (("x.npy", "words.npy"), "y: words.npy has dtype <U3; expected numbers"),
         (("x.npy", "nan.npy"), "y must be finite"),
         (("x.npy", "three.npy"), "points in 3 dimensions; expected 2"),
+        (("x.npy", "x.txt"), "y: x.txt ends in .txt; expected a .npy, .npz or .csv file"),
+        (("x.npy", "data.npz"), "y: data.npz holds 2 arrays (codes, mass); expected data.npz:NAME"),
+        (("x.npy", "data.npz:code"), "y: data.npz holds no array code; expected one of codes, mass"),
+        (("x.npy", "broken.npz"), "y: broken.npz is not a .npz file of numbers"),
         (("x.npy", "y.npy", "--p", "0.5"), "p is 0.5"),
         (("x.npy", "y.npy", "--p", "two"), "argument --p: invalid float value: 'two'"),
-        (("x.npy", "y.npy", "--reg", "0"), "reg is 0.0"),
+        (("x.npy", "y.npy", "--method", "best"), "argument --method: invalid choice: 'best'"),
+        (("x.npy", "y.npy", "--method", "sinkhorn"), "--method sinkhorn needs --reg"),
+        (("x.npy", "y.npy", "--method", "sinkhorn", "--reg", "0"), "reg is 0.0"),
+        (("x.npy", "y.npy", "--method", "sinkhorn", "--reg", "1", "--reg-relative", "1"), "exclude each other"),
+        (("x.npy", "y.npy", "--reg", "1"), "--reg is an option of --method sinkhorn, not of exact"),
+        (("x.npy", "y.npy", "--seed", "1"), "--seed is an option of --method sliced, not of exact"),
+        (("x.npy", "y.npy", "--method", "sliced", "--n-projections", "0"), "n_projections is 0"),
         (("x.npy", "y.npy", "--a", "x.npy"), "a (x.npy) has shape (12, 2)"),
-        (("x.npy", "broken.npz"), "y: broken.npz is not a .npy file of numbers"),
-        (("x.npy", "huge.npy", "--reg", "1"), "otkit: error: "),
-        (("x.npy", "y.npy", "--gaussian", "--a", "w.npy"), "--gaussian is W_2"),
+        (("x.npy", "y.npy", "--a", "mass"), "a: no file mass"),
+        (("x.npy", "huge.npy", "--method", "sinkhorn", "--reg", "1"), "otkit: error: "),
+        (("x.npy", "y.npy", "--method", "gaussian", "--a", "a.npy"), "expected no --a or --b"),
+        (("x.npy", "y.npy", "--method", "gaussian", "--p", "1"), "--method gaussian is W_2"),
+        (("x.npy", "single.npy", "--method", "gaussian"), "y has 1 points; expected at least 2"),
         (("x.npy",), "the following arguments are required: y"),
-        (("x.npy", "y.npy", "--gaussian", "--p", "1"), "--gaussian is W_2"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(files, monkeypatch, capsys, arguments, message):
-    monkeypatch.chdir(files)
-    np.save(files / "empty.npy", np.zeros((0, 2)))
+def test_bad_input_is_one_line_and_status_2(files, capsys, arguments, message):
+    np.save("empty.npy", np.zeros((0, 2)))
     (files / "nothing.npy").write_bytes(b"")
-    np.save(files / "words.npy", np.array(["one", "two"]))
-    np.save(files / "nan.npy", np.full((3, 2), np.nan))
+    (files / "x.txt").write_text("1 2")
+    np.save("words.npy", np.array(["one", "two"]))
+    np.save("nan.npy", np.full((3, 2), np.nan))
     (files / "broken.npz").write_bytes(b"PK\x03\x04broken")
-    np.save(files / "huge.npy", np.full((3, 2), 1e200))
-    np.save(files / "w.npy", np.full(12, 1 / 12))
-    np.save(files / "three.npy", np.zeros((4, 3)))
+    np.save("huge.npy", np.full((3, 2), 1e200))
+    np.save("three.npy", np.zeros((4, 3)))
+    np.save("single.npy", np.zeros((1, 2)))
     try:
         status = main(["distance", *arguments])
     except SystemExit as stop:
@@ -87,7 +260,29 @@ def test_bad_input_is_one_line_and_status_2(files, monkeypatch, capsys, argument
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("x.npy", "three.npy"), "measures[1] has dimension 3 but measures[0] has 2"),
+        (("x.npy", "--resume"), "--resume goes on with a file; expected --out as well"),
+        (("x.npy", "--out", "d.csv"), "--out is d.csv; expected a .npy file"),
+        (("x.npy", "--out", "no/d.npy"), "expected an existing folder"),
+        (("x.npy", "y.npy", "--jobs", "0"), "n_jobs is 0"),
+    ],
+)
+def test_bad_input_of_pairwise(files, capsys, arguments, message):
+    np.save("three.npy", np.zeros((4, 3)))
+    assert main(["pairwise", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert message in err
+
+
 def test_bad_input_leaves_no_traceback_in_a_process(files):
-    done = otkit(files, "distance", "x.npy", "none.npy")
+    done = process(files, "distance", "x.npy", "none.npy")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "otkit: error: y: no file none.npy; expected a .npy file\n"
+    assert done.stderr == "otkit: error: y: no file none.npy; expected a .npy, .npz or .csv file\n"
+
+
+def test_every_method_of_pairwise_has_a_distance():
+    assert set(cli.METHODS.values()) <= set(package.pairwise.DISTANCES)
