@@ -98,8 +98,8 @@ def _parser() -> Parser:
     pairwise = commands.add_parser(
         "pairwise",
         help="the matrix of distances among many sets of points",
-        description="The matrix of distances among sets of points: one a file, or one for each array of a .npz file, or "
-        "for each part of a .npy file with shape (N, n, d). Prints CSV, or writes a file.",
+        description="The matrix of distances among sets of points: one a file, or one for each array of a .npz file, "
+        "or for each part of a .npy file with shape (N, n, d). Prints CSV, or writes a file.",
         epilog=PAIRWISE_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -124,8 +124,8 @@ def require_normal(
                 f"a must have the sum of a normal distribution, 1; got {mass.flatten()[off.argmax()].item():.12g} "
                 "(normalise it: a / a.sum())"
             )
-    x, _, a, _ = pair_of_measures(x, x.new_zeros(1, x.shape[-1] if x.ndim else 1), a, None if a is None else unit, eps=eps,
-                                  validate=validate)  # fmt: skip
+    origin = x.new_zeros(1, x.shape[-1] if x.ndim else 1)
+    x, _, a, _ = pair_of_measures(x, origin, a, None if a is None else unit, eps=eps, validate=validate)
     batch = require_broadcast(
         x=tuple(x.shape[:-2]),
         **{name: tuple(t.shape[: t.ndim - event]) for name, t in (("loc", loc), ("scale", scale))},
