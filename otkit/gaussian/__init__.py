@@ -14,6 +14,8 @@ from otkit.gaussian._mixture import mixture_w2 as mixture_w2
 from otkit.gaussian._mixture import mixture_w2_squared as mixture_w2_squared
 from otkit.gaussian._moments import fit as fit
 from otkit.gaussian._moments import frechet_distance as frechet_distance
+from otkit.gaussian._pairwise import pairwise_w2 as pairwise_w2
+from otkit.gaussian._pairwise import pairwise_w2_squared as pairwise_w2_squared
 
 __all__ = [
     "barycenter",
@@ -24,6 +26,8 @@ __all__ = [
     "mixture_plan",
     "mixture_w2",
     "mixture_w2_squared",
+    "pairwise_w2",
+    "pairwise_w2_squared",
     "sinkhorn_divergence",
     "transport_map",
     "w2",

@@ -32,7 +32,7 @@ from otkit._root import root
 from otkit.empirical._exact import couple
 from otkit.empirical._measures import in_parallel
 from otkit.gaussian._checks import require_covariance, require_gaussian, require_same_dimension
-from otkit.gaussian._distance import w2_squared
+from otkit.gaussian._pairwise import squared_distances
 
 
 def mixture_w2_squared(
@@ -53,7 +53,8 @@ def mixture_w2_squared(
     Second derivatives are those of `w2_squared`; in the weights they are refused.
     Everything is computed in float64 and returned in the dtype that came.
 
-    Cost: :math:`O(KL\,d^3)` for the costs between components, and a network simplex on K·L of them.
+    Cost: :math:`O(KL\,d^3)` for the costs between components (`pairwise_w2_squared`), and a network simplex on K·L of
+    them.
 
     Args:
         weights1: The weights :math:`\pi_k \ge 0`, with sum one, with shape (..., K).
@@ -175,7 +176,7 @@ def _discrete_problem(
         covs2=tuple(covs2.shape[:-3]),
     )
     a, m1, C1, b, m2, C2 = (working_precision(t) for t in (weights1, locs1, covs1, weights2, locs2, covs2))
-    costs = w2_squared(m1.unsqueeze(-2), C1.unsqueeze(-3), m2.unsqueeze(-3), C2.unsqueeze(-4), validate=False)
+    costs = squared_distances(m1, C1, m2, C2, eps=eps, validate=False)
     return costs.expand(*batch, *costs.shape[-2:]), a.expand(*batch, -1), b.expand(*batch, -1)
 
 

@@ -1,0 +1,326 @@
+r"""The distances between all pairs of two lists of Gaussians.
+
+.. math:: W_2^2\bigl(N(m_i, \Sigma_i),\, N(m'_j, \Sigma'_j)\bigr), \qquad i = 1, \dots, n, \quad j = 1, \dots, m ,
+
+each as `w2_squared` has it, to the same accuracy. What belongs to one Gaussian, its factor and the inverse of that, is
+found n + m times, not n·m times, and no array has n·m·d² numbers, or n·m·d: the numbers of `_crossed.py` come tile by
+tile, and once more for the gradients.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from otkit._arguments import (
+    Array,
+    Restore,
+    as_tensors,
+    checked_finite,
+    require_broadcast,
+    require_symmetric,
+    shape,
+    working_precision,
+)
+from otkit._derivatives import needs_gradient
+from otkit._root import root
+from otkit.gaussian import _crossed
+from otkit.gaussian._bures import bures_squared, procrustes
+from otkit.gaussian._checks import require_gaussian, require_same_dimension
+
+
+def pairwise_w2_squared(
+    locs1: Array,
+    covs1: Array,
+    locs2: Array | None = None,
+    covs2: Array | None = None,
+    *,
+    validate: bool = True,
+) -> Array:
+    r"""The matrix of squared distances :math:`W_2^2` between all pairs of two lists of Gaussians, or of one with itself.
+
+    Accuracy, gradients and degenerate cases are those of `w2_squared`; the matrix of one list is exactly symmetric,
+    with a diagonal of exactly 0, and half of the work. Second derivatives are those of `w2_squared`, and hold
+    :math:`n\,m\,d^2` numbers. Everything is computed in float64 and returned in the dtype that came.
+
+    Works under `torch.func` transforms and ``torch.compile(fullgraph=True)``, validation included.
+
+    Cost: :math:`O((n + m + n m)\,d^3)` and as much again for the gradients; memory :math:`O(n m + (n + m) d^2)`.
+
+    Args:
+        locs1: The means :math:`m_i`, with shape (..., n, d).
+        covs1: The covariances :math:`\Sigma_i`, with shape (..., n, d, d).
+        locs2: The means :math:`m'_j`, with shape (..., m, d); the first list again where it is left out.
+        covs2: The covariances :math:`\Sigma'_j`, with shape (..., m, d, d), left out together with locs2.
+        validate: Whether to check values (finite, symmetric, positive semidefinite).
+
+    Returns:
+        :math:`W_2^2 \ge 0` in squared units of the data, with shape (..., n, m), of the broadcast batch shape.
+
+    Raises:
+        ValueError: Shapes that do not fit, or covariances that are not finite, symmetric, positive semidefinite.
+        TypeError: Arrays that are not floating point, or of mixed kinds, dtypes or devices; one of locs2 and covs2
+            without the other.
+
+    Example:
+        >>> import numpy as np
+        >>> locs, covs = np.array([[0.0], [3.0], [3.0]]), np.array([[[1.0]], [[1.0]], [[4.0]]])
+        >>> pairwise_w2_squared(locs, covs)
+        array([[ 0.,  9., 10.],
+               [ 9.,  0.,  1.],
+               [10.,  1.,  0.]])
+        >>> pairwise_w2_squared(locs, covs, locs[:1], covs[:1]).shape
+        (3, 1)
+    """
+    squared, restore = _all_pairs(locs1, covs1, locs2, covs2, validate)
+    return restore(squared)
+
+
+def pairwise_w2(
+    locs1: Array,
+    covs1: Array,
+    locs2: Array | None = None,
+    covs2: Array | None = None,
+    *,
+    validate: bool = True,
+) -> Array:
+    r"""The matrix of distances :math:`W_2`, the roots of `pairwise_w2_squared`, in units of the data.
+
+    Arguments, cost and errors are those of `pairwise_w2_squared`. At equal Gaussians the value is exactly 0 and its
+    gradient is defined to be 0, a subgradient.
+
+    Example:
+        >>> import numpy as np
+        >>> pairwise_w2(np.array([[0.0, 0.0], [3.0, 4.0]]), np.stack([np.eye(2)] * 2))
+        array([[0., 5.],
+               [5., 0.]])
+    """
+    squared, restore = _all_pairs(locs1, covs1, locs2, covs2, validate)
+    return restore(root(squared, 2))
+
+
+def _all_pairs(locs1: Any, covs1: Any, locs2: Any, covs2: Any, validate: bool) -> tuple[Tensor, Restore]:
+    """The squared distances (..., n, m) in working precision."""
+    half = locs2 is None and covs2 is None
+    if half:
+        (m1, C1), restore = as_tensors(locs1=locs1, covs1=covs1)
+        m2, C2 = m1, C1
+    else:
+        for name, value, other in (("locs2", locs2, "covs2"), ("covs2", covs2, "locs2")):
+            if value is None:
+                raise TypeError(f"{name} is None, but {other} is given; expected both, or none of them")
+        (m1, C1, m2, C2), restore = as_tensors(locs1=locs1, covs1=covs1, locs2=locs2, covs2=covs2)
+    for which, m, C in (("1", m1, C1), ("2", m2, C2)):
+        _require_list(f"locs{which}", m, f"covs{which}", C)
+    require_same_dimension("covs1", C1, "covs2", C2)
+    shapes = {"locs1": m1.shape[:-2], "covs1": C1.shape[:-3], "locs2": m2.shape[:-2], "covs2": C2.shape[:-3]}
+    require_broadcast(**{name: tuple(value) for name, value in shapes.items()})
+    if validate:
+        m1 = checked_finite("locs1", m1)
+        m2 = m1 if half else checked_finite("locs2", m2)
+    m1, C1, m2, C2 = (working_precision(t) for t in (m1, C1, m2, C2))
+    return squared_distances(m1, C1, m2, None if half else C2, eps=restore.eps, validate=validate), restore
+
+
+def _require_list(locs_name: str, locs: Tensor, covs_name: str, covs: Tensor) -> None:
+    require_gaussian(locs_name, locs, covs_name, covs)
+    if covs.ndim < 3:
+        raise ValueError(f"{covs_name} has shape {shape(covs)}; expected a list of covariances (..., n, d, d)")
+    if locs.ndim < 2 or locs.shape[-2] != covs.shape[-3]:
+        raise ValueError(
+            f"{locs_name} has shape {shape(locs)}; expected (..., {covs.shape[-3]}, {covs.shape[-1]}), "
+            f"as {covs_name} has shape {shape(covs)}"
+        )
+
+
+def squared_distances(
+    locs1: Tensor, covs1: Tensor, locs2: Tensor, covs2: Tensor | None, *, eps: float, validate: bool
+) -> Tensor:
+    """The squared distances (..., n, m), for lists whose shapes fit.
+
+    Args:
+        locs1: The first means, in float64.
+        covs1: The first covariances.
+        locs2: The second means.
+        covs2: The second covariances, or None for the first again.
+        eps: The rounding of the entries as they came, by which symmetry and definiteness are judged.
+        validate: Whether to check that covariances are finite and symmetric.
+    """
+    half = covs2 is None
+    second = covs1 if covs2 is None else covs2
+    batch = torch.broadcast_shapes(covs1.shape[:-3], second.shape[:-3])
+    first = covs1.expand(*batch, *covs1.shape[-3:])
+    second = first.detach() if half else second.expand(*batch, *second.shape[-3:])
+    bures = _Crossed.apply if needs_gradient(first, second) else _values
+    return _SquaredDifferences.apply(locs1, locs2) + bures(first, second, half, eps, validate)
+
+
+@torch.library.custom_op("otkit::crossed_bures", mutates_args=())
+def _values(covs1: Tensor, covs2: Tensor, half: bool, eps: float, validate: bool) -> Tensor:
+    n, m, d = covs1.shape[-3], covs2.shape[-3], covs1.shape[-1]
+    values = covs1.new_zeros(*covs1.shape[:-3], n, m)
+    for one, other, out in _problems(covs1, covs2, values):
+        if validate:
+            require_symmetric("covs1", one, eps)
+            if not half:
+                require_symmetric("covs2", other, eps)
+        if _on_cpu(one):
+            out.copy_(torch.from_numpy(_crossed.squared_distances(*_both_factors(one, other, half, eps), half=half)))
+            continue
+        for i in range(n):
+            out[i], _, _ = procrustes.value_and_gradients(one[i].expand_as(other), other, eps)
+        trace = [each.diagonal(dim1=-2, dim2=-1).sum(-1) for each in (one, other)]
+        out[out <= (8 * d * torch.finfo(out.dtype).eps) ** 2 * (trace[0].unsqueeze(-1) + trace[1])] = 0
+    return values
+
+
+@torch.library.custom_op("otkit::crossed_bures_gradients", mutates_args=())
+def _gradients(
+    covs1: Tensor, covs2: Tensor, values: Tensor, weights: Tensor, half: bool, eps: float
+) -> tuple[Tensor, Tensor]:
+    gradients1, gradients2 = (torch.zeros_like(each, memory_format=torch.contiguous_format) for each in (covs1, covs2))
+    for one, other, value, weight, out1, out2 in _problems(covs1, covs2, values, weights, gradients1, gradients2):
+        if _on_cpu(one):
+            both, w = _both_factors(one, other, half, eps), weight.detach().numpy()
+            parts = _crossed.weighted_gradients(*both, value.detach().numpy(), w, half=half)
+            out1.copy_(torch.from_numpy(parts[0]))
+            out2.copy_(torch.from_numpy(parts[1]))
+            continue
+        w = torch.where(value == 0, 0 * weight, weight)[..., None, None]
+        for i in range(len(one)):
+            _, first, second = procrustes.value_and_gradients(one[i].expand_as(other), other, eps)
+            out1[i] = (w[i] * first).sum(0)
+            out2 += w[i] * second
+    return gradients1, gradients2
+
+
+def _problems(*tensors: Tensor) -> Any:
+    """The problems of a batch, of which no tensor is empty."""
+    batch = tensors[0].shape[:-3]
+    if any(tensor.numel() == 0 for tensor in tensors):
+        return []
+    return zip(*(tensor.reshape(-1, *tensor.shape[len(batch) :]) for tensor in tensors), strict=True)
+
+
+def _on_cpu(covs: Tensor) -> bool:
+    return covs.device.type == "cpu" and covs.dtype == torch.float64
+
+
+def _both_factors(covs1: Tensor, covs2: Tensor, half: bool, eps: float) -> tuple[_crossed.Factors, _crossed.Factors]:
+    first = _crossed.factors_of("covs1", np.ascontiguousarray(covs1.detach().numpy()), eps)
+    return first, first if half else _crossed.factors_of("covs2", np.ascontiguousarray(covs2.detach().numpy()), eps)
+
+
+@_values.register_fake
+def _(covs1: Tensor, covs2: Tensor, half: bool, eps: float, validate: bool) -> Tensor:
+    return covs1.new_empty(*covs1.shape[:-2], covs2.shape[-3])
+
+
+@_gradients.register_fake
+def _(covs1: Tensor, covs2: Tensor, values: Tensor, weights: Tensor, half: bool, eps: float) -> tuple[Tensor, Tensor]:
+    return covs1.new_empty(covs1.shape), covs2.new_empty(covs2.shape)
+
+
+# The operators are batched themselves: the new dimension becomes one of their leading ones.
+@_values.register_vmap
+def _(info: Any, in_dims: Any, covs1: Tensor, covs2: Tensor, *rest: Any) -> Any:
+    return _values(*_moved(info, in_dims, covs1, covs2), *rest), 0
+
+
+@_gradients.register_vmap
+def _(info: Any, in_dims: Any, covs1: Tensor, covs2: Tensor, values: Tensor, weights: Tensor, *rest: Any) -> Any:
+    return _gradients(*_moved(info, in_dims, covs1, covs2, values, weights), *rest), (0, 0)
+
+
+def _moved(info: Any, in_dims: Any, *tensors: Tensor) -> list[Tensor]:
+    return [
+        tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+        for tensor, dim in zip(tensors, in_dims, strict=False)
+    ]
+
+
+class _Crossed(torch.autograd.Function):
+    """(Σ, Σ') -> the matrices of squared distances."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(covs1: Tensor, covs2: Tensor, half: bool, eps: float, validate: bool) -> Tensor:
+        return _values(covs1, covs2, half, eps, validate)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        covs1, covs2, ctx.half, ctx.eps, _ = inputs
+        ctx.save_for_backward(covs1, covs2, output)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        covs1, covs2, values = ctx.saved_tensors
+        first, second = _CrossedGradients.apply(covs1, covs2, values.detach(), grad_outputs[0], ctx.half, ctx.eps)
+        return (first + second, None, None, None, None) if ctx.half else (first, second, None, None, None)
+
+
+class _CrossedGradients(torch.autograd.Function):
+    """The gradients of `_Crossed`, with a derivative that holds all the pairs at once."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        covs1: Tensor, covs2: Tensor, values: Tensor, weights: Tensor, half: bool, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        return _gradients(covs1, covs2, values, weights, half, eps)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        covs1, covs2, _, weights, ctx.half, ctx.eps = inputs
+        ctx.save_for_backward(covs1, covs2, weights)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        covs1, covs2, weights = ctx.saved_tensors
+
+        def gradients(covs1: Tensor, covs2: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+            def total(covs1: Tensor, covs2: Tensor) -> Tensor:
+                pairs = torch.broadcast_tensors(covs1.unsqueeze(-3), covs2.unsqueeze(-4))
+                return (weights * bures_squared(*pairs, eps=ctx.eps, validate=False)).sum()
+
+            return torch.func.grad(total, argnums=(0, 1))(covs1, covs2)
+
+        _, pull_back = torch.func.vjp(gradients, covs1, covs2, weights)
+        first, second, third = pull_back(tuple(grad_outputs))
+        return (first + second, None, None, third, None, None) if ctx.half else (first, second, None, third, None, None)
+
+
+class _SquaredDifferences(torch.autograd.Function):
+    """(m, m') -> |m_i - m'_j|², with shape (..., n, m), holding some of the differences at a time."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(locs1: Tensor, locs2: Tensor) -> Tensor:
+        rows = [(some - locs2.unsqueeze(-3)).square().sum(-1) for some in _some_rows(locs1, locs2)]
+        return torch.cat(rows, -2)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
+        locs1, locs2 = ctx.saved_tensors
+        rows, grads1, grad2 = _some_rows(locs1, locs2), [], torch.zeros_like(locs2)
+        for some, weights in zip(rows, grad_outputs[0].split([some.shape[-3] for some in rows], -2), strict=True):
+            products = 2 * weights.unsqueeze(-1) * (some - locs2.unsqueeze(-3))
+            grads1.append(products.sum(-2))
+            grad2 = grad2 - products.sum(-3)
+        return torch.cat(grads1, -2).sum_to_size(locs1.shape), grad2.sum_to_size(locs2.shape)
+
+
+def _some_rows(locs1: Tensor, locs2: Tensor) -> tuple[Tensor, ...]:
+    """The means (..., n, 1, d), some at a time."""
+    batch = torch.broadcast_shapes(locs1.shape[:-2], locs2.shape[:-2]).numel()
+    return locs1.unsqueeze(-2).split(max(1, 2**20 // max(1, batch * locs2.shape[-2:].numel())), -3)
