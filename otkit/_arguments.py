@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from otkit._operators import checked, value_check
+
 ArrayLike: TypeAlias = np.ndarray | Tensor | Sequence[Any] | float
 """What the functions take: a NumPy array, a torch tensor, or (nested) sequences of numbers."""
 
@@ -164,45 +166,15 @@ def require_finite(name: str, tensor: Tensor) -> None:
         )
 
 
+@value_check
+def finite(name: str, tensor: Tensor, eps: float) -> None:
+    """`require_finite`, as a check."""
+    require_finite(name, tensor)
+
+
 def checked_finite(name: str, tensor: Tensor) -> Tensor:
     """The tensor, known to be finite; the check also works inside `torch.func` transforms and ``torch.compile``."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return _CheckedFinite.apply(tensor, name)
-    require_finite(name, tensor)
-    return tensor
-
-
-# A check depends on the data, so it hides in an operator; its result is used, or the compiler would drop it.
-@torch.library.custom_op("otkit::checked_finite", mutates_args=())
-def _checked_finite(tensor: Tensor, name: str) -> Tensor:
-    require_finite(name, tensor)
-    return tensor.clone()
-
-
-@_checked_finite.register_fake
-def _(tensor: Tensor, name: str) -> Tensor:
-    return torch.empty_like(tensor)
-
-
-@_checked_finite.register_vmap
-def _(info: Any, in_dims: Any, tensor: Tensor, name: str) -> Any:
-    return _checked_finite(tensor, name), in_dims[0]
-
-
-class _CheckedFinite(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(tensor: Tensor, name: str) -> Tensor:
-        return _checked_finite(tensor, name)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, str], output: Tensor) -> None:
-        """Nothing to keep: the derivative is the identity."""
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        return grad_outputs[0], None
+    return checked(finite, name, tensor)
 
 
 def require_broadcast(**named: tuple[int, ...]) -> torch.Size:
@@ -246,6 +218,7 @@ def require_square(name: str, matrix: Tensor) -> int:
     return matrix.shape[-1]
 
 
+@value_check
 def require_symmetric(name: str, matrix: Tensor, eps: float) -> None:
     """Raise if the matrices (..., d, d) are not finite, or asymmetric beyond 64·d·eps of their largest entry."""
     if matrix.numel() == 0:
@@ -278,6 +251,7 @@ def _probe(d: int) -> np.ndarray:
     return np.random.default_rng(d).standard_normal(d)
 
 
+@value_check
 def require_nonnegative_spectrum(name: str, eigenvalues: Tensor, eps: float) -> None:
     """Raise if eigenvalues (..., d), in ascending order, are negative beyond 64·d·eps of the largest."""
     if eigenvalues.numel() == 0:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import (
+    checked_finite,
     require_broadcast,
     require_finite,
     require_nonnegative_spectrum,
@@ -13,6 +14,7 @@ from otkit._arguments import (
     require_symmetric,
     shape,
 )
+from otkit._operators import checked, value_check
 
 
 def require_gaussian(loc_name: str, loc: Tensor, cov_name: str, cov: Tensor) -> int:
@@ -47,17 +49,40 @@ def require_gaussians(loc1: Tensor, cov1: Tensor, loc2: Tensor, cov2: Tensor) ->
     )
 
 
-def require_values(loc1: Tensor, cov1: Tensor, loc2: Tensor, cov2: Tensor, eps: float) -> None:
-    """Raise if means are not finite, or covariances not finite, symmetric and positive semidefinite to rounding."""
-    for name, loc in (("loc1", loc1), ("loc2", loc2)):
-        require_finite(name, loc)
-    for name, cov in (("cov1", cov1), ("cov2", cov2)):
-        require_covariance(name, cov, eps)
+def checked_values(
+    loc1: Tensor, cov1: Tensor, loc2: Tensor, cov2: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same, known to be finite means and finite, symmetric, positive semidefinite covariances, to rounding."""
+    loc1, loc2 = checked_finite("loc1", loc1), checked_finite("loc2", loc2)
+    cov1, cov2 = (checked(require_covariance, f"cov{k}", cov, eps) for k, cov in ((1, cov1), (2, cov2)))
+    return loc1, cov1, loc2, cov2
 
 
+@value_check
 def require_covariance(name: str, cov: Tensor, eps: float) -> None:
     """Raise if matrices (..., d, d) are not finite, symmetric and positive semidefinite to rounding."""
     require_symmetric(name, cov, eps)
     _, info = torch.linalg.cholesky_ex(cov)
     if bool(info.any()):
         require_nonnegative_spectrum(name, torch.linalg.eigvalsh(cov[info != 0]), eps)
+
+
+@value_check
+def require_nonnegative(name: str, tensor: Tensor, eps: float) -> None:
+    """Raise if anything is NaN, infinite or negative."""
+    require_finite(name, tensor)
+    if bool((tensor < 0).any()):
+        raise ValueError(f"{name} must not be negative; got {tensor.min().item():.6g}")
+
+
+@value_check
+def require_probabilities(name: str, weights: Tensor, eps: float) -> None:
+    """Raise if weights (..., K) are not finite, negative, or not of sum one to rounding."""
+    require_nonnegative(name, weights, eps)
+    sums = weights.double().sum(-1)
+    off = (sums - 1).abs()
+    if bool((off > 16 * eps * weights.shape[-1]).any()):
+        raise ValueError(
+            f"{name} must sum to one; got {sums.flatten()[int(off.argmax())].item():.12g} "
+            f"(normalise them: {name} / {name}.sum(-1, keepdims=True))"
+        )

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from otkit._operators import operator
 from otkit.gaussian._bures.procrustes import factor
 
 
@@ -40,6 +41,15 @@ class Coupling(NamedTuple):
 
 def couple(cov1: Tensor, cov2: Tensor) -> Coupling:
     """The optimal coupling of two centred Gaussians, with singular covariances allowed. Cost: O(d³), one SVD."""
+    return Coupling(*_couple(cov1, cov2))
+
+
+def _shapes(cov1: Tensor, cov2: Tensor) -> list[Tensor]:
+    return [cov1.new_empty(cov1.shape[:-1] if name == "s" else cov1.shape) for name in Coupling._fields]
+
+
+@operator("couple", _shapes)
+def _couple(cov1: Tensor, cov2: Tensor) -> list[Tensor]:
     F, F_inverse, null1 = factor("cov1", cov1)
     G, G_inverse, null2 = factor("cov2", cov2)
     U, s, Vh = torch.linalg.svd(G.mT @ F)
@@ -47,7 +57,7 @@ def couple(cov1: Tensor, cov2: Tensor) -> Coupling:
     s = torch.where(s > zero.unsqueeze(-1), s, torch.zeros_like(s))
     sums = s.unsqueeze(-1) + s.unsqueeze(-2)
     quotients = torch.where(sums > 0, 1 / sums, torch.zeros_like(sums))
-    return Coupling(F @ Vh.mT, Vh @ F_inverse, G @ U, U.mT @ G_inverse, s, quotients, null1, null2)
+    return [F @ Vh.mT, Vh @ F_inverse, G @ U, U.mT @ G_inverse, s, quotients, null1, null2]
 
 
 def symmetric(matrix: Tensor) -> Tensor:
@@ -73,6 +83,8 @@ class _ProductLyapunov(torch.autograd.Function):
     r"""The adjoint equation, :math:`Q P Z + Z P Q = \bar X`, is the same with P and Q exchanged. With its solution,
     :math:`\bar C = Z`, :math:`\bar P = -(Z X Q + Q X Z)` and :math:`\bar Q = -(P Z X + X Z P)`.
     """
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(P: Tensor, Q: Tensor, A: Tensor, A_inverse: Tensor, quotients: Tensor, C: Tensor) -> Tensor:

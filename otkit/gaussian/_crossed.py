@@ -27,7 +27,7 @@ import torch
 from numpy import ndarray
 
 from otkit.gaussian._bures import procrustes
-from otkit.gaussian._bures.cholesky import factor_and_invert, spread, squared_norms, times_triangle, transposed
+from otkit.gaussian._bures.cholesky import factor_and_invert, spread, squared_norms, transposed
 from otkit.gaussian._bures.polar import Scratch, polar_by_newton_and_ladder
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ def factors_of(name: str, cov: ndarray, eps: float) -> Factors:
 
 
 def squared_distances(first: Factors, second: Factors, *, half: bool) -> ndarray:
-    """The squared Bures distances (n, m) of all pairs; `half` says that the lists are one, whose matrix is symmetric."""
+    """The squared Bures distances (n, m) of all pairs; with `half` the lists are one, and the matrix is symmetric."""
     d = first.cov.shape[-1]
     values = np.zeros((len(first.cov), len(second.cov)))
 
@@ -98,7 +98,7 @@ def squared_distances(first: Factors, second: Factors, *, half: bool) -> ndarray
             missing = np.isnan(tile)
             if missing.any():
                 if not missing.all():
-                    pairs = _Pairs(*(each[missing] for each in pairs[:-1]), pairs.easy)
+                    pairs = pairs.where(missing)
                 tile[missing] = squared_norms(_residual(pairs.u1, _polar(pairs, scratch), pairs.u2))
             # Conditions grow from tile to tile: where most of the eigenvalues were too rough, the next ones are.
             by_trace &= 2 * missing.sum() <= missing.size
@@ -176,6 +176,9 @@ class _Pairs(NamedTuple):
     v2: ndarray
     easy: bool  # whether all are triangular, and no condition number is hopeless
 
+    def where(self, mask: ndarray) -> _Pairs:
+        return _Pairs(self.u1[mask], self.u2[mask], self.v1[mask], self.v2[mask], self.easy)
+
 
 def _pairs(first: Factors, second: Factors, rows: slice, columns: slice) -> _Pairs:
     a, b, d = rows.stop - rows.start, columns.stop - columns.start, first.cov.shape[-1]
@@ -187,7 +190,7 @@ def _pairs(first: Factors, second: Factors, rows: slice, columns: slice) -> _Pai
         left, right = np.broadcast_to(one[rows][:, None], shape), np.broadcast_to(other[columns], shape)
         return left.reshape(-1, d, d), right.reshape(-1, d, d)
 
-    easy = first.condition[rows.stop - 1] * second.condition[columns.stop - 1] < HOPELESS
+    easy = bool(first.condition[rows.stop - 1] * second.condition[columns.stop - 1] < HOPELESS)
     u1, u2 = repeated(first.U, second.U)
     return _Pairs(u1, u2, *repeated(first.V, second.V), easy)
 
@@ -202,7 +205,7 @@ def _polar(pairs: _Pairs, scratch: list[Scratch]) -> ndarray:
     else:
         for buffer in scratch:
             buffer.resize(n, d)
-        R = polar_by_newton_and_ladder(*pairs[:-1], scratch).matrices
+        R = polar_by_newton_and_ladder(*pairs[:4], scratch).matrices
     # The polynomials never exceed one, so errors cannot cancel.
     missed = ~(np.abs(squared_norms(R) - d) < 1e-13 * d)
     if missed.any():

@@ -40,13 +40,13 @@ from otkit._arguments import (
     as_tensors,
     checked_finite,
     require_broadcast,
-    require_finite,
     shape,
     working_precision,
 )
+from otkit._operators import checked
 from otkit._root import root
 from otkit.gaussian._bures import bures_squared
-from otkit.gaussian._checks import require_covariance, require_gaussians
+from otkit.gaussian._checks import require_covariance, require_gaussians, require_nonnegative
 from otkit.linalg import sqrtm
 
 Method = Literal["procrustes", "trace"]
@@ -112,8 +112,7 @@ def _w2_squared(loc1: Any, cov1: Any, loc2: Any, cov2: Any, method: Method, vali
         dispersion = bures_squared(*torch.broadcast_tensors(C1, C2), eps=restore.eps, validate=validate)
     elif method == "trace":
         if validate:
-            require_covariance("cov1", C1, restore.eps)
-            require_covariance("cov2", C2, restore.eps)
+            C1, C2 = (checked(require_covariance, f"cov{k}", C, restore.eps) for k, C in ((1, C1), (2, C2)))
         half = sqrtm(C1, validate=False)
         inner = half @ C2 @ half
         cross = sqrtm(0.5 * (inner + inner.mT), validate=False)
@@ -155,11 +154,10 @@ def w2_squared_diagonal(loc1: Array, scale1: Array, loc2: Array, scale2: Array, 
     for name, tensor in named.items():
         if tensor.ndim < 1 or tensor.shape[-1:] != m1.shape[-1:]:
             raise ValueError(f"{name} has shape {shape(tensor)}; expected (..., d), where loc1 has shape {shape(m1)}")
-        if validate:
-            require_finite(name, tensor)
-            if name.startswith("scale") and bool((tensor < 0).any()):
-                raise ValueError(f"{name} must not be negative; got {tensor.min().item():.6g} (standard deviations)")
     require_broadcast(**{name: tuple(tensor.shape[:-1]) for name, tensor in named.items()})
+    if validate:
+        m1, m2 = checked_finite("loc1", m1), checked_finite("loc2", m2)
+        s1, s2 = checked(require_nonnegative, "scale1", s1), checked(require_nonnegative, "scale2", s2)
     return restore((m1 - m2).square().sum(-1) + (s1 - s2).square().sum(-1))
 
 

@@ -50,7 +50,7 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, require_positive, working_precision
-from otkit.gaussian._checks import require_gaussians, require_values
+from otkit.gaussian._checks import checked_values, require_gaussians
 from otkit.gaussian._riccati import correlate, entropic_map, q_plus_s
 
 
@@ -128,7 +128,7 @@ def _between(dispersion: Any, loc1: Any, cov1: Any, loc2: Any, cov2: Any, reg: f
     (m1, C1, m2, C2), restore = as_tensors(loc1=loc1, cov1=cov1, loc2=loc2, cov2=cov2)
     require_gaussians(m1, C1, m2, C2)
     if validate:
-        require_values(m1, C1, m2, C2, restore.eps)
+        m1, C1, m2, C2 = checked_values(m1, C1, m2, C2, restore.eps)
     m1, C1, m2, C2 = (working_precision(t) for t in (m1, C1, m2, C2))
     C1, C2 = torch.broadcast_tensors(C1, C2)
     eps, tiny = torch.finfo(C1.dtype).eps, torch.finfo(C1.dtype).tiny

@@ -16,7 +16,7 @@ differential :math:`dM = dB^\top A + B^\top dA` of :math:`B^\top A` that of the 
 :math:`dA = (I - \tfrac12 P)\,d\Sigma_1\,A^{+\top}` with P the projection onto its range.
 
 References:
-    McCann, 1997. *A convexity principle for interacting gases*, section 1.
+    McCann, 1997. *A convexity principle for interacting gases*.
     Bhatia, Jain & Lim, 2019. *On the Bures–Wasserstein distance between positive definite matrices*, section 4.
 """
 
@@ -28,9 +28,10 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, require_broadcast, require_finite, working_precision
-from otkit.gaussian._checks import require_gaussians, require_values
+from otkit._operators import checked, value_check
+from otkit.gaussian._checks import checked_values, require_gaussians
 from otkit.gaussian._coupling import Coupling, couple, solve_product_lyapunov, symmetric
-from otkit.gaussian._map import differentiable_map, require_regular
+from otkit.gaussian._map import differentiable_map, only_first
 
 
 def geodesic(
@@ -76,14 +77,11 @@ def geodesic(
     (m1, C1, m2, C2, time), restore = as_tensors(loc1=loc1, cov1=cov1, loc2=loc2, cov2=cov2, t=t)
     require_gaussians(m1, C1, m2, C2)
     if validate:
-        require_values(m1, C1, m2, C2, restore.eps)
+        m1, C1, m2, C2 = checked_values(m1, C1, m2, C2, restore.eps)
     shapes = {"loc1": m1.shape[:-1], "cov1": C1.shape[:-2], "loc2": m2.shape[:-1], "cov2": C2.shape[:-2]}
     batch = require_broadcast(**{name: tuple(s) for name, s in shapes.items()}, t=tuple(time.shape))
     if validate:
-        require_finite("t", time)
-        if bool(((time < 0) | (time > 1)).any()):
-            outside = time[(time < 0) | (time > 1)][0].item()
-            raise ValueError(f"t must lie in [0, 1], between the two Gaussians; got {outside:.6g}")
+        time = checked(require_time, "t", time)
     m1, C1, m2, C2, time = (working_precision(each) for each in (m1, C1, m2, C2, time))
     cross = _CrossCovariance.apply(*torch.broadcast_tensors(C1, C2))[0]
     t1 = time.unsqueeze(-1)
@@ -93,8 +91,19 @@ def geodesic(
     return restore(loc.expand(*batch, -1)), restore(cov.expand(*batch, -1, -1))
 
 
+@value_check
+def require_time(name: str, time: Tensor, eps: float) -> None:
+    """Raise if a time is not in [0, 1]."""
+    require_finite(name, time)
+    outside = (time < 0) | (time > 1)
+    if bool(outside.any()):
+        raise ValueError(f"{name} must lie in [0, 1], between the two Gaussians; got {time[outside][0].item():.6g}")
+
+
 class _CrossCovariance(torch.autograd.Function):
     r"""(Σ1, Σ2) -> (Γ, *coupling), of which :math:`\Gamma = A E B^\top` carries the derivative."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(cov1: Tensor, cov2: Tensor) -> tuple[Tensor, ...]:
@@ -110,12 +119,6 @@ class _CrossCovariance(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
         cov1, cov2, *rest = ctx.saved_tensors
         grad, coupling = grad_outputs[0], Coupling(*rest)
-        if torch.is_grad_enabled():
-            # Somebody will differentiate again: the same gradients, as those of Γ = Σ1 T, with their history.
-            require_regular(coupling, "geodesic")
-            T, _ = differentiable_map(cov1, cov2)
-            K = solve_product_lyapunov(cov1, T, coupling.A, coupling.A_inverse, coupling.quotients, cov1 @ grad)
-            return symmetric(grad @ T) - symmetric(T @ K @ T), K
         A, B, E = coupling.A, coupling.B, (coupling.s > 0).to(grad.dtype)
         Z = (B.mT @ grad.mT @ A) * coupling.quotients
         Z = Z - E.unsqueeze(-1) * Z.mT * E.unsqueeze(-2)
@@ -124,4 +127,12 @@ class _CrossCovariance(torch.autograd.Function):
         # I - P/2 = (I + N)/2 with the projection N onto the null space.
         grad1 = symmetric(grad_A @ coupling.A_inverse + coupling.null1 @ grad_A @ coupling.A_inverse)
         grad2 = symmetric(grad_B @ coupling.B_inverse + coupling.null2 @ grad_B @ coupling.B_inverse)
-        return 0.5 * grad1, 0.5 * grad2
+        grad1, grad2 = 0.5 * grad1, 0.5 * grad2
+        if not torch.is_grad_enabled():
+            return grad1, grad2
+        # Somebody may differentiate again: the same gradients, with the history of those of Γ = Σ1 T.
+        T, _ = differentiable_map(cov1, cov2)
+        K = solve_product_lyapunov(cov1, T, coupling.A, coupling.A_inverse, coupling.quotients, cov1 @ grad)
+        regular = symmetric(grad @ T) - symmetric(T @ K @ T), K
+        out = [first.detach() + (same - same.detach()) for first, same in zip((grad1, grad2), regular, strict=True)]
+        return only_first(out[0], coupling, "geodesic"), only_first(out[1], coupling, "geodesic")

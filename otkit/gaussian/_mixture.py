@@ -13,7 +13,7 @@ and its potentials f, g are also the derivatives of the value (the envelope theo
           \frac{\partial\, \mathrm{MW}_2^2}{\partial \pi} = f + \text{constant} .
 
 References:
-    Delon & Desolneux, 2020. *A Wasserstein-type distance in the space of Gaussian mixture models*, section 4.
+    Delon & Desolneux, 2020. *A Wasserstein-type distance in the space of Gaussian mixture models*.
     Chen, Georgiou & Tannenbaum, 2019. *Optimal transport for Gaussian mixture models*.
 """
 
@@ -25,13 +25,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from otkit._arguments import Array, as_tensors, require_broadcast, require_finite, shape, working_precision
+from otkit._arguments import Array, as_tensors, checked_finite, require_broadcast, shape, working_precision
 from otkit._convergence import ConvergenceWarning
 from otkit._derivatives import attach, needs_gradient
+from otkit._operators import checked, operator
 from otkit._root import root
 from otkit.empirical._exact import couple
 from otkit.empirical._measures import in_parallel
-from otkit.gaussian._checks import require_covariance, require_gaussian, require_same_dimension
+from otkit.gaussian._checks import require_covariance, require_gaussian, require_probabilities, require_same_dimension
 from otkit.gaussian._pairwise import squared_distances
 
 
@@ -160,12 +161,8 @@ def _discrete_problem(
     validate: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The costs (..., K, L) between components and the weights (..., K) and (..., L), of one batch shape."""
-    for which, *mixture in (("1", weights1, locs1, covs1), ("2", weights2, locs2, covs2)):
-        _require_mixture(which, *mixture)
-        if validate:
-            _require_probabilities(f"weights{which}", mixture[0], eps)
-            require_finite(f"locs{which}", mixture[1])
-            require_covariance(f"covs{which}", mixture[2], eps)
+    _require_mixture("1", weights1, locs1, covs1)
+    _require_mixture("2", weights2, locs2, covs2)
     require_same_dimension("covs1", covs1, "covs2", covs2)
     batch = require_broadcast(
         weights1=tuple(weights1.shape[:-1]),
@@ -175,6 +172,9 @@ def _discrete_problem(
         locs2=tuple(locs2.shape[:-2]),
         covs2=tuple(covs2.shape[:-3]),
     )
+    if validate:
+        weights1, locs1, covs1 = _checked_mixture("1", weights1, locs1, covs1, eps)
+        weights2, locs2, covs2 = _checked_mixture("2", weights2, locs2, covs2, eps)
     a, m1, C1, b, m2, C2 = (working_precision(t) for t in (weights1, locs1, covs1, weights2, locs2, covs2))
     costs = squared_distances(m1, C1, m2, C2, eps=eps, validate=False)
     return costs.expand(*batch, *costs.shape[-2:]), a.expand(*batch, -1), b.expand(*batch, -1)
@@ -195,25 +195,23 @@ def _require_mixture(which: str, weights: Tensor, locs: Tensor, covs: Tensor) ->
             )
 
 
-def _require_probabilities(name: str, weights: Tensor, eps: float) -> None:
-    require_finite(name, weights)
-    sums = weights.double().sum(-1)
-    allowed = 4 * eps * weights.shape[-1]
-    if bool((weights < 0).any()) or bool(((sums - 1).abs() > allowed).any()):
-        worst = sums.flatten()[int((sums - 1).abs().argmax())].item()
-        raise ValueError(
-            f"{name} must not be negative and must sum to one; got a smallest weight of {weights.min().item():.6g} "
-            f"and a sum of {worst:.12g} (normalise them: {name} / {name}.sum(-1))"
-        )
+def _checked_mixture(
+    which: str, weights: Tensor, locs: Tensor, covs: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    weights = checked(require_probabilities, f"weights{which}", weights, eps)
+    return weights, checked_finite(f"locs{which}", locs), checked(require_covariance, f"covs{which}", covs, eps)
 
 
 def _value(costs: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """The value, with its envelope gradients: autograd's through the plan held, and the potentials."""
-    P, f, g = _solve(costs, a, b)
+    P, f, g = _solve(costs.detach(), a.detach(), b.detach())
     value = (P * costs).sum((-2, -1))
     return attach(value, (a, b), (f, g), refuse=_NO_SECOND) if needs_gradient(a, b) else value
 
 
+@operator(
+    "mixture_plan", lambda costs, a, b: (costs.new_empty(costs.shape), a.new_empty(a.shape), b.new_empty(b.shape))
+)
 def _solve(costs: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The plans (..., K, L) and the potentials (..., K) and (..., L), without derivative."""
     batch, (K, L) = costs.shape[:-2], costs.shape[-2:]
@@ -230,7 +228,7 @@ def _solve(costs: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]
         warnings.warn(
             "the network simplex stopped before a plan between the components was optimal; the value is not the cost",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=5,
         )
     plan = np.zeros((len(couplings), K, L))
     for P, coupling in zip(plan, couplings, strict=True):

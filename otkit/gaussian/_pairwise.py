@@ -26,6 +26,7 @@ from otkit._arguments import (
     working_precision,
 )
 from otkit._derivatives import needs_gradient
+from otkit._operators import operator
 from otkit._root import root
 from otkit.gaussian import _crossed
 from otkit.gaussian._bures import bures_squared, procrustes
@@ -40,7 +41,7 @@ def pairwise_w2_squared(
     *,
     validate: bool = True,
 ) -> Array:
-    r"""The matrix of squared distances :math:`W_2^2` between all pairs of two lists of Gaussians, or of one with itself.
+    r"""The squared distances :math:`W_2^2` between all pairs of two lists of Gaussians, or of one list with itself.
 
     Accuracy, gradients and degenerate cases are those of `w2_squared`; the matrix of one list is exactly symmetric,
     with a diagonal of exactly 0, and half of the work. Second derivatives are those of `w2_squared`, and hold
@@ -154,11 +155,11 @@ def squared_distances(
     batch = torch.broadcast_shapes(covs1.shape[:-3], second.shape[:-3])
     first = covs1.expand(*batch, *covs1.shape[-3:])
     second = first.detach() if half else second.expand(*batch, *second.shape[-3:])
-    bures = _Crossed.apply if needs_gradient(first, second) else _values
-    return _SquaredDifferences.apply(locs1, locs2) + bures(first, second, half, eps, validate)
+    values = _Crossed.apply if needs_gradient(first, second) else _values
+    return _SquaredDifferences.apply(locs1, locs2) + values(first, second, half, eps, validate)
 
 
-@torch.library.custom_op("otkit::crossed_bures", mutates_args=())
+@operator("crossed_bures", lambda covs1, covs2, *_: covs1.new_empty(*covs1.shape[:-2], covs2.shape[-3]))
 def _values(covs1: Tensor, covs2: Tensor, half: bool, eps: float, validate: bool) -> Tensor:
     n, m, d = covs1.shape[-3], covs2.shape[-3], covs1.shape[-1]
     values = covs1.new_zeros(*covs1.shape[:-3], n, m)
@@ -177,7 +178,9 @@ def _values(covs1: Tensor, covs2: Tensor, half: bool, eps: float, validate: bool
     return values
 
 
-@torch.library.custom_op("otkit::crossed_bures_gradients", mutates_args=())
+@operator(
+    "crossed_bures_gradients", lambda covs1, covs2, *_: (covs1.new_empty(covs1.shape), covs2.new_empty(covs2.shape))
+)
 def _gradients(
     covs1: Tensor, covs2: Tensor, values: Tensor, weights: Tensor, half: bool, eps: float
 ) -> tuple[Tensor, Tensor]:
@@ -212,34 +215,6 @@ def _on_cpu(covs: Tensor) -> bool:
 def _both_factors(covs1: Tensor, covs2: Tensor, half: bool, eps: float) -> tuple[_crossed.Factors, _crossed.Factors]:
     first = _crossed.factors_of("covs1", np.ascontiguousarray(covs1.detach().numpy()), eps)
     return first, first if half else _crossed.factors_of("covs2", np.ascontiguousarray(covs2.detach().numpy()), eps)
-
-
-@_values.register_fake
-def _(covs1: Tensor, covs2: Tensor, half: bool, eps: float, validate: bool) -> Tensor:
-    return covs1.new_empty(*covs1.shape[:-2], covs2.shape[-3])
-
-
-@_gradients.register_fake
-def _(covs1: Tensor, covs2: Tensor, values: Tensor, weights: Tensor, half: bool, eps: float) -> tuple[Tensor, Tensor]:
-    return covs1.new_empty(covs1.shape), covs2.new_empty(covs2.shape)
-
-
-# The operators are batched themselves: the new dimension becomes one of their leading ones.
-@_values.register_vmap
-def _(info: Any, in_dims: Any, covs1: Tensor, covs2: Tensor, *rest: Any) -> Any:
-    return _values(*_moved(info, in_dims, covs1, covs2), *rest), 0
-
-
-@_gradients.register_vmap
-def _(info: Any, in_dims: Any, covs1: Tensor, covs2: Tensor, values: Tensor, weights: Tensor, *rest: Any) -> Any:
-    return _gradients(*_moved(info, in_dims, covs1, covs2, values, weights), *rest), (0, 0)
-
-
-def _moved(info: Any, in_dims: Any, *tensors: Tensor) -> list[Tensor]:
-    return [
-        tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-        for tensor, dim in zip(tensors, in_dims, strict=False)
-    ]
 
 
 class _Crossed(torch.autograd.Function):
@@ -290,7 +265,7 @@ class _CrossedGradients(torch.autograd.Function):
 
             return torch.func.grad(total, argnums=(0, 1))(covs1, covs2)
 
-        _, pull_back = torch.func.vjp(gradients, covs1, covs2, weights)
+        pull_back = torch.func.vjp(gradients, covs1, covs2, weights)[1]
         first, second, third = pull_back(tuple(grad_outputs))
         return (first + second, None, None, third, None, None) if ctx.half else (first, second, None, third, None, None)
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from otkit._arguments import Array, as_tensors, require_finite, require_square
+from otkit._arguments import Array, as_tensors, checked_finite, require_square
 from otkit.linalg._lyapunov import pseudo_inverse, rounding, solve_lyapunov
 
 
@@ -54,7 +54,7 @@ def polar(M: Array, *, validate: bool = True) -> tuple[Array, Array]:
     (matrix,), restore = as_tensors(M=M)
     require_square("M", matrix)
     if validate:
-        require_finite("M", matrix)
+        matrix = checked_finite("M", matrix)
     R = polar_factor(matrix)
     H = R.mT @ matrix
     return restore(R), restore(0.5 * (H + H.mT))

@@ -33,6 +33,7 @@ from otkit._arguments import (
     require_square,
     require_symmetric,
 )
+from otkit._operators import checked
 from otkit.linalg._lyapunov import pseudo_inverse, rounding, solve_lyapunov
 
 
@@ -40,7 +41,7 @@ def sqrtm(A: Array, *, validate: bool = True) -> Array:
     r"""The principal square root :math:`A^{1/2}` of symmetric positive semidefinite matrices.
 
     Gradient: the Lyapunov equation above, itself differentiable to any order; at zero eigenvalues the convention above.
-    Works under `torch.func` transforms and ``torch.compile`` with ``validate=False``.
+    Works under `torch.func` transforms and ``torch.compile(fullgraph=True)``, validation included.
 
     Cost: one symmetric eigendecomposition, :math:`O(d^3)` a matrix; the backward pass is four products.
 
@@ -86,33 +87,32 @@ def square_root(matrix: Tensor, eps: float = 0.0, *, validate: bool) -> tuple[Te
     """S, with its eigenvalues s >= 0 and eigenvectors V."""
     require_square("A", matrix)
     if validate:
-        require_symmetric("A", matrix, eps)
-    S, s, V, eigenvalues = _SquareRoot.apply(matrix)
-    if validate:
-        require_nonnegative_spectrum("A", eigenvalues, eps)
-    return S, s, V
+        matrix = checked(require_symmetric, "A", matrix, eps)
+    return _SquareRoot.apply(matrix, eps if validate else None)
 
 
 class _SquareRoot(torch.autograd.Function):
-    r"""A -> (S, s, V, λ), of which S carries the derivative."""
+    r"""A -> (S, s, V), of which S carries the derivative; where there is an eps, λ is checked by it."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(A: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(A: Tensor, eps: float | None) -> tuple[Tensor, Tensor, Tensor]:
         eigenvalues, V = torch.linalg.eigh(A)
+        if eps is not None:
+            eigenvalues = checked(require_nonnegative_spectrum, "A", eigenvalues, eps)
         s = eigenvalues.clamp(min=0).sqrt()
         S = (V * s.unsqueeze(-2)) @ V.mT
-        return 0.5 * (S + S.mT), s, V, eigenvalues
+        return 0.5 * (S + S.mT), s, V
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        S, s, V, eigenvalues = output
-        ctx.mark_non_differentiable(s, V, eigenvalues)
+        S, s, V = output
+        ctx.mark_non_differentiable(s, V)
         ctx.save_for_backward(S, s, V)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
         S, s, V = ctx.saved_tensors
         # The roots of eigenvalues that are zero to rounding.
-        return solve_lyapunov(S, s, V, 0.5 * (grad_outputs[0] + grad_outputs[0].mT), zero=rounding(s) ** 0.5)
+        return solve_lyapunov(S, s, V, 0.5 * (grad_outputs[0] + grad_outputs[0].mT), zero=rounding(s) ** 0.5), None

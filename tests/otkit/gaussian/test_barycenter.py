@@ -197,11 +197,20 @@ def test_gradient_within_a_common_range():
     assert torch.isfinite(padded.grad).all()
 
 
-def test_derivatives_that_are_not_implemented_are_refused():
+def test_gradient_at_a_singular_barycenter_that_does_not_hold_the_covariances_is_finite():
     zero = torch.zeros(2, 2, dtype=torch.float64)
-    A = torch.tensor([[[1.0], [0.0]], [[1.0], [1.0]]], dtype=torch.float64, requires_grad=True)
-    with pytest.raises(RuntimeError, match="derivatives of barycenter where it is singular"):
-        barycenter(zero, A @ A.mT)[1].sum().backward()
+    A = torch.tensor([[[1.0], [0.0]], [[1.0], [1.0]]], dtype=torch.float64)
+    C, w = (A @ A.mT).requires_grad_(), torch.tensor([0.5, 0.5], dtype=torch.float64, requires_grad=True)
+    S = barycenter(zero, C, w)[1]
+    S.diagonal().sum().backward()
+    assert torch.isfinite(C.grad).all()
+    assert torch.isfinite(w.grad).all()
+    # Scaling all covariances moves S along its range, and there the gradient is exact.
+    assert (C.grad * C).sum().item() == pytest.approx(S.trace().item(), rel=1e-10)
+
+
+def test_second_derivatives_are_refused():
+    zero = torch.zeros(2, 2, dtype=torch.float64)
     C = torch.from_numpy(spd(2, 2)).requires_grad_()
     (grad,) = torch.autograd.grad(barycenter(zero, C)[1].square().sum(), C, create_graph=True)
     with pytest.raises(RuntimeError, match="second derivatives of barycenter are not implemented"):
@@ -245,7 +254,7 @@ locs, covs = np.zeros((3, 2)), np.stack([np.eye(2)] * 3)
         ((locs, np.eye(2)), {}, ValueError, r"covs has shape \(2, 2\); expected K >= 1 covariances"),
         ((locs[:2], covs), {}, ValueError, r"locs has shape \(2, 2\); expected \(..., 3, 2\)"),
         ((locs, covs, np.ones(2) / 2), {}, ValueError, r"weights has shape \(2,\); expected \(..., 3\)"),
-        ((locs, covs, np.ones(3)), {}, ValueError, "weights must have sum one; got 3"),
+        ((locs, covs, np.ones(3)), {}, ValueError, "weights must sum to one; got 3"),
         ((locs, covs, [1.5, -0.5, 0.0]), {}, ValueError, "weights must not be negative; got -0.5"),
         ((locs, covs, [1.0, np.nan, 0.0]), {}, ValueError, "weights must be finite"),
         ((locs, covs - 2 * np.diag([1.0, 0.0])), {}, ValueError, "covs must be positive semidefinite"),
