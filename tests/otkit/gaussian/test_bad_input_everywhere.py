@@ -1,0 +1,167 @@
+"""One list of what can be wrong with an argument, run over every public function of otkit.gaussian and otkit.linalg."""
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from otkit import gaussian, linalg
+
+d, K = 3, 2
+LOC, COV = np.zeros(d), 2 * np.eye(d)
+LOCS, COVS = np.zeros((K, d)), np.stack([COV] * K)
+WEIGHTS = np.full(K, 1 / K)
+GAUSSIANS = {"loc1": LOC, "cov1": COV, "loc2": LOC + 1, "cov2": np.eye(d)}
+LISTS = {"locs1": LOCS, "covs1": COVS, "locs2": LOCS, "covs2": COVS}
+MIXTURES = {"weights1": WEIGHTS, "locs1": LOCS, "covs1": COVS, "weights2": WEIGHTS, "locs2": LOCS, "covs2": COVS}
+SAMPLES = np.random.default_rng(0).normal(size=(5, d))
+
+CALLS = {
+    "sqrtm": (linalg.sqrtm, {"A": COV}, {}),
+    "inv_sqrtm": (linalg.inv_sqrtm, {"A": COV}, {}),
+    "polar": (linalg.polar, {"M": COV}, {}),
+    "w2": (gaussian.w2, GAUSSIANS, {}),
+    "w2_squared": (gaussian.w2_squared, GAUSSIANS, {}),
+    "w2_squared by trace": (gaussian.w2_squared, GAUSSIANS, {"method": "trace"}),
+    "w2_squared_from_factors": (
+        gaussian.w2_squared_from_factors,
+        {"loc1": LOC, "factor1": COV, "loc2": LOC, "factor2": COV},
+        {},
+    ),
+    "w2_squared_diagonal": (
+        gaussian.w2_squared_diagonal,
+        {"loc1": LOC, "scale1": LOC + 1, "loc2": LOC, "scale2": LOC + 2},
+        {},
+    ),
+    "transport_map": (gaussian.transport_map, GAUSSIANS, {}),
+    "geodesic": (gaussian.geodesic, {**GAUSSIANS, "t": np.array(0.5)}, {}),
+    "entropic_cost": (gaussian.entropic_cost, GAUSSIANS, {"reg": 0.5}),
+    "sinkhorn_divergence": (gaussian.sinkhorn_divergence, GAUSSIANS, {"reg": 0.5}),
+    "barycenter": (gaussian.barycenter, {"locs": LOCS, "covs": COVS, "weights": WEIGHTS}, {}),
+    "mixture_w2": (gaussian.mixture_w2, MIXTURES, {}),
+    "mixture_w2_squared": (gaussian.mixture_w2_squared, MIXTURES, {}),
+    "mixture_plan": (gaussian.mixture_plan, MIXTURES, {}),
+    "pairwise_w2": (gaussian.pairwise_w2, LISTS, {}),
+    "pairwise_w2_squared": (gaussian.pairwise_w2_squared, LISTS, {}),
+    "fit": (gaussian.fit, {"x": SAMPLES}, {}),
+    "frechet_distance": (gaussian.frechet_distance, {"x": SAMPLES, "y": SAMPLES + 1}, {}),
+}
+
+ARGUMENTS = [(call, name) for call, (_, arguments, _) in CALLS.items() for name in arguments]
+COVARIANCES = [(call, name) for call, name in ARGUMENTS if name.startswith("cov") or name == "A"]
+SQUARE = [*COVARIANCES, ("polar", "M")]
+MEANS = [(call, name) for call, name in ARGUMENTS if name.startswith("loc")]
+PROBABILITIES = [(call, name) for call, name in ARGUMENTS if name.startswith("weights")]
+TWO = [call for call, (_, arguments, _) in CALLS.items() if len(arguments) > 1]
+
+
+def refused(call, changes, error, message):
+    function, arguments, options = CALLS[call]
+    with pytest.raises(error, match=message):
+        function(**{**arguments, **changes}, **options)
+
+
+def default(call, name):
+    return CALLS[call][1][name]
+
+
+def test_no_public_function_is_left_out():
+    public = {name for module in (gaussian, linalg) for name in module.__all__}
+    assert public == {call.split()[0] for call in CALLS}
+    for call, (function, arguments, options) in CALLS.items():
+        arrays = [p.name for p in inspect.signature(function).parameters.values() if p.kind != p.KEYWORD_ONLY]
+        assert set(arrays) == set(arguments), call
+        assert np.isfinite(np.concatenate([np.ravel(part) for part in _parts(function(**arguments, **options))])).all()
+
+
+def _parts(result):
+    return result if isinstance(result, tuple) else (result,)
+
+
+@pytest.mark.parametrize(("call", "name"), SQUARE)
+def test_not_square(call, name):
+    refused(call, {name: default(call, name)[..., :-1]}, ValueError, rf"{name} has shape .*; expected .*square")
+
+
+@pytest.mark.parametrize(("call", "name"), COVARIANCES)
+def test_asymmetric_beyond_rounding(call, name):
+    bad = default(call, name) + np.triu(np.full((d, d), 1e-9), 1)
+    refused(call, {name: bad}, ValueError, rf"{name} must be symmetric; got .*1e-09, where rounding allows")
+
+
+@pytest.mark.parametrize(("call", "name"), COVARIANCES)
+def test_indefinite_beyond_rounding_and_by_how_much(call, name):
+    bad = default(call, name) - np.diag([0, 0, 2.5])
+    least = default(call, name).min() + (default(call, name)[..., -1, -1].max() - 2.5)
+    message = rf"{name} must be positive semidefinite; got a smallest eigenvalue of {least:g}"
+    refused(call, {name: bad}, ValueError, message)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("call", "name"), ARGUMENTS)
+def test_nan_or_infinite(call, name, value):
+    bad = default(call, name).copy()
+    bad[(-1,) * bad.ndim if bad.ndim else ...] = value
+    refused(call, {name: bad}, ValueError, rf"{name} must be finite; got 1 entries that are NaN or infinite")
+
+
+@pytest.mark.parametrize(("call", "name"), ARGUMENTS)
+def test_integers(call, name):
+    bad = default(call, name).astype(int)
+    refused(call, {name: bad}, TypeError, rf"{name} has dtype int64; expected float64 or float32")
+    tensors = {key: torch.from_numpy(np.asarray(value)) for key, value in CALLS[call][1].items()}
+    refused(call, {**tensors, name: torch.from_numpy(bad)}, TypeError, rf"{name} has dtype torch.int64")
+
+
+@pytest.mark.parametrize("call", TWO)
+def test_mixed_kinds_dtypes_and_devices(call):
+    arguments = CALLS[call][1]
+    name = list(arguments)[-1]
+    tensors = {key: torch.from_numpy(np.asarray(value)) for key, value in arguments.items()}
+    refused(call, {name: tensors[name]}, TypeError, rf"arrays of one kind expected, .*{name}: torch")
+    refused(call, {name: arguments[name].astype(np.float32)}, TypeError, rf"{name} has dtype torch.float32 but")
+    refused(call, {**tensors, name: tensors[name].to("meta")}, TypeError, rf"{name} has device meta but")
+
+
+@pytest.mark.parametrize("call", TWO)
+def test_batches_that_do_not_broadcast(call):
+    first, *_, last = CALLS[call][1]
+    bad = {
+        name: np.broadcast_to(default(call, name), (n, *default(call, name).shape)).copy()
+        for name, n in ((first, 2), (last, 3))
+    }
+    refused(call, bad, ValueError, rf"batch shapes do not broadcast; got .*{first}.*{last}")
+
+
+@pytest.mark.parametrize(("call", "name"), MEANS)
+def test_dimensions_that_do_not_match(call, name):
+    bad = default(call, name)[..., :-1]
+    message = "factor1 has shape" if (call, name) == ("w2_squared_from_factors", "loc1") else f"{name} has shape"
+    message = "scale1 has shape" if (call, name) == ("w2_squared_diagonal", "loc1") else message
+    refused(call, {name: bad}, ValueError, message)
+
+
+@pytest.mark.parametrize(("call", "name"), PROBABILITIES)
+def test_weights_that_do_not_sum_to_one_or_are_negative(call, name):
+    refused(call, {name: WEIGHTS * 1.001}, ValueError, rf"{name} must sum to one; got 1.001")
+    refused(call, {name: np.array([1.5, -0.5])}, ValueError, rf"{name} must not be negative; got -0.5")
+
+
+@pytest.mark.parametrize("exponent", [-150, -140, 140, 150])
+@pytest.mark.parametrize("call", CALLS)
+def test_extreme_scales_give_no_nan(call, exponent):
+    """Data in units of 10^exponent, where a covariance, and a value, may be beyond what float64 has: 0, inf, never NaN."""
+    function, arguments, options = CALLS[call]
+    unit = 10.0**exponent
+    scaled = {}
+    for name, value in arguments.items():
+        if name.startswith("weights") or name == "t":
+            scaled[name] = value
+        elif name.startswith("cov") or name == "A":
+            scaled[name] = value * unit  # themselves of that size
+        else:
+            scaled[name] = value * math.sqrt(unit)
+    for part in _parts(function(**scaled, **options)):
+        assert not np.isnan(part).any()
