@@ -151,17 +151,26 @@ def test_weights_that_do_not_sum_to_one_or_are_negative(call, name):
 
 @pytest.mark.parametrize("exponent", [-150, -140, 140, 150])
 @pytest.mark.parametrize("call", CALLS)
-def test_extreme_scales_give_no_nan(call, exponent):
-    """Data in units of 10^exponent, where a covariance, and a value, may be beyond what float64 has: 0, inf, never NaN."""
+def test_extreme_scales(call, exponent):
+    """Covariances of size 10^exponent, lengths of its root: results are powers of that, and no gradient is NaN."""
     function, arguments, options = CALLS[call]
     unit = 10.0**exponent
-    scaled = {}
-    for name, value in arguments.items():
-        if name.startswith("weights") or name == "t":
-            scaled[name] = value
-        elif name.startswith("cov") or name == "A":
-            scaled[name] = value * unit  # themselves of that size
-        else:
-            scaled[name] = value * math.sqrt(unit)
-    for part in _parts(function(**scaled, **options)):
-        assert not np.isnan(part).any()
+    powers = {name: 1 if name[:3] == "cov" or name == "A" else 0.5 for name in arguments}
+    powers |= {name: 0 for name in arguments if name.startswith("weights") or name == "t"}
+    scaled = {name: value * unit ** powers[name] for name, value in arguments.items()}
+    if "reg" in options:
+        options = {"reg": options["reg"] * unit}
+    ordinary = _parts(function(**arguments, **CALLS[call][2]))
+    tensors = {name: torch.tensor(value, requires_grad=True) for name, value in scaled.items()}
+    extreme = _parts(function(**tensors, **options))
+    for here, there in zip(ordinary, extreme, strict=True):
+        there = there.detach().numpy()
+        assert not np.isnan(there).any()
+        most = np.abs(here).max()
+        if most > 1e-9:
+            power = round(2 * math.log10(np.abs(there).max() / most) / exponent) / 2
+            np.testing.assert_allclose(there / unit**power, here, rtol=1e-8, atol=1e-10)
+    total = sum(part.sum() for part in extreme)
+    if total.requires_grad:
+        for grad in torch.autograd.grad(total, list(tensors.values()), allow_unused=True):
+            assert grad is None or not grad.isnan().any()
