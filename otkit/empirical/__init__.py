@@ -9,6 +9,7 @@ from otkit.empirical._normal import wasserstein_1d_to_normal as wasserstein_1d_t
 from otkit.empirical._quantile import transport_cost_1d as transport_cost_1d
 from otkit.empirical._quantile import wasserstein_1d as wasserstein_1d
 from otkit.empirical._sinkhorn import sinkhorn_cost as sinkhorn_cost
+from otkit.empirical._sinkhorn import sinkhorn_divergence as sinkhorn_divergence
 from otkit.empirical._sliced import sliced_cost as sliced_cost
 from otkit.empirical._sliced import sliced_cost_to_normal as sliced_cost_to_normal
 from otkit.empirical._sliced import sliced_wasserstein as sliced_wasserstein
@@ -18,6 +19,7 @@ __all__ = [
     "max_sliced_cost",
     "max_sliced_wasserstein",
     "sinkhorn_cost",
+    "sinkhorn_divergence",
     "sliced_cost",
     "sliced_cost_to_normal",
     "sliced_wasserstein",

@@ -1,0 +1,8 @@
+"""Entropically regularised transport."""
+
+from otkit.empirical._sinkhorn._cost import sinkhorn_cost as sinkhorn_cost
+from otkit.empirical._sinkhorn._divergence import sinkhorn_divergence as sinkhorn_divergence
+from otkit.empirical._sinkhorn._potentials import Entropic as Entropic
+from otkit.empirical._sinkhorn._potentials import entropic_potentials as entropic_potentials
+
+__all__ = ["Entropic", "entropic_potentials", "sinkhorn_cost", "sinkhorn_divergence"]

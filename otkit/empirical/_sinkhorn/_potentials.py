@@ -1,0 +1,151 @@
+r"""The potentials of one entropic problem, by one of several methods.
+
+A plan :math:`P_{ij} = a_i b_j e^{(f_i + g_j - M_{ij}) / \varepsilon}` with the marginals a and b is the optimal one.
+Points of weight zero have no part in it; their potentials are their limits, the soft c-transforms
+
+.. math:: f_i = -\varepsilon \log \sum_j b_j e^{(g_j - M_{ij}) / \varepsilon} .
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import logsumexp
+
+from otkit._arguments import require_count, require_positive
+from otkit.empirical._measures import on_support
+from otkit.empirical._sinkhorn._newton import annealed_newton
+from otkit.empirical._sinkhorn._pot import METHODS as POT_METHODS
+from otkit.empirical._sinkhorn._pot import pot_potential
+from otkit.empirical._sinkhorn._symmetric import symmetric_potential
+from otkit.empirical._sinkhorn._watch import Progress, Watch
+
+METHODS = ("auto", *POT_METHODS)
+
+_SMALLEST_EXPONENT = 1e-3
+"""Below it four c-transforms converge, each contracting by the square, and keep the digits that a kernel near 1 loses."""
+
+_LOST = 1e-13
+"""The reg over the largest cost below which exponents M/reg are off by a hundredth, and marginals with them."""
+
+
+class Entropic(NamedTuple):
+    r"""The solution of one entropic problem.
+
+    Attributes:
+        f: The potential of the rows, with shape (n,).
+        g: The potential of the columns, with shape (m,).
+        n_iter: Products with the kernel and its transpose, in pairs, or what takes as long.
+        marginal_error: The L1 errors of both marginals of the plan :math:`a b\, e^{(f + g - M) / \varepsilon}`,
+            relative to the mass.
+        converged: Whether that is at most the tolerance.
+    """
+
+    f: np.ndarray
+    g: np.ndarray
+    n_iter: int
+    marginal_error: float
+    converged: bool
+
+
+def entropic_potentials(
+    M: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    reg: float,
+    *,
+    tol: float = 1e-6,
+    max_iter: int = 10_000,
+    method: str = "auto",
+    progress: Progress = None,
+    symmetric: bool = False,
+) -> Entropic:
+    r"""The potentials for a given cost matrix.
+
+    Cost: two matrices of the size of M; the time of some hundred products with one of them, from reg = 0.1 down to
+    :math:`10^{-4}` of the mean cost.
+
+    Args:
+        M: The costs, finite, with shape (n, m).
+        a: The weights :math:`a_i \ge 0`, with shape (n,).
+        b: The weights :math:`b_j \ge 0`, with shape (m,), of the same sum.
+        reg: The regularisation :math:`\varepsilon > 0`, in the units of the costs.
+        tol: The L1 error of both marginals, relative to the mass, at which to stop.
+        max_iter: The most iterations.
+        method: "auto", Newton's method along a path of regularisations, or the name of one of POT's solvers.
+        progress: True for a line on the screen, or a function of the iteration and the marginal error.
+        symmetric: Whether M is symmetric and a = b; f and g then come out equal.
+
+    Returns:
+        The potentials and how good they are. A KeyboardInterrupt gives those reached so far, unconverged.
+
+    Raises:
+        ValueError: A method that is not known, or a reg that is lost in the rounding of M.
+
+    Example:
+        >>> M = np.array([[0.0, 1.0], [1.0, 0.0]])
+        >>> f, g, *_, converged = entropic_potentials(M, np.full(2, 0.5), np.full(2, 0.5), 0.5)
+        >>> np.round(0.25 * np.exp((f[:, None] + g - M) / 0.5), 3)
+        array([[0.44, 0.06],
+               [0.06, 0.44]])
+    """
+    require_method(method)
+    reg, watch = require_positive("reg", reg), Watch(require_count("max_iter", max_iter), progress)
+    require_reg_above_rounding(reg, float(M.max(initial=0.0)))
+    mass_a, mass_b = a.sum(), b.sum()
+
+    def solve(a: np.ndarray, b: np.ndarray, M: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        if method != "auto" or np.ptp(M) <= _SMALLEST_EXPONENT * reg:
+            g = pot_potential(M, a, b, reg, tol, watch, method) if method != "auto" else _nearly_flat(M, a, b, reg)
+            f = soft_c_transform(g, b, M, reg)
+            # The plan has the rows a, and the columns b exp((g - T f) / reg).
+            error = np.abs(b * np.expm1((g - soft_c_transform(f, a, M.T, reg)) / reg)).sum()
+            return f, g, float(error)
+        if symmetric:
+            f, error = symmetric_potential(M, a, reg, tol, watch)
+            return f, f, error
+        with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+            return annealed_newton(M, a, b, reg, tol, watch)
+
+    (f_support, g_support, error), rows, columns = on_support(solve, a / mass_a, b / mass_b, M)
+    f, g = np.empty(len(a)), np.empty(len(b))
+    f[rows], g[columns] = f_support, g_support
+    if not isinstance(rows, slice):
+        no_row, no_column = ~rows, ~columns
+        if no_row.any():
+            f[no_row] = soft_c_transform(g_support, b[columns] / mass_b, M[no_row][:, columns], reg)
+        if no_column.any():
+            g[no_column] = soft_c_transform(f_support, a[rows] / mass_a, M[rows][:, no_column].T, reg)
+    return Entropic(f, g, watch.n_iter, error, bool(error <= tol) and not watch.interrupted)
+
+
+def _nearly_flat(M: np.ndarray, a: np.ndarray, b: np.ndarray, reg: float) -> np.ndarray:
+    g = np.zeros(len(b))
+    for _ in range(4):
+        g = soft_c_transform(soft_c_transform(g, b, M, reg), a, M.T, reg)
+    return g
+
+
+def soft_c_transform(potential: np.ndarray, weights: np.ndarray, M: np.ndarray, reg: float) -> np.ndarray:
+    """The potential (n,) that maximises the dual beside one (m,) of positive weights (m,), for costs (n, m)."""
+    exponents = (potential - M) / reg
+    if np.abs(exponents).max() < 0.5:
+        # The logarithm of nearly 1, without the digits of the 1.
+        return -reg * np.log1p(np.expm1(exponents) @ weights)
+    return -reg * np.asarray(logsumexp(np.log(weights) + exponents, axis=1))
+
+
+def require_method(method: Any) -> None:
+    """Raise if there is no such method."""
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}; expected one of {', '.join(map(repr, METHODS))}")
+
+
+def require_reg_above_rounding(reg: float, largest: float) -> None:
+    """Raise if reg is so small beside the largest cost that no marginal could come out right."""
+    if not _LOST * largest < reg:
+        raise ValueError(
+            f"reg is {reg:g} beside a largest cost of {largest:.3g}; expected a reg that is not lost in "
+            "its rounding (reg is absolute, in the units of the cost; for no regularisation take transport_cost)"
+        )

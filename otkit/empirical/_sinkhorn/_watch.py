@@ -1,0 +1,54 @@
+"""What a long iteration shows, and when its patience ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+Progress: TypeAlias = bool | Callable[[int, float], Any] | None
+"""Nothing, a line on the screen (by tqdm if it is installed), or a function of iterations and marginal error."""
+
+
+class Watch:
+    """Counts iterations, and shows them.
+
+    An iteration is a product with the kernel and one with its transpose, or what takes as long.
+
+    Args:
+        max_iter: The most iterations.
+        progress: What to show.
+    """
+
+    def __init__(self, max_iter: int, progress: Progress = None):
+        self.max_iter, self.n_iter, self.interrupted = max_iter, 0, False
+        self.show = progress if callable(progress) else _on_screen() if progress else None
+
+    @property
+    def over(self) -> bool:
+        """Whether patience has ended."""
+        return self.interrupted or self.n_iter >= self.max_iter
+
+    def count(self, iterations: int, error: float) -> None:
+        """Count iterations that led to a marginal error."""
+        self.n_iter += iterations
+        if self.show is not None:
+            self.show(self.n_iter, error)
+
+
+def _on_screen() -> Callable[[int, float], None]:
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+
+        def line(n_iter: int, error: float) -> None:
+            print(f"\rSinkhorn: iteration {n_iter}, marginal error {error:.1e}", end="", file=sys.stderr, flush=True)
+
+        return line
+    bar = tqdm(desc="Sinkhorn", unit=" iterations")
+
+    def update(n_iter: int, error: float) -> None:
+        bar.set_postfix_str(f"marginal error {error:.1e}", refresh=False)
+        bar.update(n_iter - bar.n)
+
+    return update
