@@ -2,7 +2,8 @@
 
 from otkit.empirical._sinkhorn._cost import sinkhorn_cost as sinkhorn_cost
 from otkit.empirical._sinkhorn._divergence import sinkhorn_divergence as sinkhorn_divergence
+from otkit.empirical._sinkhorn._points import entropic_potentials_of_points as entropic_potentials_of_points
 from otkit.empirical._sinkhorn._potentials import Entropic as Entropic
 from otkit.empirical._sinkhorn._potentials import entropic_potentials as entropic_potentials
 
-__all__ = ["Entropic", "entropic_potentials", "sinkhorn_cost", "sinkhorn_divergence"]
+__all__ = ["Entropic", "entropic_potentials", "entropic_potentials_of_points", "sinkhorn_cost", "sinkhorn_divergence"]

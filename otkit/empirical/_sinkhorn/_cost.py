@@ -40,6 +40,7 @@ from otkit._arguments import Array, as_tensors, require_count, require_exponent,
 from otkit._convergence import ConvergenceWarning
 from otkit._derivatives import refuse_second
 from otkit.empirical._measures import Measures, cost_matrix, in_parallel, pair_of_measures
+from otkit.empirical._sinkhorn._points import entropic_potentials_of_points
 from otkit.empirical._sinkhorn._potentials import Entropic, entropic_potentials, require_method
 from otkit.empirical._sinkhorn._watch import Progress
 
@@ -196,6 +197,15 @@ def _solve(x: Tensor, y: Tensor, a: Tensor, b: Tensor, options: Options) -> Entr
     # One and the same measure has one potential: what is 0 in a divergence then is exactly 0.
     symmetric = method == "auto" and torch.equal(x, y) and torch.equal(a, b)
     weights = a.numpy(force=True), b.numpy(force=True)
+    if len(x) * len(y) > LARGEST_MATRIX:
+        if method != "auto":
+            raise ValueError(
+                f"method is {method!r}, which holds the {len(x)} x {len(y)} cost matrix, of more than {LARGEST_MATRIX} "
+                'entries; expected method="auto", which here does without'
+            )
+        return entropic_potentials_of_points(
+            x, y, a, b, p, reg, tol=tol, max_iter=max_iter, progress=progress, symmetric=symmetric
+        )
     M = cost_matrix(x, y, p).numpy(force=True)
     return entropic_potentials(
         M, *weights, reg, tol=tol, max_iter=max_iter, method=method, progress=progress, symmetric=symmetric

@@ -24,7 +24,7 @@ from otkit.empirical._sinkhorn._watch import Progress, Watch
 METHODS = ("auto", *POT_METHODS)
 
 _SMALLEST_EXPONENT = 1e-3
-"""Below it four c-transforms converge, each contracting by the square, and keep the digits that a kernel near 1 loses."""
+"""Below it four c-transforms converge, each contracting by the square, and keep what a kernel near 1 would lose."""
 
 _LOST = 1e-13
 """The reg over the largest cost below which exponents M/reg are off by a hundredth, and marginals with them."""

@@ -1,0 +1,241 @@
+r"""The entropic dual between points, without the n x m matrix.
+
+Entries of the kernel are computed anew for each product, a tile of rows at a time that fits into a cache. With
+potentials f and g as they stand, the sums that a sweep needs are those of the plan itself,
+
+.. math:: r_i = \sum_j b_j e^{(f_i + g_j - M_{ij}) / \varepsilon}, \qquad f_i \leftarrow f_i - \varepsilon \log r_i ,
+
+near 1, so no exponential overflows. For p = 2 the exponent is one matrix product of d + 2 columns,
+
+.. math:: \frac{f_i + g_j - |x_i - y_j|^2}{\varepsilon}
+          = \Bigl(\frac{2 x_i}{\varepsilon},\; \frac{f_i - |x_i|^2}{\varepsilon},\; 1\Bigr) \cdot
+            \Bigl(y_j,\; 1,\; \frac{g_j - |y_j|^2}{\varepsilon}\Bigr) ,
+
+in float32 as long as its rounding is far below the tolerance; the marginal error of the result is measured in float64
+and from differences, and iterations go on there if need be.
+
+The start is the solution between some of the points, extended to all by the soft c-transform. From there, Sinkhorn's
+sweep :math:`f \mapsto f + \rho(f)` is accelerated by Anderson's method: of the last few f and residuals ρ, it takes the
+affine combination with the smallest residual.
+
+References:
+    Peyré & Cuturi, 2019. *Computational Optimal Transport*, section 4.4.
+    Feydy, 2020. *Geometric data analysis, beyond convolutions* (sums of kernels by tiles).
+    Walker & Ni, 2011. *Anderson acceleration for fixed-point iterations*, section 2.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from otkit._arguments import require_count, require_positive
+from otkit.empirical._measures import cost_matrix
+from otkit.empirical._sinkhorn._newton import annealed_newton
+from otkit.empirical._sinkhorn._potentials import Entropic, require_reg_above_rounding
+from otkit.empirical._sinkhorn._watch import Progress, Watch
+
+_TILE = 2**19
+"""The entries of a tile."""
+
+_SAMPLE = 2048
+"""The points of each measure from which the start is computed."""
+
+_MEMORY = 6
+"""The steps that Anderson's method remembers."""
+
+
+class Measure(NamedTuple):
+    """Points (n, d), about a common centre, weights (n,) of sum one and a potential (n,)."""
+
+    points: Tensor
+    weights: Tensor
+    potential: Tensor
+
+
+def entropic_potentials_of_points(
+    x: np.ndarray | Tensor,
+    y: np.ndarray | Tensor,
+    a: np.ndarray | Tensor,
+    b: np.ndarray | Tensor,
+    p: float,
+    reg: float,
+    *,
+    tol: float = 1e-6,
+    max_iter: int = 10_000,
+    progress: Progress = None,
+    symmetric: bool = False,
+) -> Entropic:
+    r"""The potentials for costs :math:`|x_i - y_j|^p`, in O(n + m) memory.
+
+    Cost: O(nmd) an iteration, with :math:`n m` exponentials twice; some ten to some hundred iterations.
+
+    Args:
+        x: The points :math:`x_i`, float64, with shape (n, d).
+        y: The points :math:`y_j`, with shape (m, d).
+        a: The weights :math:`a_i \ge 0`, with shape (n,).
+        b: The weights :math:`b_j \ge 0`, with shape (m,), of the same sum.
+        p: The exponent.
+        reg: The regularisation :math:`\varepsilon > 0`.
+        tol: The L1 error of both marginals, relative to the mass, at which to stop.
+        max_iter: The most iterations.
+        progress: True for a line on the screen, or a function of the iteration and the marginal error.
+        symmetric: Whether the two measures are one and the same; f and g then come out equal.
+
+    Returns:
+        The potentials and how good they are. A KeyboardInterrupt gives the best so far, unconverged.
+
+    Example:
+        >>> x = np.linspace(0, 1, 5)[:, None]
+        >>> solved = entropic_potentials_of_points(x, x + 1, np.full(5, 0.2), np.full(5, 0.2), 2, 0.1)
+        >>> solved.converged
+        True
+    """
+    x, y, a, b = (torch.as_tensor(part).double() for part in (x, y, a, b))
+    reg, watch = require_positive("reg", reg), Watch(require_count("max_iter", max_iter), progress)
+    centre = 0.5 * (x.mean(0) + y.mean(0))
+    source = Measure(x - centre, a / a.sum(), torch.zeros_like(a))
+    target = Measure(y - centre, b / b.sum(), torch.zeros_like(b))
+    radius = max(float(torch.linalg.vector_norm(m.points, dim=-1).max()) for m in (source, target))
+    require_reg_above_rounding(reg, (2 * radius) ** p)
+    # That of |x|² and 2xy beside reg; the points that exchange mass are about as far out.
+    rounding = 2 * torch.finfo(torch.float32).eps * radius**p / reg
+    # The best potentials so far stay in this list whatever interrupts.
+    best = [(np.inf, source, target)]
+    try:
+        source, target = _start(source, target, p, reg, watch, symmetric)
+        for dtype in (torch.float32, torch.float64) if rounding < 0.25 * tol else (torch.float64,):
+            best[0] = (np.inf, source, target)
+            iterate = _averaged if symmetric else _anderson
+            iterate(best, p, reg, 0.8 * tol if dtype == torch.float32 else tol, dtype, watch)
+            _, source, target = best[0]
+            if watch.over:
+                break
+    except KeyboardInterrupt:
+        watch.interrupted = True
+    error, source, target = best[0]
+    f, g = (measure.potential.numpy(force=True) for measure in (source, target))
+    return Entropic(f, g, watch.n_iter, float(error), bool(error <= tol) and not watch.interrupted)
+
+
+def _start(
+    source: Measure, target: Measure, p: float, reg: float, watch: Watch, symmetric: bool
+) -> tuple[Measure, Measure]:
+    """Potentials from those between samples of the two measures."""
+    rng = np.random.default_rng(0)
+
+    def sample(measure: Measure) -> Tensor:
+        weights = measure.weights.numpy(force=True)
+        chosen = rng.choice(len(weights), min(_SAMPLE, len(weights)), p=weights)
+        return measure.points[torch.as_tensor(chosen, device=measure.points.device)]
+
+    x = sample(source)
+    y = x if symmetric else sample(target)
+    a, b = np.full(len(x), 1 / len(x)), np.full(len(y), 1 / len(y))
+    M = cost_matrix(x, y, p).numpy(force=True)
+    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+        f, g, _ = annealed_newton(M, a, b, reg, 1e-2, Watch(watch.max_iter))
+    of_x, of_y = (
+        Measure(points, torch.as_tensor(w).to(points), torch.as_tensor(potential).to(points))
+        for points, w, potential in ((x, a, f), (y, b, g))
+    )
+    source = _transformed(source, of_y, p, reg, torch.float64)
+    return source, source if symmetric else _transformed(target, of_x, p, reg, torch.float64)
+
+
+def _anderson(
+    best: list[tuple[float, Measure, Measure]], p: float, reg: float, tol: float, dtype: torch.dtype, watch: Watch
+) -> None:
+    """Sinkhorn's sweeps by Anderson's method, from the best pair of measures and into it."""
+    _, source, target = best[0]
+    scale = source.weights.sqrt()
+    potentials: list[Tensor] = []
+    residuals: list[Tensor] = []
+    while True:
+        target = _transformed(target, source, p, reg, dtype)
+        swept = _transformed(source, target, p, reg, dtype)
+        f, residual = source.potential, swept.potential - source.potential
+        error = float((source.weights * torch.expm1(-residual / reg)).abs().sum())
+        watch.count(1, error)
+        if not error > 2 * best[0][0]:
+            potentials, residuals = [*potentials, f][-_MEMORY:], [*residuals, residual][-_MEMORY:]
+        else:
+            # Too bold: on from the best, by a sweep.
+            potentials, residuals = [], []
+            _, source, target = best[0]
+            source = _transformed(source, target, p, reg, dtype)
+            best[0] = (error, *best[0][1:])
+            continue
+        if error < best[0][0]:
+            best[0] = (error, source, target)
+        if best[0][0] <= tol or watch.over:
+            return
+        change_f, change_r = torch.stack(potentials, 1).diff(dim=1), torch.stack(residuals, 1).diff(dim=1)
+        mixed = f + residual
+        if change_r.shape[1]:
+            least = torch.linalg.lstsq(
+                scale[:, None] * change_r, (scale * residual)[:, None], driver="gelsd"
+            ).solution.squeeze(1)
+            mixed = mixed - (change_f + change_r) @ least
+        source = source._replace(potential=mixed)
+
+
+def _averaged(
+    best: list[tuple[float, Measure, Measure]], p: float, reg: float, tol: float, dtype: torch.dtype, watch: Watch
+) -> None:
+    """The averaged iteration of a measure with itself, as in `symmetric_potential`."""
+    _, measure, _ = best[0]
+    while True:
+        swept = _transformed(measure, measure, p, reg, dtype)
+        residual = swept.potential - measure.potential
+        error = 2 * float((measure.weights * torch.expm1(-residual / reg)).abs().sum())
+        watch.count(1, error)
+        if error < best[0][0]:
+            best[0] = (error, measure, measure)
+        if error <= tol or watch.over:
+            return
+        measure = measure._replace(potential=measure.potential + 0.5 * residual)
+
+
+def _transformed(measure: Measure, other: Measure, p: float, reg: float, dtype: torch.dtype) -> Measure:
+    """The measure with the soft c-transform of the other's potential, found from the potential that it has."""
+    x, _, f = measure
+    y, b, g = other
+    updated = torch.empty_like(f)
+    rows = max(1, _TILE // len(y))
+    exponents = _Exponents(y, g, p, reg, dtype)
+    weights = b.to(dtype)
+    for tile in (slice(start, start + rows) for start in range(0, len(x), rows)):
+        sums = (exponents(x[tile], f[tile]).exp_() @ weights).double()
+        logarithms = sums.log()
+        # Far from the solution: sums that over- or underflowed, and lost their digits near it.
+        lost = ~((sums > 1e-30) & (sums < 1e30))
+        if bool(lost.any()):
+            far = _Exponents(y, g, p, reg, torch.float64)(x[tile][lost], f[tile][lost])
+            logarithms[lost] = torch.logsumexp(far + b.log(), 1)
+        updated[tile] = f[tile] - reg * logarithms
+    return measure._replace(potential=updated)
+
+
+class _Exponents:
+    """(f_i + g_j - |x_i - y_j|^p) / reg for all j and a tile of rows i."""
+
+    def __init__(self, y: Tensor, g: Tensor, p: float, reg: float, dtype: torch.dtype):
+        self.p, self.reg, self.dtype = p, reg, dtype
+        self.product = p == 2 and dtype == torch.float32
+        if self.product:
+            last = (g - y.square().sum(1)) / reg
+            self.right = torch.cat([y, torch.ones_like(last)[:, None], last[:, None]], 1).to(dtype).T.contiguous()
+        else:
+            self.y, self.g = y.to(dtype), (g / reg).to(dtype)
+
+    def __call__(self, x: Tensor, f: Tensor) -> Tensor:
+        if self.product:
+            middle = (f - x.square().sum(1)) / self.reg
+            left = torch.cat([x * (2 / self.reg), middle[:, None], torch.ones_like(middle)[:, None]], 1)
+            return left.to(self.dtype) @ self.right
+        exponents = cost_matrix(x.to(self.dtype), self.y, self.p).mul_(-1 / self.reg)
+        return exponents.add_((f / self.reg).to(self.dtype)[:, None]).add_(self.g)
