@@ -97,7 +97,7 @@ def sinkhorn_cost(
 
     Raises:
         ValueError: Empty sets, shapes that do not fit, NaN, negative weights, unequal sums, p < 1, reg <= 0 or lost
-            in the rounding of the costs, a method that is not known.
+            in the rounding of the costs, a method that is not known or underflows.
         TypeError: Arrays that are not floating point, or of mixed kinds, dtypes or devices.
 
     Warns:

@@ -48,6 +48,10 @@ _MEMORY = 6
 """The steps that Anderson's method remembers."""
 
 
+_STALLED = 10
+"""The iterations without progress after which float32 is left."""
+
+
 class Measure(NamedTuple):
     """Points (n, d), about a common centre, weights (n,) of sum one and a potential (n,)."""
 
@@ -154,25 +158,26 @@ def _anderson(
     scale = source.weights.sqrt()
     potentials: list[Tensor] = []
     residuals: list[Tensor] = []
+    since_best = 0
     while True:
         target = _transformed(target, source, p, reg, dtype)
         swept = _transformed(source, target, p, reg, dtype)
         f, residual = source.potential, swept.potential - source.potential
         error = float((source.weights * torch.expm1(-residual / reg)).abs().sum())
         watch.count(1, error)
-        if not error > 2 * best[0][0]:
-            potentials, residuals = [*potentials, f][-_MEMORY:], [*residuals, residual][-_MEMORY:]
-        else:
-            # Too bold: on from the best, by a sweep.
-            potentials, residuals = [], []
-            _, source, target = best[0]
-            source = _transformed(source, target, p, reg, dtype)
-            best[0] = (error, *best[0][1:])
-            continue
+        too_bold = error > 2 * best[0][0]
         if error < best[0][0]:
-            best[0] = (error, source, target)
-        if best[0][0] <= tol or watch.over:
+            best[0], since_best = (error, source, target), 0
+        else:
+            since_best += 1
+        if best[0][0] <= tol or watch.over or (dtype == torch.float32 and since_best > _STALLED):
             return
+        if too_bold:
+            # On from the best, by a sweep.
+            potentials, residuals = [], []
+            source = _transformed(best[0][1], best[0][2], p, reg, dtype)
+            continue
+        potentials, residuals = [*potentials, f][-_MEMORY:], [*residuals, residual][-_MEMORY:]
         change_f, change_r = torch.stack(potentials, 1).diff(dim=1), torch.stack(residuals, 1).diff(dim=1)
         mixed = f + residual
         if change_r.shape[1]:
@@ -188,6 +193,7 @@ def _averaged(
 ) -> None:
     """The averaged iteration of a measure with itself, as in `symmetric_potential`."""
     _, measure, _ = best[0]
+    since_best = 0
     while True:
         swept = _transformed(measure, measure, p, reg, dtype)
         residual = swept.potential - measure.potential
@@ -195,7 +201,10 @@ def _averaged(
         watch.count(1, error)
         if error < best[0][0]:
             best[0] = (error, measure, measure)
-        if error <= tol or watch.over:
+            since_best = 0
+        else:
+            since_best += 1
+        if error <= tol or watch.over or (dtype == torch.float32 and since_best > _STALLED):
             return
         measure = measure._replace(potential=measure.potential + 0.5 * residual)
 

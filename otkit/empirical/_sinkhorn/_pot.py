@@ -5,6 +5,7 @@ They stop on the L2 error of one marginal, of which √m times bounds the L1 err
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -20,18 +21,27 @@ def pot_potential(
 ) -> np.ndarray:
     """The potential g (m,) of POT's solution for costs (n, m) and positive weights of sum one.
 
-    A kernel that underflows gives entries that are not finite.
+    Raises:
+        ValueError: The kernel underflowed.
     """
-    stop = tol / len(b) ** 0.5
-    # POT exponentiates potentials on the way, and divides by sums that may have underflowed.
-    with np.errstate(all="ignore"):
+    # Greenkhorn's is the largest error of any row or column.
+    stop = tol / (len(a) + len(b)) if method == "greenkhorn" else tol / len(b) ** 0.5
+    # POT exponentiates potentials on the way, and warns in its own words of sums that underflowed.
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         solved: Any = ot.sinkhorn(a, b, M, reg, method, watch.max_iter, stop, log=True, warn=False)
         log: dict[str, Any] = solved[1]
-        watch.count(int(log.get("niter", log.get("n_iter", 0))) + 1, float(np.min(log.get("err", [np.nan])[-1:])))
+        watch.count(int(log.get("niter", log.get("n_iter", 0))) + 1, np.nan)
         if method == "sinkhorn_log":
             scaled = np.asarray(log["log_v"])
         elif method in ("sinkhorn", "greenkhorn"):
             scaled = np.log(log["v"])
         else:
             scaled = np.asarray(log["beta"]) / reg
-        return reg * (scaled - np.log(b))
+        potential = reg * (scaled - np.log(b))
+    if not np.isfinite(potential).all():
+        raise ValueError(
+            f"method is {method!r}, of which the kernel exp(-M/reg) underflows at reg = {reg:g} beside a largest cost of "
+            f'{M.max():.3g}; expected method="auto", or a larger reg'
+        )
+    return potential

@@ -93,7 +93,9 @@ def entropic_potentials(
     require_method(method)
     reg, watch = require_positive("reg", reg), Watch(require_count("max_iter", max_iter), progress)
     require_reg_above_rounding(reg, float(M.max(initial=0.0)))
-    mass_a, mass_b = a.sum(), b.sum()
+    mass_a, mass_b, lowest = a.sum(), b.sum(), min(float(M.min(initial=0.0)), 0.0)
+    if lowest < 0:
+        M = M - lowest
 
     def solve(a: np.ndarray, b: np.ndarray, M: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         if method != "auto" or np.ptp(M) <= _SMALLEST_EXPONENT * reg:
@@ -117,7 +119,7 @@ def entropic_potentials(
             f[no_row] = soft_c_transform(g_support, b[columns] / mass_b, M[no_row][:, columns], reg)
         if no_column.any():
             g[no_column] = soft_c_transform(f_support, a[rows] / mass_a, M[rows][:, no_column].T, reg)
-    return Entropic(f, g, watch.n_iter, error, bool(error <= tol) and not watch.interrupted)
+    return Entropic(f + lowest, g, watch.n_iter, error, bool(error <= tol) and not watch.interrupted)
 
 
 def _nearly_flat(M: np.ndarray, a: np.ndarray, b: np.ndarray, reg: float) -> np.ndarray:

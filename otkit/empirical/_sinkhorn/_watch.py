@@ -32,7 +32,7 @@ class Watch:
     def count(self, iterations: int, error: float) -> None:
         """Count iterations that led to a marginal error."""
         self.n_iter += iterations
-        if self.show is not None:
+        if self.show is not None and not self.interrupted:
             self.show(self.n_iter, error)
 
 

@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+import torch
+
+from otkit import ConvergenceWarning
+from otkit.empirical import sinkhorn_cost, sinkhorn_divergence
+from otkit.empirical._sinkhorn import _cost, _points, entropic_potentials, entropic_potentials_of_points
+
+
+def clouds(n=300, m=250, d=3, weighted=True):
+    rng = np.random.default_rng(0)
+    a, b = (rng.random(k) + 0.1 if weighted else np.ones(k) for k in (n, m))
+    return rng.normal(size=(n, d)), rng.normal(size=(m, d)) + 0.5, a / a.sum(), b / b.sum()
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Sizes at which tiles and samples matter, and no matrix is allowed."""
+    monkeypatch.setattr(_cost, "LARGEST_MATRIX", 100)
+    monkeypatch.setattr(_cost, "_TILE", 1000)
+    monkeypatch.setattr(_points, "_TILE", 1000)
+    monkeypatch.setattr(_points, "_SAMPLE", 50)
+
+
+@pytest.mark.parametrize(("p", "tol"), [(1, 1e-4), (1, 1e-8), (2, 1e-4), (2, 1e-8), (3, 1e-8)])
+def test_potentials_are_those_with_the_matrix(small, p, tol):
+    x, y, a, b = clouds()
+    a[:5], b[-3:] = 0, 0
+    a, b = a / a.sum(), b / b.sum()
+    M = np.linalg.norm(x[:, None] - y, axis=-1) ** p
+    reg = 0.05 * M.mean()
+    solved = entropic_potentials_of_points(x, y, a, b, p, reg, tol=tol)
+    plan = a[:, None] * b * np.exp((solved.f[:, None] + solved.g - M) / reg)
+    error = np.abs(plan.sum(1) - a).sum() + np.abs(plan.sum(0) - b).sum()
+    assert solved.converged
+    assert error == pytest.approx(solved.marginal_error, rel=1e-3, abs=1e-12)
+    exact = entropic_potentials(M, a, b, reg, tol=1e-10)
+    assert solved.f @ a + solved.g @ b == pytest.approx(exact.f @ a + exact.g @ b, rel=10 * tol)
+
+
+def test_potentials_far_from_the_origin(small):
+    x, y, a, b = clouds()
+    near, far = (entropic_potentials_of_points(x + s, y + s, a, b, 2, 0.5, tol=1e-5) for s in (0, 1e4))
+    np.testing.assert_allclose(far.f - far.f.mean(), near.f - near.f.mean(), atol=1e-4)
+
+
+def test_small_reg_recovers_sums_that_underflow(small):
+    x, y, a, b = clouds(120, 100, 1)
+    y[0] = 300.0
+    solved = entropic_potentials_of_points(x, y, a, b, 2, 0.5, tol=1e-5)
+    assert solved.converged
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_cost_and_gradients_are_those_with_the_matrix(monkeypatch, p):
+    arrays = [torch.tensor(array, requires_grad=True) for array in clouds(60, 50)]
+    x, y, a, b = arrays
+    value = sinkhorn_cost(x, y, p, reg=0.5, a=a, b=b, tol=1e-9)
+    expected = torch.autograd.grad(value, arrays)
+    for module, name, size in ((_cost, "LARGEST_MATRIX", 100), (_cost, "_TILE", 130), (_points, "_TILE", 130)):
+        monkeypatch.setattr(module, name, size)
+    monkeypatch.setattr(_points, "_SAMPLE", 20)
+    tiled = sinkhorn_cost(x, y, p, reg=0.5, a=a, b=b, tol=1e-9)
+    torch.testing.assert_close(tiled, value, rtol=1e-8, atol=0)
+    for ours, theirs in zip(torch.autograd.grad(tiled, arrays), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-9)
+
+
+def test_divergence_without_the_matrix(small):
+    x, y, a, b = clouds(100, 80)
+    assert sinkhorn_divergence(x, x.copy(), reg=0.5, a=a, b=a) == 0
+    M = np.linalg.norm(x[:, None] - y, axis=-1) ** 2
+    with_matrix = [
+        entropic_potentials(c, w, v, 0.5, tol=1e-10)
+        for c, w, v in (
+            (M, a, b),
+            (((x[:, None] - x) ** 2).sum(-1), a, a),
+            (((y[:, None] - y) ** 2).sum(-1), b, b),
+        )
+    ]
+    xy, xx, yy = (s.f @ w + s.g @ v for s, w, v in zip(with_matrix, (a, a, b), (b, a, b), strict=True))
+    assert sinkhorn_divergence(x, y, reg=0.5, a=a, b=b) == pytest.approx(xy - xx / 2 - yy / 2, rel=1e-6)
+
+
+def test_interrupted_gives_the_best_so_far_and_warns(small):
+    x, y, a, b = clouds()
+
+    def interrupt(n_iter, error):
+        if n_iter >= 4:
+            raise KeyboardInterrupt
+
+    with pytest.warns(ConvergenceWarning, match="raise max_iter or tol, or take a larger reg"):
+        value = sinkhorn_cost(x, y, reg=0.05, a=a, b=b, tol=1e-9, progress=interrupt)
+    assert value == pytest.approx(sinkhorn_cost(x, y, reg=0.05, a=a, b=b, tol=1e-4), rel=0.05)
+
+
+def test_methods_that_need_the_matrix_are_refused(small):
+    x, y, a, b = clouds()
+    with pytest.raises(ValueError, match=r"method is 'sinkhorn', which holds the 300 x 250 cost matrix"):
+        sinkhorn_cost(x, y, reg=0.5, a=a, b=b, method="sinkhorn")

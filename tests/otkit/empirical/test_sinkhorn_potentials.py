@@ -1,0 +1,191 @@
+import numpy as np
+import ot
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otkit.empirical._sinkhorn import entropic_potentials
+from otkit.empirical._sinkhorn._newton import Scaling, regularisations
+from otkit.empirical._sinkhorn._watch import Watch
+from otkit.testing import measures
+
+
+def squared_distances(x, y):
+    return ((x[:, None] - y) ** 2).sum(-1)
+
+
+def plan_of(solved, M, a, b, reg):
+    return a[:, None] * b * np.exp((solved.f[:, None] + solved.g - M) / reg)
+
+
+def marginal_error(plan, a, b):
+    return np.abs(plan.sum(1) - a).sum() + np.abs(plan.sum(0) - b).sum()
+
+
+def uniform(n):
+    return np.full(n, 1 / n)
+
+
+def problem(kind, n=120, m=150, seed=0):
+    rng = np.random.default_rng(seed)
+    x, y, a, b = rng.normal(size=(n, 2)), rng.normal(size=(m, 2)), uniform(n), uniform(m)
+    if kind == "weights":
+        a, b = rng.random(n) ** 2 + 1e-3, rng.random(m) + 1e-3
+    elif kind == "tiny weights":
+        a[:3], b[-2:] = 1e-200, 1e-100
+    elif kind == "zero weights":
+        a[:20], b[5:9] = 0, 0
+    elif kind == "clusters":
+        centres = 5 * rng.normal(size=(4, 2))
+        x, y = (centres[rng.integers(4, size=len(z))] + 0.3 * z for z in (x, y))
+    elif kind == "outlier":
+        x[0] = 1e3
+    elif kind == "more rows":
+        x, y, a, b = y, x, b, a
+    return squared_distances(x, y), a / a.sum(), b / b.sum()
+
+
+# Oracle: POT
+
+
+@pytest.mark.parametrize("kind", ["plain", "weights", "clusters", "more rows"])
+def test_plan_is_that_of_pot(kind):
+    M, a, b = problem(kind, 30, 40)
+    reg = 0.05 * M.mean()
+    solved = entropic_potentials(M, a, b, reg, tol=1e-10)
+    theirs = ot.sinkhorn(a, b, M, reg, "sinkhorn_log", numItermax=100_000, stopThr=1e-12)
+    np.testing.assert_allclose(plan_of(solved, M, a, b, reg), theirs, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "method", ["sinkhorn", "sinkhorn_log", "sinkhorn_stabilized", "sinkhorn_epsilon_scaling", "greenkhorn"]
+)
+def test_methods_of_pot_by_name_agree(method):
+    M, a, b = problem("zero weights", 30, 20)
+    reg = 0.3 * M.mean()
+    ours = entropic_potentials(M, a, b, reg, tol=1e-9)
+    theirs = entropic_potentials(M, a, b, reg, tol=1e-7, method=method, max_iter=100_000)
+    assert theirs.converged
+    np.testing.assert_allclose(plan_of(theirs, M, a, b, reg), plan_of(ours, M, a, b, reg), atol=1e-7)
+
+
+def test_method_that_underflows_is_refused():
+    M, a, b = problem("plain", 30, 20)
+    with pytest.raises(ValueError, match=r"method is 'sinkhorn', of which the kernel exp\(-M/reg\) underflows"):
+        entropic_potentials(M, a, b, 1e-4 * M.mean(), method="sinkhorn")
+
+
+# Laws: what is claimed is so, and it is reached
+
+
+@pytest.mark.parametrize("relative", [1.0, 0.1, 0.02, 4e-3, 1e-3, 1e-4])
+@pytest.mark.parametrize(
+    "kind", ["plain", "weights", "tiny weights", "zero weights", "clusters", "outlier", "more rows"]
+)
+def test_converges_and_measures_its_error(kind, relative):
+    M, a, b = problem(kind)
+    reg = relative * float(a @ M @ b)
+    solved = entropic_potentials(M, a, b, reg)
+    error = marginal_error(plan_of(solved, M, a, b, reg), a, b)
+    assert solved.converged
+    assert error == pytest.approx(solved.marginal_error, abs=1e-9)
+    # Plain iterations need ten to a hundred times as many.
+    assert solved.n_iter < 2500
+
+
+@given(measures(2), measures(2), st.sampled_from([1.0, 1e-1, 1e-2, 1e-4]))
+def test_small_problems_converge_at_once(first, second, relative):
+    (x, a), (y, b) = first, second
+    M = squared_distances(x, y)
+    reg = relative * max(float(M.mean()), 1e-3)
+    solved = entropic_potentials(M, a, b, reg)
+    assert marginal_error(plan_of(solved, M, a, b, reg), a, b) < 2e-6
+    assert solved.converged
+    assert solved.n_iter < 2500
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 20])
+def test_tied_matchings_do_not_crawl(n):
+    """Moving every point by half the spacing leaves many plans nearly as good."""
+    x = np.arange(float(n))[:, None]
+    solved = entropic_potentials(squared_distances(x, x + 0.5), uniform(n), uniform(n), 1e-3)
+    assert solved.converged
+    assert solved.n_iter < 100
+
+
+def test_costs_plus_a_constant_move_the_potentials_alone():
+    M, a, b = problem("weights", 20, 25)
+    plain = entropic_potentials(M, a, b, 0.05, tol=1e-10)
+    for constant in (-50.0, 1e4):
+        moved = entropic_potentials(M + constant, a, b, 0.05, tol=1e-9)
+        assert moved.f @ a + moved.g @ b == pytest.approx(plain.f @ a + plain.g @ b + constant, rel=1e-9)
+
+
+@pytest.mark.parametrize("p", [2, 12])
+def test_symmetric_has_one_potential_and_the_same_plan(p):
+    """With exponent 12 the kernel is not positive definite."""
+    rng = np.random.default_rng(0)
+    x, a = rng.normal(size=(60, 2)), rng.random(60)
+    M, a = squared_distances(x, x) ** (p / 2), a / a.sum()
+    reg = 0.01 * float(a @ M @ a)
+    one = entropic_potentials(M, a, a, reg, symmetric=True, tol=1e-9)
+    two = entropic_potentials(M, a, a, reg, tol=1e-9)
+    assert one.converged
+    np.testing.assert_array_equal(one.f, one.g)
+    np.testing.assert_allclose(plan_of(one, M, a, a, reg), plan_of(two, M, a, a, reg), atol=1e-8)
+
+
+def test_newtons_direction_by_both_solvers():
+    M, a, b = problem("weights", 80, 90)
+    scaling = Scaling(M, a, b, 0.05 * float(M.mean()), None, Watch(100))
+    plan = scaling.u[:, None] * scaling.K * scaling.v
+    schur = np.diag(plan.sum(1)) - plan @ np.diag(1 / b) @ plan.T
+    by_factor, (by_gradients, enough) = scaling.cholesky(), scaling.conjugate_gradients(1e-12, 200)
+    assert enough
+    for direction in (by_factor, by_gradients):
+        np.testing.assert_allclose(schur @ direction, a - plan.sum(1), atol=1e-12)
+
+
+def test_path_ends_at_reg():
+    assert regularisations(1.0, 0.2) == [0.2]
+    np.testing.assert_allclose(regularisations(1.0, 0.004), [0.05, 0.036, 0.012, 0.004])
+
+
+# Status
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_interrupted_gives_the_best_so_far(symmetric):
+    M, a, _ = problem("plain", 60, 60)
+    M = M + M.T if symmetric else M
+    np.fill_diagonal(M, 0)
+
+    def interrupt(n_iter, error):
+        if n_iter >= 10:
+            raise KeyboardInterrupt
+
+    solved = entropic_potentials(M, a, a, 1e-3, symmetric=symmetric, progress=interrupt)
+    assert not solved.converged
+    assert np.isfinite(solved.f).all() and np.isfinite(solved.g).all()
+    assert np.isfinite(solved.marginal_error)
+
+
+def test_progress_is_shown(capsys):
+    M, a, b = problem("plain", 10, 10)
+    entropic_potentials(M, a, b, 0.1, progress=True)
+    assert "marginal error" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "newton"}, "method is 'newton'; expected one of 'auto', 'sinkhorn'"),
+        ({"reg": 1e-14}, "reg is 1e-14 beside a largest cost"),
+        ({"reg": 0.0}, "reg is 0.0; expected a finite number > 0"),
+        ({"max_iter": 0}, "max_iter is 0"),
+    ],
+)
+def test_bad_input_names_the_argument(options, message):
+    M, a, b = problem("plain", 4, 5)
+    with pytest.raises(ValueError, match=message):
+        entropic_potentials(M, a, b, **{"reg": 1.0, **options})
