@@ -1,7 +1,7 @@
 """Sinkhorn with the cost matrix given, to an L1 marginal error of 1e-6, against POT's matrix-vector Sinkhorn.
 
-That one is the fastest of POT's solvers wherever it converges. POT stops on an L2 error: it is given the largest of a few
-that still leaves an L1 error of at most 1e-6. At reg = 0.001 and below it does not arrive.
+That one is the fastest of POT's solvers wherever it converges. POT stops on an L2 error: it is given the largest of a
+few that still leaves an L1 error of at most 1e-6. At reg = 0.001 and below it does not arrive.
 """
 
 import time

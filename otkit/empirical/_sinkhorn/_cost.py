@@ -113,7 +113,8 @@ def sinkhorn_cost(
     options = Options.checked(p, reg, tol, max_iter, method, progress)
     tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
     measures = pair_of_measures(*tensors, eps=restore.eps, validate=validate)
-    value, mass, solved = normalised_cost(measures, options)
+    measures, mass = normalised(measures)
+    value, solved = unit_cost(measures, options)
     warn_unless_converged(solved, options)
     return restore(mass * value)
 
@@ -136,12 +137,18 @@ class Options(NamedTuple):
         return cls(p, reg, tol, require_count("max_iter", max_iter), method, progress)
 
 
-def normalised_cost(measures: Measures, options: Options) -> tuple[Tensor, Tensor, list[Entropic]]:
-    """The cost (...) of the measures with their masses made one, their mass (...), and what was solved."""
+def normalised(measures: Measures) -> tuple[Measures, Tensor]:
+    """The measures with their masses made one, and the mass (...) that they had."""
     x, y, a, b = measures
-    mass, solved = a.sum(-1, keepdim=True), []
-    value = _EntropicCost.apply(x, y, a / mass, b / b.sum(-1, keepdim=True), options, solved)
-    return value, mass.squeeze(-1), solved
+    mass = a.sum(-1, keepdim=True)
+    return Measures(x, y, a / mass, b / b.sum(-1, keepdim=True)), mass.squeeze(-1)
+
+
+def unit_cost(measures: Measures, options: Options) -> tuple[Tensor, list[Entropic]]:
+    """The cost (...) between measures of mass one, and what was solved."""
+    solved: list[Entropic] = []
+    value: Any = _EntropicCost.apply(*measures, options, solved)
+    return value, solved
 
 
 def warn_unless_converged(solved: list[Entropic], options: Options) -> None:
@@ -167,7 +174,7 @@ class _EntropicCost(torch.autograd.Function):
     ) -> Tensor:
         batch = x.shape[:-2]
         problems = list(zip(*(t.reshape(-1, *t.shape[len(batch) :]) for t in (x, y, a, b)), strict=True))
-        solved += in_parallel(lambda *problem: _solve(*problem, options), problems)
+        solved += in_parallel(lambda x, y, a, b: _solve(x, y, a, b, options), problems)
         f = torch.as_tensor(np.array([each.f for each in solved])).to(a).reshape(a.shape)
         g = torch.as_tensor(np.array([each.g for each in solved])).to(b).reshape(b.shape)
         ctx.options = options

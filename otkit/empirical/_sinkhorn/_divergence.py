@@ -19,7 +19,7 @@ from torch import Tensor
 
 from otkit._arguments import Array, as_tensors
 from otkit.empirical._measures import Measures, pair_of_measures
-from otkit.empirical._sinkhorn._cost import Options, normalised_cost, warn_unless_converged
+from otkit.empirical._sinkhorn._cost import Options, normalised, unit_cost, warn_unless_converged
 from otkit.empirical._sinkhorn._potentials import Entropic
 from otkit.empirical._sinkhorn._watch import Progress
 
@@ -81,10 +81,10 @@ def sinkhorn_divergence(
     """
     options = Options.checked(p, reg, tol, max_iter, method, progress)
     tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
-    x_, y_, a_, b_ = pair_of_measures(*tensors, eps=restore.eps, validate=validate)
-    between, mass, solved = normalised_cost(Measures(x_, y_, a_, b_), options)
-    half_x, of_x = _half_with_itself(x_, a_, options)
-    half_y, of_y = _half_with_itself(y_, b_, options)
+    measures, mass = normalised(pair_of_measures(*tensors, eps=restore.eps, validate=validate))
+    between, solved = unit_cost(measures, options)
+    half_x, of_x = _half_with_itself(measures.x, measures.a, options)
+    half_y, of_y = _half_with_itself(measures.y, measures.b, options)
     value = (between - half_x) - half_y
     warn_unless_converged(solved + of_x + of_y, options)
     if options.p <= 2:
@@ -93,5 +93,5 @@ def sinkhorn_divergence(
 
 
 def _half_with_itself(x: Tensor, a: Tensor, options: Options) -> tuple[Tensor, list[Entropic]]:
-    value, _, solved = normalised_cost(Measures(x, x.detach(), a, a.detach()), options)
+    value, solved = unit_cost(Measures(x, x.detach(), a, a.detach()), options)
     return value - 0.5 * value.detach(), solved

@@ -41,7 +41,7 @@ def pot_potential(
         potential = reg * (scaled - np.log(b))
     if not np.isfinite(potential).all():
         raise ValueError(
-            f"method is {method!r}, of which the kernel exp(-M/reg) underflows at reg = {reg:g} beside a largest cost of "
-            f'{M.max():.3g}; expected method="auto", or a larger reg'
+            f"method is {method!r}, of which the kernel exp(-M/reg) underflows at reg = {reg:g} beside a largest "
+            f'cost of {M.max():.3g}; expected method="auto", or a larger reg'
         )
     return potential

@@ -19,6 +19,9 @@ import numpy as np
 from otkit.empirical._sinkhorn._newton import annealed_newton, regularisations
 from otkit.empirical._sinkhorn._watch import Watch
 
+_ON_THE_WAY = 0.05
+"""The marginal error at which to go on to the next smaller reg."""
+
 _PATIENCE = 200
 """Halving an error to rounding takes 50 steps; a kernel that is not positive definite is left to Newton's method."""
 
@@ -27,23 +30,32 @@ def symmetric_potential(M: np.ndarray, a: np.ndarray, reg: float, tol: float, wa
     """The potential f (n,) for symmetric costs (n, n) and positive weights of sum one, and the marginal error."""
     f, error = np.zeros(len(a)), np.inf
     goal = max(tol, 2 * np.finfo(float).eps * float(M.max()) / reg)
+    level = reg
     for level in regularisations(float(a @ M @ a), reg):
         K = np.subtract(f[:, None], M)
         K += f
         K *= 1 / level
         np.exp(K, out=K)
         u = a
-        for _ in range(_PATIENCE):
-            r = u * (K @ u)
-            # The plan has both its marginals off by as much.
-            error = 2 * float(np.abs(r - a).sum())
-            watch.count(1, error)
-            if error <= (goal if level == reg else 0.05) or watch.over:
-                break
-            u = u * np.sqrt(a / r)
+        try:
+            for _ in range(_PATIENCE):
+                r = u * (K @ u)
+                # The plan has both its marginals off by as much.
+                error = 2 * float(np.abs(r - a).sum())
+                watch.count(1, error)
+                if error <= (goal if level == reg else _ON_THE_WAY) or watch.over:
+                    break
+                u = u * np.sqrt(a / r)
+        except KeyboardInterrupt:
+            watch.interrupted = True
         f = f + level * np.log(u / a)
         if watch.over:
             break
+    if watch.over and level != reg:
+        # The potential of a larger reg, and its error at this one.
+        with np.errstate(over="ignore"):
+            plan = a[:, None] * a * np.exp((f[:, None] + f - M) / reg)
+        return f, 2 * float(np.abs(plan.sum(1) - a).sum())
     if error > goal and not watch.over:
         f, g, error = annealed_newton(M, a, a, reg, tol, watch)
         f = 0.5 * (f + g)

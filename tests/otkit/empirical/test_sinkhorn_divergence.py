@@ -22,7 +22,7 @@ def weights(n, seed=0):
 def test_of_a_translation_is_its_squared_length():
     """As ⟨x, v⟩ is a potential, the plan of a translate is that of the measure with itself."""
     x = rng.normal(size=(30, 3))
-    assert sinkhorn_divergence(x, x + [3.0, 4.0, 0.0], reg=0.5, tol=1e-10) == pytest.approx(25.0, rel=1e-9)
+    assert sinkhorn_divergence(x, x + np.array([3.0, 4.0, 0.0]), reg=0.5, tol=1e-10) == pytest.approx(25.0, rel=1e-9)
 
 
 def test_large_reg_gives_the_squared_distance_of_the_means():

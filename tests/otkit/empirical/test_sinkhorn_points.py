@@ -90,8 +90,9 @@ def test_interrupted_gives_the_best_so_far_and_warns(small):
             raise KeyboardInterrupt
 
     with pytest.warns(ConvergenceWarning, match="raise max_iter or tol, or take a larger reg"):
-        value = sinkhorn_cost(x, y, reg=0.05, a=a, b=b, tol=1e-9, progress=interrupt)
-    assert value == pytest.approx(sinkhorn_cost(x, y, reg=0.05, a=a, b=b, tol=1e-4), rel=0.05)
+        value = sinkhorn_cost(x, y, reg=0.5, a=a, b=b, tol=1e-9, progress=interrupt)
+    cost = sinkhorn_cost(x, y, reg=0.5, a=a, b=b, tol=1e-5)
+    assert 0.9 * cost < value <= cost * (1 + 1e-9)
 
 
 def test_methods_that_need_the_matrix_are_refused(small):
