@@ -10,7 +10,7 @@ import torch
 
 from otkit_vae.model import VAE
 
-FORMAT = 1
+FORMAT = 2
 KEY = "otkit_vae"
 
 

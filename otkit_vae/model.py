@@ -7,21 +7,26 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution
 
-from otkit_vae.likelihoods import LIKELIHOODS, Likelihood
-from otkit_vae.networks import Decoder, DiagonalGaussianEncoder, default_widths
+from otkit_vae.likelihoods import LIKELIHOODS, Gaussian, Likelihood
+from otkit_vae.networks import CHANNELS, NETWORKS, default_widths
+from otkit_vae.posteriors import POSTERIORS, DiagonalPosterior, Posterior
+from otkit_vae.priors import PRIORS, FixedPrior, MixturePrior, Prior, StandardNormal
 from otkit_vae.sampling import sample
 
 
 class VAE(nn.Module):
-    """An encoder, a decoder and a likelihood, with a standard normal prior.
+    """An encoder with a posterior, a decoder with a likelihood, and a prior.
 
     Args:
-        encoder: A module from observations (N, *event) to the distribution q(z|x), with batch shape (N,).
-        decoder: A module from codes (N, d) to outputs (N, *event).
+        encoder: Your own module, from observations (N, *event) either to the features (N, n) of which the posterior
+            makes q(z|x), or to the distribution q(z|x) itself, with batch shape (N,).
+        decoder: Your own module from codes (N, d) to outputs (N, *event).
         likelihood: A module from those outputs to p(x|z).
         latent_dim: The dimension d of a code.
+        posterior: A module from features to q(z|x); a diagonal Gaussian by default.
+        prior: A torch distribution with event shape (d,), or a `Prior` to learn; N(0, I) by default.
 
     Example:
         >>> model = VAE.sized(event_shape=(8, 8), latent_dim=2)
@@ -29,16 +34,24 @@ class VAE(nn.Module):
         torch.Size([3, 8, 8])
     """
 
-    prior_loc: Tensor
-    prior_scale: Tensor
-
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, latent_dim: int):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        latent_dim: int,
+        posterior: Posterior | None = None,
+        prior: Prior | Distribution | None = None,
+    ):
         super().__init__()
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+        self.posterior = DiagonalPosterior() if posterior is None else posterior
+        prior = StandardNormal(latent_dim) if prior is None else prior
+        self.prior_module = FixedPrior(prior) if isinstance(prior, Distribution) else prior
         self.architecture: dict[str, Any] | None = None
-        # Buffers, so that the prior follows the model to its device and dtype.
-        self.register_buffer("prior_loc", torch.zeros(latent_dim))
-        self.register_buffer("prior_scale", torch.ones(latent_dim))
+        shape = tuple(self.prior.event_shape)
+        if shape != (latent_dim,):
+            raise ValueError(f"prior has event shape {shape}; expected ({latent_dim},), as latent_dim is {latent_dim}")
 
     @classmethod
     def sized(
@@ -47,48 +60,76 @@ class VAE(nn.Module):
         latent_dim: int,
         likelihood: str = "bernoulli",
         widths: Sequence[int] | None = None,
+        *,
+        network: str = "mlp",
+        posterior: str = "diagonal",
+        prior: str = "normal",
+        components: int = 10,
+        scale: float | None = None,
     ) -> VAE:
-        """A model of perceptrons that fits observations of a shape.
+        """A model that fits observations of a shape.
 
         Args:
             event_shape: The shape of an observation.
             latent_dim: The dimension d of a code.
             likelihood: "bernoulli" or "gaussian".
-            widths: The widths of the encoder's hidden layers, mirrored in the decoder; from the data by default.
+            widths: The widths of the encoder's hidden layers, or the channels of its convolutions, mirrored in the
+                decoder; from the data by default.
+            network: "mlp", or "conv" for images (H, W), (C, H, W) or (H, W, C).
+            posterior: "deterministic", "diagonal" or "full".
+            prior: "normal" for N(0, I), or "mixture" for Gaussians learned with the model.
+            components: The number of Gaussians of the mixture.
+            scale: The standard deviation of the gaussian likelihood; learned if None.
         """
         if not event_shape or min(event_shape) < 1:
             raise ValueError(
                 f"event_shape is {tuple(event_shape)}; expected at least one dimension, none of them empty"
             )
-        if latent_dim < 1:
-            raise ValueError(f"latent_dim is {latent_dim}; expected a whole number >= 1")
-        if likelihood not in LIKELIHOODS:
-            raise ValueError(f"likelihood is {likelihood!r}; expected one of {', '.join(LIKELIHOODS)}")
-        widths = default_widths(event_shape) if widths is None else widths
+        for name, count in (("latent_dim", latent_dim), ("components", components)):
+            if count < 1:
+                raise ValueError(f"{name} is {count}; expected a whole number >= 1")
+        tables = {"likelihood": LIKELIHOODS, "network": NETWORKS, "posterior": POSTERIORS, "prior": PRIORS}
+        chosen = {"likelihood": likelihood, "network": network, "posterior": posterior, "prior": prior}
+        for name, value in chosen.items():
+            if value not in tables[name]:
+                raise ValueError(f"{name} is {value!r}; expected one of {', '.join(tables[name])}")
+        if scale is not None and likelihood != "gaussian":
+            raise ValueError(f"scale is {scale} and likelihood is {likelihood!r}; expected a scale with gaussian only")
+        if widths is None:
+            widths = CHANNELS if network == "conv" else default_widths(event_shape)
         if any(width < 1 for width in widths):
             raise ValueError(f"widths is {tuple(widths)}; expected whole numbers >= 1")
+        if network == "conv" and not widths:
+            raise ValueError("widths is empty; expected the channels of at least one convolution")
+        encoder, decoder = NETWORKS[network]
+        head = POSTERIORS[posterior]()
         model = cls(
-            DiagonalGaussianEncoder(event_shape, latent_dim, widths),
-            Decoder(event_shape, latent_dim, widths),
-            LIKELIHOODS[likelihood](),
+            encoder(event_shape, head.n_features(latent_dim), widths),
+            decoder(event_shape, latent_dim, widths),
+            Gaussian(scale) if likelihood == "gaussian" else LIKELIHOODS[likelihood](),
             latent_dim,
+            head,
+            MixturePrior(latent_dim, components) if prior == "mixture" else None,
         )
         model.architecture = {
             "event_shape": list(event_shape),
             "latent_dim": latent_dim,
-            "likelihood": likelihood,
             "widths": list(widths),
+            "components": components,
+            "scale": scale,
+            **chosen,
         }
         return model
 
     @property
     def prior(self) -> Distribution:
         """p(z), with event shape (d,)."""
-        return Independent(Normal(self.prior_loc, self.prior_scale, validate_args=False), 1)
+        return self.prior_module()
 
     def encode(self, x: Tensor) -> Distribution:
         """The posteriors q(z|x), with batch shape (N,), of observations (N, *event)."""
-        return self.encoder(x)
+        encoded = self.encoder(x)
+        return encoded if isinstance(encoded, Distribution) else self.posterior(encoded)
 
     def decode(self, z: Tensor) -> Distribution:
         """The distributions p(x|z), with batch shape (N,), for codes (N, d)."""

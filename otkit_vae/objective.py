@@ -5,21 +5,33 @@ r"""The objective of a Wasserstein VAE, to be minimised:
 The log-likelihood is summed over the dimensions of an observation and averaged over the batch, in nats; the penalty
 is a mean over the batch as well. A weight thus means the same at every image size and batch size.
 
+Penalties have different units: a squared length, a kernel's value, a logarithm. To start them on one footing
+(`Objective.balance`), the weight is multiplied once by the ratio of the gradients that the two parts send into the
+encoder's parameters :math:`\theta` on a first batch,
+
+.. math:: \text{weight} = \text{weight}_0 \cdot \frac{\|\nabla_\theta\, E[-\log p(x|z)]\|}{\|\nabla_\theta\, W\|} ,
+
+so that the given :math:`\text{weight}_0` (1 if none is given) is the ratio of the penalty's gradient to the
+reconstruction's.
+
 References:
     Tolstikhin, Bousquet, Gelly & Schölkopf, 2018. *Wasserstein auto-encoders*, eq. (4).
     Chen & Liu, 2021. *Wasserstein distance in VAEs, for data augmentation* (ELBO_W).
+    Bowman et al., 2016. *Generating sentences from a continuous space*, section 3.1 (a weight that warms up).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
 from otkit_vae.model import VAE
-from otkit_vae.penalties import LatentPenalty
+from otkit_vae.penalties import LatentPenalty, PerSamplePenalty
 from otkit_vae.sampling import sample
 
 
@@ -32,6 +44,10 @@ class Terms(NamedTuple):
         penalty: The penalty before its weight, a scalar.
         posterior: q(z|x) of the batch.
         z: The codes that were drawn, with shape (N, d).
+        weight: The weight at this step.
+        reconstructions: -log p(x|z) of each observation, with shape (N,), in nats.
+        penalties: The penalty of each observation, with shape (N,), before its weight; None for an aggregated penalty,
+            which has none.
     """
 
     loss: Tensor
@@ -39,6 +55,9 @@ class Terms(NamedTuple):
     penalty: Tensor
     posterior: Distribution
     z: Tensor
+    weight: float
+    reconstructions: Tensor
+    penalties: Tensor | None
 
 
 class Objective(nn.Module):
@@ -47,23 +66,41 @@ class Objective(nn.Module):
     Args:
         penalty: The penalty W.
         weight: Its weight, >= 0; the penalty's own default if None.
+        warmup: Over how many steps the weight grows linearly from 0; or your own schedule, a function from the step,
+            0 at first, to a factor >= 0 of the weight.
 
     Example:
         >>> import torch
         >>> from otkit_vae import VAE, Objective, penalties
-        >>> model, objective = VAE.sized((8, 8), latent_dim=2), Objective(penalties.get("gaussian_w2"))
-        >>> objective(model, torch.rand(16, 8, 8)).loss.backward()
+        >>> model, objective = VAE.sized((8, 8), latent_dim=2), Objective(penalties.get("gaussian_w2"), warmup=100)
+        >>> terms = objective(model, torch.rand(16, 8, 8), step=50)
+        >>> terms.loss.backward()
+        >>> terms.weight / objective.weight
+        0.5
     """
 
-    def __init__(self, penalty: LatentPenalty, weight: float | None = None):
+    def __init__(
+        self, penalty: LatentPenalty, weight: float | None = None, *, warmup: int | Callable[[int], float] = 0
+    ):
         super().__init__()
+        self.given_weight = weight
         weight = penalty.default_weight if weight is None else weight
         if not 0 <= weight < math.inf:
             raise ValueError(f"weight is {weight}; expected a finite number >= 0")
-        self.penalty, self.weight = penalty, float(weight)
+        if not callable(warmup) and (isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 0):
+            raise ValueError(f"warmup is {warmup!r}; expected a whole number of steps >= 0, or a function of the step")
+        self.penalty, self.weight, self.warmup = penalty, float(weight), warmup
 
-    def forward(self, model: VAE, x: Tensor, *, generator: Generator | None = None) -> Terms:
-        """The objective of a model on observations x (N, *event)."""
+    def weight_at(self, step: int | None) -> float:
+        """The weight at a step, counted from 0; the full weight for None."""
+        if step is None:
+            return self.weight
+        if callable(self.warmup):
+            return self.weight * self.warmup(step)
+        return self.weight * min(1.0, step / self.warmup) if self.warmup else self.weight
+
+    def forward(self, model: VAE, x: Tensor, *, generator: Generator | None = None, step: int | None = None) -> Terms:
+        """The objective of a model on observations x (N, *event), at a step of its weight's schedule."""
         if len(x) < self.penalty.min_batch:
             raise ValueError(
                 f"x has {len(x)} observations; the penalty {type(self.penalty).__name__} needs "
@@ -71,11 +108,72 @@ class Objective(nn.Module):
             )
         posterior = model.encode(x)
         z = sample(posterior, generator=generator)
-        reconstruction = -model.decode(z).log_prob(x).mean()
-        penalty = self.penalty(posterior, z, model.prior, generator=generator)
+        reconstructions = -model.decode(z).log_prob(x)
+        reconstruction, penalties = reconstructions.mean(), None
+        if isinstance(self.penalty, PerSamplePenalty):
+            penalties = self.penalty.per_observation(posterior, z, model.prior, generator=generator)
+            penalty = penalties.mean()
+        else:
+            penalty = self.penalty(posterior, z, model.prior, generator=generator)
         if penalty.shape != ():
             raise ValueError(
                 f"the penalty {type(self.penalty).__name__} has shape {tuple(penalty.shape)}; "
                 "expected a scalar, a mean over the batch"
             )
-        return Terms(reconstruction + self.weight * penalty, reconstruction, penalty, posterior, z)
+        weight = self.weight_at(step)
+        loss = reconstruction + weight * penalty
+        return Terms(loss, reconstruction, penalty, posterior, z, weight, reconstructions, penalties)
+
+    def check(self, model: VAE, x: Tensor) -> None:
+        """Raise a ValueError, before training, if model, penalty and observations do not fit together.
+
+        Args:
+            model: The model.
+            x: A first batch of observations, with shape (N, *event).
+        """
+        model.likelihood.check(x)
+        with torch.no_grad():
+            posterior, prior = model.encode(x[: self.penalty.min_batch]), model.prior
+            if posterior.event_shape != prior.event_shape:
+                raise ValueError(
+                    f"prior has event shape {tuple(prior.event_shape)}, and posterior {tuple(posterior.event_shape)}; "
+                    "expected codes of the dimension of the prior (latent_dim)"
+                )
+            self.penalty.check(posterior, prior)
+            decoded = model.decode(posterior.mean)
+            if decoded.event_shape != x.shape[1:]:
+                raise ValueError(
+                    f"decoder gives observations of shape {tuple(decoded.event_shape)}; expected {tuple(x.shape[1:])}"
+                )
+
+    def balance(self, model: VAE, x: Tensor, *, generator: Generator | None = None) -> float:
+        """Set the weight so that the penalty's gradient starts as large as the reconstruction's, by the formula above.
+
+        Args:
+            model: The model, as it is before training.
+            x: A first batch of observations, with shape (N, *event).
+            generator: The source of randomness.
+
+        Returns:
+            The new weight; the weight that was given, or 1, is the ratio of the gradients.
+
+        Raises:
+            ValueError: A gradient is 0 or not finite, as that of the penalty `none` is.
+        """
+        terms = self(model, x, generator=generator)
+        parameters = [parameter for parameter in model.encoder.parameters() if parameter.requires_grad]
+
+        def norm(value: Tensor) -> float:
+            if not value.requires_grad:
+                return 0.0
+            parts = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+            return float(sum(part.square().sum().double() for part in parts if part is not None)) ** 0.5
+
+        reconstruction, penalty = norm(terms.reconstruction), norm(terms.penalty)
+        if not (0 < reconstruction < math.inf and 0 < penalty < math.inf):
+            raise ValueError(
+                f"balance: the gradients have norms {reconstruction:.3g} (reconstruction) and {penalty:.3g} (penalty "
+                f"{self.penalty.name or type(self.penalty).__name__}); expected both positive and finite"
+            )
+        self.weight = (1.0 if self.given_weight is None else self.given_weight) * reconstruction / penalty
+        return self.weight

@@ -7,17 +7,22 @@ there are two things to compare, its *estimand*:
 - "aggregated": the mixture :math:`q(z) = E_x\, q(z|x)`, known by a batch of codes, as in Wasserstein auto-encoders.
 
 A per-sample penalty pulls every code onto the prior, an aggregated one only their whole.
+
+An aggregated penalty is a function of the *whole* batch. It is written in three steps, of which the second is the same
+for all: what it needs to know of each observation (`statistics`), the collection of that over the batch (`gather`), and
+the formula (`compare`). Where a batch is spread over processes, `gather` is all that has to know.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
+from otkit_vae.distributions import Deterministic, map_tensors
 from otkit_vae.sampling import sample
 
 
@@ -27,12 +32,17 @@ class LatentPenalty(nn.Module, ABC):
     Attributes:
         estimand: What is compared with the prior, "per-sample" posteriors or the "aggregated" one.
         min_batch: The fewest observations of which the penalty can be computed.
-        default_weight: The weight that is taken when none is given, chosen by the look of samples on digits.
+        default_weight: The weight that is taken when none is given.
+        name: The name under which the class is registered.
+        adversarial: Whether a part of the penalty is trained against the model, by an optimiser of its own; it then has
+            a `discriminator` and an `adversary_loss` as `WaeGan` has.
     """
 
     estimand: ClassVar[Literal["per-sample", "aggregated"]]
     min_batch: ClassVar[int] = 1
     default_weight: ClassVar[float] = 1.0
+    name: ClassVar[str] = ""
+    adversarial: ClassVar[bool] = False
 
     @abstractmethod
     def forward(
@@ -50,19 +60,47 @@ class LatentPenalty(nn.Module, ABC):
             A scalar, a mean over the batch: it does not grow with N.
         """
 
-    def null_value(self, prior: Distribution, n: int, *, repeats: int = 20, seed: int = 0) -> float:
-        """What the penalty is on average where every posterior *is* the prior, at batch size n: its noise floor.
+    def check(self, posterior: Distribution, prior: Distribution) -> None:
+        """Raise a ValueError, before training, if the penalty is not defined for this posterior or this prior.
 
-        An aggregated penalty does not reach 0 on a finite batch even for a perfect match; a value is to be read
-        beside this one.
+        Args:
+            posterior: Any posteriors of the model.
+            prior: The prior.
         """
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            values = [
-                self(prior.expand((n,)), sample(prior, n, generator), prior, generator=generator).item()
-                for _ in range(repeats)
-            ]
-        return sum(values) / repeats
+
+    @property
+    def known_null(self) -> float | None:
+        """The null value where theory says it, None where it is to be simulated."""
+        return None
+
+    def null_value(self, prior: Distribution, n: int, *, repeats: int = 20, seed: int = 0) -> float:
+        """What the penalty is on average where codes and prior agree, at batch size n: its noise floor.
+
+        For a per-sample penalty every posterior is the prior. For an aggregated one the codes are n independent draws
+        from the prior, known without noise; such a penalty does not reach 0 on a finite batch even for a perfect match,
+        unless it is an unbiased estimate. A value is to be read beside this one. It is computed once for each prior and
+        n, with a generator of its own.
+
+        Args:
+            prior: :math:`p(z)`.
+            n: The batch size N.
+            repeats: Over how many batches to average.
+            seed: Seeds the draws.
+        """
+        if self.known_null is not None:
+            return self.known_null
+        cache: dict[Any, float] = self.__dict__.setdefault("_null_values", {})
+        key = (_fingerprint(prior), n, repeats, seed)
+        if key not in cache:
+            generator = torch.Generator().manual_seed(seed)
+            with torch.no_grad():
+                cache[key] = sum(self._null_draw(prior, n, generator) for _ in range(repeats)) / repeats
+        return cache[key]
+
+    def _null_draw(self, prior: Distribution, n: int, generator: Generator) -> float:
+        z = sample(prior, n, generator)
+        posterior = Deterministic(z) if self.estimand == "aggregated" else prior.expand((n,))
+        return self(posterior, z, prior, generator=generator).item()
 
 
 class PerSamplePenalty(LatentPenalty):
@@ -71,10 +109,48 @@ class PerSamplePenalty(LatentPenalty):
     estimand = "per-sample"
 
     @abstractmethod
-    def per_observation(self, posterior: Distribution, z: Tensor, prior: Distribution) -> Tensor:
+    def per_observation(
+        self, posterior: Distribution, z: Tensor, prior: Distribution, *, generator: Generator | None = None
+    ) -> Tensor:
         """The penalty of each posterior of the batch, with shape (N,)."""
 
     def forward(
         self, posterior: Distribution, z: Tensor, prior: Distribution, *, generator: Generator | None = None
     ) -> Tensor:
-        return self.per_observation(posterior, z, prior).mean()
+        return self.per_observation(posterior, z, prior, generator=generator).mean()
+
+
+class AggregatedPenalty(LatentPenalty):
+    """A penalty on the whole of a batch's codes."""
+
+    estimand = "aggregated"
+    min_batch = 2
+
+    def statistics(self, posterior: Distribution, z: Tensor) -> Tensor:
+        """What the penalty needs to know of each observation, with shape (N, ...): its code, by default."""
+        return z
+
+    def gather(self, statistics: Tensor) -> Tensor:
+        """The statistics of the whole batch, (N, ...): those that are here, as one process has all of it."""
+        return statistics
+
+    @abstractmethod
+    def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:
+        """The penalty of the whole batch's statistics, a scalar."""
+
+    def forward(
+        self, posterior: Distribution, z: Tensor, prior: Distribution, *, generator: Generator | None = None
+    ) -> Tensor:
+        return self.compare(self.gather(self.statistics(posterior, z)), prior, generator)
+
+
+def _fingerprint(prior: Distribution) -> tuple[Any, ...]:
+    """What tells one prior from another: its types and all numbers in it."""
+    parts: list[Any] = [type(prior).__name__]
+
+    def note(tensor: Tensor) -> Tensor:
+        parts.append(tensor.numpy(force=True).tobytes())
+        return tensor
+
+    map_tensors(prior, note)
+    return tuple(parts)

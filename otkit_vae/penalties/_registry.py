@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from otkit_vae.penalties._interface import LatentPenalty
+from otkit_vae.penalties._weights import DEFAULT_WEIGHTS
 
 Penalty = TypeVar("Penalty", bound=type[LatentPenalty])
 
@@ -42,6 +43,8 @@ def register(name: str) -> Callable[[Penalty], Penalty]:
         if known is not None and known.__qualname__ != penalty.__qualname__:
             raise ValueError(f"name {name!r} is taken by the penalty {known.__qualname__}; expected a new name")
         _CLASSES[name] = penalty
+        penalty.name = name
+        penalty.default_weight = DEFAULT_WEIGHTS.get(name, penalty.default_weight)
         return penalty
 
     return add

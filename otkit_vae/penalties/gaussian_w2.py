@@ -1,12 +1,16 @@
 r"""The squared 2-Wasserstein distance between the posterior and a Gaussian prior, in closed form.
 
-For a diagonal Gaussian posterior with mean :math:`\mu` and scales :math:`\sigma`, and a prior with m and s,
+For a posterior :math:`N(\mu, L L^\top)` and a prior :math:`N(m, G G^\top)`,
 
-.. math:: W_2^2(q(z|x), p(z)) = \|\mu - m\|^2 + \|\sigma - s\|^2 .
+.. math:: W_2^2(q(z|x), p(z)) = \|\mu - m\|^2 + \min_{R^\top R = I} \|L - G R\|_F^2 ,
+
+for diagonal covariances :math:`\|\mu - m\|^2 + \|\sigma - s\|^2`, and to N(0, I)
+:math:`\|\mu\|^2 + \operatorname{Tr} L L^\top + d - 2 \|L\|_*` with the nuclear norm.
 
 By Talagrand's inequality half of it is at most KL(q ‖ N(0, I)): with weight ½, ELBO_W is never below the ELBO.
 Unlike KL it stays finite as :math:`\sigma \to 0`, and pushes back there only linearly: an encoder that gains from
-precision can become nearly deterministic, so watch the mean scale that training reports.
+precision can become nearly deterministic, so watch the mean scale that training reports. For a deterministic posterior
+it is :math:`\|\mu - m\|^2` and a constant, the penalty of a regularised auto-encoder.
 
 References:
     Chen & Liu, 2021. *Wasserstein distance in VAEs, for data augmentation* (the penalised objective ELBO_W).
@@ -15,30 +19,41 @@ References:
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal
+from torch import Generator, Tensor
+from torch.distributions import Distribution
 
-from otkit.gaussian import w2_squared_diagonal
+from otkit.gaussian import w2_squared_diagonal, w2_squared_from_factors
+from otkit_vae.distributions import GaussianForm, gaussian_form
 from otkit_vae.penalties._interface import PerSamplePenalty
 from otkit_vae.penalties._registry import register
 
 
 @register("gaussian_w2")
 class GaussianW2(PerSamplePenalty):
-    """W2²(q(z|x), p(z)), per sample, for diagonal Gaussians."""
+    """W2²(q(z|x), p(z)), per sample, for Gaussians with diagonal or full covariances."""
 
-    default_weight = 0.03
+    @property
+    def known_null(self) -> float | None:  # noqa: D102
+        return 0.0
 
-    def per_observation(self, posterior: Distribution, z: Tensor, prior: Distribution) -> Tensor:  # noqa: D102
-        q, p = _diagonal_normal("posterior", posterior), _diagonal_normal("prior", prior)
-        return w2_squared_diagonal(q.loc, q.scale, p.loc, p.scale, validate=False)
+    def check(self, posterior: Distribution, prior: Distribution) -> None:  # noqa: D102
+        _form("posterior", posterior)
+        _form("prior", prior)
+
+    def per_observation(  # noqa: D102
+        self, posterior: Distribution, z: Tensor, prior: Distribution, *, generator: Generator | None = None
+    ) -> Tensor:
+        q, p = _form("posterior", posterior), _form("prior", prior)
+        if q.scale is not None and p.scale is not None:
+            return w2_squared_diagonal(q.loc, q.scale, p.loc, p.scale, validate=False)
+        return w2_squared_from_factors(q.loc, q.factor, p.loc, p.factor, validate=False)
 
 
-def _diagonal_normal(name: str, distribution: Distribution) -> Normal:
-    base = distribution.base_dist if isinstance(distribution, Independent) else None
-    if not isinstance(base, Normal):
-        raise TypeError(
-            f"{name} is a {type(distribution).__name__}; the penalty gaussian_w2 expects a diagonal Gaussian, "
-            "Independent(Normal(loc, scale), 1)"
+def _form(name: str, distribution: Distribution) -> GaussianForm:
+    form = gaussian_form(distribution)
+    if form is None:
+        raise ValueError(
+            f"{name} is a {type(distribution).__name__}; the penalty gaussian_w2 expects a Gaussian, "
+            "Independent(Normal(loc, scale), 1) or MultivariateNormal"
         )
-    return base
+    return form

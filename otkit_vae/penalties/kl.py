@@ -3,24 +3,52 @@ r"""The Kullback–Leibler divergence of the posterior from the prior: with weig
 .. math:: \mathrm{KL}(q \| p) = E_{q}[\log q(z|x) - \log p(z)]
           = \tfrac12 \sum_k \bigl(\mu_k^2 + \sigma_k^2 - 1 - \log \sigma_k^2\bigr)
 
-for a diagonal Gaussian posterior and a standard normal prior.
+for a diagonal Gaussian posterior and a standard normal prior. Between any two Gaussians it has a closed form; for
+another prior, a mixture say, the expectation is taken at the one code that was drawn,
+
+.. math:: \log q(z|x) - \log p(z), \qquad z \sim q(z|x),
+
+which is unbiased, as is its gradient, and can be negative. As :math:`\sigma \to 0` it is infinite, and a deterministic
+posterior has no density at all.
 
 References:
-    Kingma & Welling, 2014. *Auto-encoding variational Bayes*, eq. (3) and appendix B.
+    Kingma & Welling, 2014. *Auto-encoding variational Bayes*, eqs. (2), (3) and appendix B.
 """
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch import Generator, Tensor
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence
 
+from otkit_vae.distributions import Deterministic, gaussian_form
 from otkit_vae.penalties._interface import PerSamplePenalty
 from otkit_vae.penalties._registry import register
 
 
 @register("kl")
 class KL(PerSamplePenalty):
-    """KL(q(z|x) ‖ p(z)), per sample, in nats, by torch's closed form for the pair of distributions."""
+    """KL(q(z|x) ‖ p(z)), per sample, in nats; in closed form between Gaussians, by one code otherwise."""
 
-    def per_observation(self, posterior: Distribution, z: Tensor, prior: Distribution) -> Tensor:  # noqa: D102
-        return kl_divergence(posterior, prior)
+    @property
+    def known_null(self) -> float | None:  # noqa: D102
+        return 0.0
+
+    def check(self, posterior: Distribution, prior: Distribution) -> None:  # noqa: D102
+        if isinstance(posterior, Deterministic):
+            raise ValueError(
+                "posterior is deterministic; the penalty kl expects one with a density (take posterior diagonal or "
+                "full, or another penalty)"
+            )
+
+    def per_observation(  # noqa: D102
+        self, posterior: Distribution, z: Tensor, prior: Distribution, *, generator: Generator | None = None
+    ) -> Tensor:
+        self.check(posterior, prior)
+        q, p = gaussian_form(posterior), gaussian_form(prior)
+        if q is None or p is None:
+            return posterior.log_prob(z) - prior.log_prob(z)
+        if q.scale is not None and p.scale is not None:
+            diagonal = (Independent(Normal(f.loc, f.scale, validate_args=False), 1) for f in (q, p))
+            return kl_divergence(*diagonal)
+        full = (MultivariateNormal(f.loc, scale_tril=f.factor, validate_args=False) for f in (q, p))
+        return kl_divergence(*full)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from otkit_vae.penalties._interface import PerSamplePenalty
@@ -13,5 +13,11 @@ from otkit_vae.penalties._registry import register
 class NoPenalty(PerSamplePenalty):
     """Zero, whatever the codes are."""
 
-    def per_observation(self, posterior: Distribution, z: Tensor, prior: Distribution) -> Tensor:  # noqa: D102
+    @property
+    def known_null(self) -> float | None:  # noqa: D102
+        return 0.0
+
+    def per_observation(  # noqa: D102
+        self, posterior: Distribution, z: Tensor, prior: Distribution, *, generator: Generator | None = None
+    ) -> Tensor:
         return z.new_zeros(len(z))

@@ -1,0 +1,127 @@
+r"""What penalties ask of a posterior or a prior: its Gaussian form, or its moments; and the posterior without noise.
+
+A Gaussian is a location and a factor of its covariance. A diagonal one keeps its standard deviations as a vector, as
+that is d numbers and not d².
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import (
+    Distribution,
+    Independent,
+    LowRankMultivariateNormal,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    constraints,
+)
+
+
+class Deterministic(Distribution):
+    r"""A Dirac measure :math:`\delta_{\mu}`: the posterior of an encoder that adds no noise.
+
+    It has a mean and samples, all equal to it, and a variance of 0, but no density: `log_prob` raises.
+
+    Args:
+        loc: The point :math:`\mu`, with shape (..., d).
+        validate_args: As in every torch distribution.
+    """
+
+    arg_constraints = {"loc": constraints.real_vector}  # noqa: RUF012
+    support = constraints.real_vector  # pyright: ignore[reportAssignmentType]
+    has_rsample = True
+
+    def __init__(self, loc: Tensor, validate_args: bool | None = None):
+        self.loc = loc
+        super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Deterministic:  # noqa: D102
+        return Deterministic(self.loc.expand(*batch_shape, *self.event_shape), validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:  # noqa: D102
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:  # noqa: D102
+        return torch.zeros_like(self.loc)
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:  # noqa: D102
+        return self.loc.expand(Size(sample_shape) + self.loc.shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:  # noqa: D102
+        raise NotImplementedError("a deterministic posterior has no density (take posterior diagonal or full)")
+
+
+class GaussianForm(NamedTuple):
+    r"""A Gaussian :math:`N(m, F F^\top)` by its mean and a factor, or a Dirac measure, of which the factor is 0.
+
+    Attributes:
+        loc: The mean m, with shape (..., d).
+        scale: The standard deviations, with shape (..., d), of a diagonal covariance; None if it is not diagonal.
+        tril: The lower triangular factor, with shape (..., d, d), of a full covariance; None if it is diagonal.
+    """
+
+    loc: Tensor
+    scale: Tensor | None
+    tril: Tensor | None
+
+    @property
+    def factor(self) -> Tensor:
+        """The factor F as a matrix, with shape (..., d, d)."""
+        if self.tril is not None:
+            return self.tril
+        assert self.scale is not None  # one of the two is there
+        return torch.diag_embed(self.scale)
+
+
+def gaussian_form(distribution: Distribution) -> GaussianForm | None:
+    """The mean and factor of a Gaussian or a Dirac measure, None for anything else."""
+    if isinstance(distribution, Independent) and distribution.reinterpreted_batch_ndims == 1:
+        base = distribution.base_dist
+        return GaussianForm(base.loc, base.scale, None) if isinstance(base, Normal) else None
+    if isinstance(distribution, MultivariateNormal | LowRankMultivariateNormal):
+        return GaussianForm(distribution.loc, None, distribution.scale_tril)
+    if isinstance(distribution, Deterministic):
+        return GaussianForm(distribution.loc, torch.zeros_like(distribution.loc), None)
+    return None
+
+
+def moments(distribution: Distribution) -> tuple[Tensor, Tensor] | None:
+    r"""The mean (..., d) and the covariance (..., d, d); None where they are not known.
+
+    Of a mixture :math:`\sum_k w_k p_k` they are :math:`\bar m = \sum_k w_k m_k` and
+    :math:`\sum_k w_k \bigl(\Sigma_k + (m_k - \bar m)(m_k - \bar m)^\top\bigr)`.
+    """
+    form = gaussian_form(distribution)
+    if form is not None:
+        cov = form.tril @ form.tril.mT if form.tril is not None else torch.diag_embed(form.factor.diagonal(0, -2, -1) ** 2)
+        return form.loc, cov
+    if isinstance(distribution, MixtureSameFamily):
+        parts = moments(distribution.component_distribution)
+        if parts is None:
+            return None
+        weights = distribution.mixture_distribution.probs.unsqueeze(-1)
+        mean = (weights * parts[0]).sum(-2)
+        centred = parts[0] - mean.unsqueeze(-2)
+        return mean, (weights.unsqueeze(-1) * parts[1]).sum(-3) + (weights * centred).mT @ centred
+    if isinstance(distribution, Independent) and distribution.reinterpreted_batch_ndims == 1:
+        # Coordinates that are independent are uncorrelated.
+        return distribution.mean, torch.diag_embed(distribution.variance)
+    return None
+
+
+def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """A distribution with a function applied to every tensor in it, its parts included; other values as they are."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, Distribution):
+        other = object.__new__(type(value))
+        other.__dict__.update({name: map_tensors(part, function) for name, part in value.__dict__.items()})
+        return other
+    return value

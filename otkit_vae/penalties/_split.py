@@ -1,0 +1,43 @@
+r"""The energy form of a transport cost, which a minibatch estimates without bias at q = p.
+
+A transport cost :math:`\hat W` between two samples is too large, and the more so the more spread they are: where
+:math:`q = p` it is far from 0, and shrinking the codes lowers it. (The scale s that minimises
+:math:`E \hat W_2^2(s z, y)` for :math:`z, y \sim N(0, I)` and N = 128 is 0.7 at d = 8 and 0.3 at d = 64.) With
+the codes in two halves :math:`z_1, z_2` and the prior sample in :math:`y_1, y_2`, all independent,
+
+.. math:: \tfrac14 \sum_{i,j=1}^{2} \hat W(z_i, y_j) - \tfrac12 \hat W(z_1, z_2) - \tfrac12 \hat W(y_1, y_2)
+
+has expectation 0 at q = p, as all six terms are then alike, and the bias of the self terms cancels that of the cross
+terms elsewhere: the minimising scale is 1.0 at both dimensions. As an estimate of something near 0 it can be negative.
+
+It needs self terms between *independent* points. Between a batch and itself (a Sinkhorn divergence of the two samples)
+they hardly know of the sampling noise, and the shrinkage stays. Nor can halves be two draws of each posterior: these lie
+together for the same observation, and :math:`\hat W(z_1, z_2)` then says how wide posteriors are, not q(z). Halves are
+the first and the second of the batch's observations, whose order in training is random; the value depends on which
+observations share a half, its expectation does not. With an odd N the halves differ by one, and the value at q = p is off
+by a term of second order in 1/N.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def energy(cost: Callable[[Tensor, Tensor], Tensor], z: Tensor, y: Tensor) -> Tensor:
+    """The split-batch energy form above.
+
+    Args:
+        cost: The cost of point sets (..., n, d) and (..., m, d), with shape (...).
+        z: Codes of N >= 2 different observations, with shape (N, d).
+        y: A sample of the prior, with shape (N, d).
+    """
+    (z1, z2), (y1, y2) = z.tensor_split(2), y.tensor_split(2)
+    first, second = (z1, z1, z2, z2, z1, y1), (y1, y2, y1, y2, z2, y2)
+    if len(z1) == len(z2):
+        costs = cost(torch.stack(first), torch.stack(second))
+    else:
+        costs = torch.stack([cost(u, v) for u, v in zip(first, second, strict=True)])
+    return costs[:4].mean() - costs[4:].mean()

@@ -1,0 +1,94 @@
+r"""The adversarial penalty: a discriminator tells codes from draws of the prior, and the encoder makes it fail.
+
+The discriminator's logit D is trained to minimise
+
+.. math:: -E_{y \sim p} \log \sigma(D(y)) - E_{z \sim q} \log(1 - \sigma(D(z))) ,
+
+whose best is :math:`D = \log p(z) / q(z)`, and the penalty is :math:`E_{z \sim q}[-\log \sigma(D(z))]`, the
+non-saturating form. At q = p a perfect discriminator says ½ everywhere, so the null value is log 2; below it the
+discriminator takes codes for *better* than the prior, which says something of the discriminator only. A value is
+therefore no measure of the distance, and cannot be compared between models.
+
+The penalty owns the discriminator; its parameters get no gradient from the penalty, and the training loop gives them an
+optimiser of their own:
+
+    terms = objective(model, x)                                  # the encoder's and decoder's turn
+    ...
+    penalty.adversary_loss(terms.z.detach(), model.prior)        # then the discriminator's
+
+References:
+    Tolstikhin, Bousquet, Gelly & Schölkopf, 2018. *Wasserstein auto-encoders*, algorithm 1 (WAE-GAN).
+    Goodfellow et al., 2014. *Generative adversarial nets*, proposition 1.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.distributions import Distribution
+from torch.func import functional_call
+from torch.nn.functional import softplus
+
+from otkit_vae.penalties._interface import AggregatedPenalty
+from otkit_vae.penalties._registry import register
+from otkit_vae.sampling import sample, seeded
+
+
+@register("wae_gan")
+class WaeGan(AggregatedPenalty):
+    """A latent adversary, aggregated.
+
+    Args:
+        widths: The widths of the discriminator's hidden layers; its input takes the dimension of the first codes.
+        learning_rate: The learning rate of its optimiser, Adam.
+    """
+
+    adversarial = True
+
+    def __init__(self, widths: Sequence[int] = (256, 256), learning_rate: float = 1e-3):
+        super().__init__()
+        if not widths or any(width < 1 for width in widths):
+            raise ValueError(f"widths is {tuple(widths)}; expected at least one whole number, all >= 1")
+        if not 0 < learning_rate < math.inf:
+            raise ValueError(f"learning_rate is {learning_rate}; expected a finite number > 0")
+        self.learning_rate = learning_rate
+        with warnings.catch_warnings():
+            # torch calls lazy modules new.
+            warnings.simplefilter("ignore")
+            layers: list[nn.Module] = [nn.LazyLinear(widths[0]), nn.SiLU()]
+        for inward, outward in zip(widths, (*widths[1:], 1), strict=True):
+            layers += [nn.Linear(inward, outward), nn.SiLU()]
+        self.discriminator = nn.Sequential(*layers[:-1])
+
+    @property
+    def known_null(self) -> float | None:  # noqa: D102
+        return math.log(2)
+
+    def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:  # noqa: D102
+        self._size(statistics, generator)
+        held = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
+        return softplus(-functional_call(self.discriminator, held, (statistics,))).mean()
+
+    def adversary_loss(self, z: Tensor, prior: Distribution, *, generator: Generator | None = None) -> Tensor:
+        """What the discriminator is to minimise, a scalar: its cross-entropy on codes and as many prior draws.
+
+        Args:
+            z: Codes, with shape (N, d), detached from the encoder.
+            prior: The prior p(z).
+            generator: The source of randomness.
+        """
+        z = self.gather(z.detach())
+        self._size(z, generator)
+        y = sample(prior, len(z), generator).detach()
+        return softplus(-self.discriminator(y)).mean() + softplus(self.discriminator(z)).mean()
+
+    def _size(self, z: Tensor, generator: Generator | None) -> None:
+        """Give the first layer its input dimension, once."""
+        first = self.discriminator[0]
+        if isinstance(first, nn.LazyLinear):
+            with seeded(generator), torch.no_grad():
+                self.discriminator.to(z.dtype)(z[:1])
