@@ -8,6 +8,17 @@ from typing import Any
 
 from otkit_vae import penalties
 from otkit_vae.likelihoods import LIKELIHOODS
+from otkit_vae.networks import NETWORKS
+from otkit_vae.posteriors import POSTERIORS
+from otkit_vae.priors import PRIORS
+
+CHOICES = {
+    "likelihood": tuple(LIKELIHOODS),
+    "posterior": tuple(POSTERIORS),
+    "prior": tuple(PRIORS),
+    "network": tuple(NETWORKS),
+    "balance": ("none", "gradient"),
+}
 
 
 @dataclass(frozen=True)
@@ -15,13 +26,27 @@ class TrainConfig:
     """Options of a training.
 
     Args:
-        penalty: The latent penalty, by name: none, kl, gaussian_w2, wasserstein, sinkhorn; from Python also one that
-            you registered.
+        penalty: The latent penalty, by name: none, kl, gaussian_w2, aggregated_gaussian_w2, wasserstein, sinkhorn,
+            sliced, max_sliced, mmd, cramer_wold, wae_gan; from Python also one that you registered.
+        penalty_options: Options of the penalty, such as {p: 1} of wasserstein or {kernel: gaussian} of mmd.
         weight: The weight of the penalty, >= 0, in nats for a unit of penalty; the penalty's own default if null.
-        data: "digits" (bundled with scikit-learn), or the path of a .npy or .npz file with observations (n, ...).
-        likelihood: "bernoulli" for data in [0, 1], or "gaussian" with one learned scale for any data.
+        warmup: Over how many steps the weight grows from 0 to its value.
+        balance: "gradient" to multiply the weight, 1 by default then, by the ratio of the reconstruction's gradient to
+            the penalty's at the start; "none" to take it as it is.
+        data: "digits" (bundled with scikit-learn), "mnist", "fashion-mnist", or the path of a .npy or .npz file with
+            observations (n, ...), of a folder of images of one size, or of a folder with IDX files.
+        data_root: The folder with the IDX files of mnist or fashion-mnist; Debian's dataset-fashion-mnist, or a
+            download from openml.org, if null.
+        likelihood: "bernoulli" for data in [0, 1], or "gaussian" with one scale for any data.
+        scale: The standard deviation of the gaussian likelihood; learned if null.
         latent_dim: The dimension of a code.
-        widths: The widths of the encoder's hidden layers, mirrored in the decoder; sized from the data if null.
+        posterior: What the encoder gives: "deterministic" codes, "diagonal" Gaussians, or Gaussians with "full"
+            covariances.
+        prior: "normal" for N(0, I), or "mixture" for Gaussians that are learned with the model.
+        components: The number of Gaussians of a mixture.
+        network: "mlp", or "conv" for images.
+        widths: The widths of the encoder's hidden layers, or the channels of its convolutions, mirrored in the decoder;
+            sized from the data if null.
         epochs: How many times to go through the data.
         batch_size: The size of a batch; a smaller remainder is left out of each epoch.
         learning_rate: Adam's learning rate.
@@ -31,10 +56,19 @@ class TrainConfig:
     """
 
     penalty: str = "wasserstein"
+    penalty_options: dict[str, Any] | None = None
     weight: float | None = None
+    warmup: int = 0
+    balance: str = "none"
     data: str = "digits"
+    data_root: str | None = None
     likelihood: str = "bernoulli"
+    scale: float | None = None
     latent_dim: int = 8
+    posterior: str = "diagonal"
+    prior: str = "normal"
+    components: int = 10
+    network: str = "mlp"
     widths: list[int] | None = None
     epochs: int = 120
     batch_size: int = 128
@@ -44,35 +78,46 @@ class TrainConfig:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("latent_dim", "epochs", "batch_size", "seed"):
+        for name in ("latent_dim", "components", "epochs", "batch_size", "warmup", "seed"):
             _require("a whole number", name, getattr(self, name), int)
-        for name in ("weight", "learning_rate"):
+        for name in ("weight", "scale", "learning_rate"):
             if getattr(self, name) is not None:
                 _require("a number", name, getattr(self, name), int | float)
         if self.widths is not None:
             _require("a list of whole numbers", "widths", self.widths, list | tuple)
             for width in self.widths:
                 _require("a list of whole numbers", "widths", width, int)
+        if self.penalty_options is not None:
+            _require("options by their names", "penalty_options", self.penalty_options, dict)
         if self.out == "":
             raise ValueError("out is empty; expected the name of a folder")
-        penalty = penalties.get(self.penalty)
+        penalty = self.make_penalty()
         if self.weight is not None and not 0 <= self.weight < math.inf:
             raise ValueError(f"weight is {self.weight}; expected a finite number >= 0")
-        if self.likelihood not in LIKELIHOODS:
-            raise ValueError(f"likelihood is {self.likelihood!r}; expected one of {', '.join(LIKELIHOODS)}")
-        for name in ("latent_dim", "epochs", "batch_size"):
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
+        for name in ("latent_dim", "components", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a whole number >= 1")
+        if self.warmup < 0:
+            raise ValueError(f"warmup is {self.warmup}; expected a whole number of steps >= 0")
         if self.widths is not None and any(width < 1 for width in self.widths):
             raise ValueError(f"widths is {self.widths}; expected whole numbers >= 1")
         if self.batch_size < penalty.min_batch:
             raise ValueError(
                 f"batch_size is {self.batch_size}; the penalty {self.penalty!r} needs at least {penalty.min_batch}"
             )
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate is {self.learning_rate}; expected a finite number > 0")
+        for name in ("learning_rate", "scale"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value}; expected a finite number > 0")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}; expected a whole number from 0 to 2**32 - 1")
+
+    def make_penalty(self) -> penalties.LatentPenalty:
+        """The penalty of that name, with its options."""
+        return penalties.get(self.penalty, **(self.penalty_options or {}))
 
 
 def _require(expected: str, name: str, value: Any, kind: Any) -> None:

@@ -1,17 +1,27 @@
-"""Observations from files, ready in memory: scikit-learn's digits, or a user's own array."""
+"""Observations from files, ready in memory: digits, MNIST and Fashion-MNIST, arrays, folders of images."""
 
 from __future__ import annotations
 
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from otkit_vae._idx import find_idx, read_idx
+
 OBSERVATION_KEYS = ("x", "images", "data", "arr_0")
 LABEL_KEYS = ("y", "labels", "target")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+
+PUBLISHED = {"mnist": "mnist_784", "fashion-mnist": "Fashion-MNIST"}
+"""Data sets with a published split, by their names at openml.org."""
+
+PACKAGED = {"fashion-mnist": Path("/usr/share/datasets/fashion-mnist")}
+"""Where the packages of Debian put them (dataset-fashion-mnist)."""
 
 
 @dataclass(frozen=True)
@@ -23,35 +33,70 @@ class Data:
         train: Observations to train on, float32, with shape (n, *event).
         held_out: Observations to evaluate on, with shape (m, *event).
         held_out_labels: Whole numbers, with shape (m,), or None.
+        train_labels: Whole numbers, with shape (n,), or None.
     """
 
     name: str
     train: Tensor
     held_out: Tensor
     held_out_labels: Tensor | None = None
+    train_labels: Tensor | None = None
 
 
-def load_data(source: str, *, held_out: float = 0.2) -> Data:
-    """Load and split observations.
+def load_data(source: str, *, held_out: float = 0.2, root: str | None = None) -> Data:
+    """Load observations, in two parts.
+
+    Unsigned bytes are images and are scaled to [0, 1]; other numbers stay as they are.
 
     Args:
-        source: "digits" for scikit-learn's 1,797 scans of 8x8 pixels, scaled to [0, 1]; or the path of a .npy file with
-            observations (n, ...), or of an .npz file with observations under x, images, data or arr_0 and, if it has
-            them, labels under y, labels or target. Unsigned bytes are images and are scaled to [0, 1]; other numbers
-            stay as they are.
-        held_out: The fraction to hold out, 0 < held_out < 1. The split depends on the number of observations only, so
-            that runs with different seeds compare.
+        source: One of
+
+            - "digits", scikit-learn's 1,797 scans of 8x8 pixels;
+            - "mnist" or "fashion-mnist", 60,000 images of 28x28 pixels and the 10,000 that were published to hold out;
+            - a folder with IDX files of such a data set (train-images-idx3-ubyte and so on, gzipped or not);
+            - a folder of images of one size; where it has sub-folders, these are the labels, in alphabetical order;
+            - a .npy file with observations (n, ...);
+            - an .npz file with observations under x, images, data or arr_0 and, if it has them, labels under y,
+              labels or target.
+
+        held_out: The fraction to hold out, 0 < held_out < 1, where no split was published. The split depends on the
+            number of observations only, so that runs with different seeds compare.
+        root: The folder with the IDX files of "mnist" or "fashion-mnist", or with a folder of that name that has them.
+            By default fashion-mnist is taken from Debian's package dataset-fashion-mnist if that is installed; else
+            scikit-learn downloads the data from openml.org, once.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is empty, not numeric, has NaN or infinities, or does not hold what is described above.
+        FileNotFoundError: There is no such file or folder.
+        ValueError: The data are empty, not numeric, all the same, have NaN or infinities, or are not what is described
+            above.
     """
     if not 0 < held_out < 1:
         raise ValueError(f"held_out is {held_out}; expected a fraction between 0 and 1")
+    path = Path(source)
+    if source in PUBLISHED:
+        return _published(source, None if root is None else Path(root))
+    if root is not None:
+        raise ValueError(f"data_root is {root}, and data is {source!r}; expected it with {' or '.join(PUBLISHED)} only")
+    if path.is_dir() and find_idx(path, "train", "images") is not None:
+        return _from_idx(path.name, path)
     if source == "digits":
-        name, (x, labels) = "digits", _digits()
+        name, known = "digits", _digits()
+    elif path.is_dir():
+        name, known = path.name, _from_images(path)
     else:
-        name, (x, labels) = Path(source).stem, _from_file(Path(source))
+        name, known = path.stem, _from_file(path)
+    return _split(name, source, known, held_out)
+
+
+class Known(NamedTuple):
+    """Observations (n, *event), and their labels (n,) if there are any."""
+
+    x: Tensor
+    labels: Tensor | None
+
+
+def _split(name: str, source: str, known: Known, held_out: float) -> Data:
+    x, labels = known
     n_held_out = round(held_out * len(x))
     if min(n_held_out, len(x) - n_held_out) < 2:
         raise ValueError(
@@ -59,19 +104,94 @@ def load_data(source: str, *, held_out: float = 0.2) -> Data:
         )
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     test, train = order[:n_held_out], order[n_held_out:]
-    return Data(name, x[train], x[test], None if labels is None else labels[test])
+    if labels is None:
+        return Data(name, x[train], x[test])
+    return Data(name, x[train], x[test], labels[test], labels[train])
 
 
-def _digits() -> tuple[Tensor, Tensor]:
+def _digits() -> Known:
     from sklearn.datasets import load_digits
 
     x, labels = load_digits(return_X_y=True)
-    return torch.tensor(x.reshape(-1, 8, 8) / 16, dtype=torch.float32), torch.tensor(labels)
+    return Known(torch.tensor(x.reshape(-1, 8, 8) / 16, dtype=torch.float32), torch.tensor(labels))
 
 
-def _from_file(path: Path) -> tuple[Tensor, Tensor | None]:
+def _published(name: str, root: Path | None) -> Data:
+    if root is not None:
+        for folder in (root, root / name):
+            if find_idx(folder, "train", "images") is not None:
+                return _from_idx(name, folder)
+        raise FileNotFoundError(
+            f"data_root: no file train-images-idx3-ubyte or train-images-idx3-ubyte.gz in {root} or {root / name}; "
+            f"expected the IDX files of {name}"
+        )
+    packaged = PACKAGED.get(name)
+    if packaged is not None and find_idx(packaged, "train", "images") is not None:
+        return _from_idx(name, packaged)
+    from sklearn.datasets import fetch_openml
+
+    try:
+        x, labels = fetch_openml(PUBLISHED[name], version=1, as_frame=False, return_X_y=True, parser="liac-arff")
+    except Exception as error:
+        # Whatever a download can fail with.
+        raise OSError(
+            f"data: {name} could not be fetched from openml.org ({type(error).__name__}: {error}); give the folder of "
+            "its IDX files as data_root"
+        ) from None
+    images = torch.from_numpy(np.asarray(x, dtype=np.float32).reshape(-1, 28, 28) / 255)
+    numbers = torch.from_numpy(np.asarray(labels).astype(np.int64))
+    # The last 10,000 are those that were published to test on.
+    return Data(name, images[:-10_000], images[-10_000:], numbers[-10_000:], numbers[:-10_000])
+
+
+def _from_idx(name: str, folder: Path) -> Data:
+    parts: list[Known] = []
+    for part in ("train", "t10k"):
+        images, labels = find_idx(folder, part, "images"), find_idx(folder, part, "labels")
+        if images is None:
+            raise FileNotFoundError(f"data: no file {folder / part}-images-idx3-ubyte, gzipped or not; expected it too")
+        x = _observations(images, read_idx(images))
+        parts.append(Known(x, None if labels is None else _labels(labels, read_idx(labels), len(x))))
+    train, test = parts
+    if train.x.shape[1:] != test.x.shape[1:]:
+        raise ValueError(f"data: {folder} has images {tuple(train.x.shape[1:])} to train on, and others to test on")
+    return Data(name, train.x, test.x, test.labels, train.labels)
+
+
+def _from_images(folder: Path) -> Known:
+    from PIL import Image
+
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise FileNotFoundError(
+            f"data: {folder} has no images; expected files {', '.join(IMAGE_SUFFIXES)}, or IDX files such as "
+            "train-images-idx3-ubyte"
+        )
+    images: list[np.ndarray] = []
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                # One byte a channel, whatever the palette; transparency is left out.
+                images.append(np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")))
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ValueError(f"data: {file} cannot be read as an image ({error})") from None
+        if images[-1].shape[:2] != images[0].shape[:2]:
+            (h, w), (height, width) = images[-1].shape[:2], images[0].shape[:2]
+            raise ValueError(f"data: {file} has {w} x {h} pixels, {files[0]} {width} x {height}; expected one size")
+    if any(image.ndim == 3 for image in images):
+        images = [image if image.ndim == 3 else np.stack([image] * 3, -1) for image in images]
+        images = [np.moveaxis(image, -1, 0) for image in images]
+    classes = sorted({file.parent for file in files})
+    labels = np.array([classes.index(file.parent) for file in files])
+    return Known(_observations(folder, np.stack(images)), torch.from_numpy(labels) if len(classes) > 1 else None)
+
+
+def _from_file(path: Path) -> Known:
     if not path.is_file():
-        raise FileNotFoundError(f"data: no file {path}; expected 'digits', or the path of a .npy or .npz file")
+        raise FileNotFoundError(
+            f"data: no file {path}; expected one of digits, {', '.join(PUBLISHED)}, or the path of a .npy or .npz file "
+            "or of a folder"
+        )
     try:
         with path.open("rb") as file:
             content = np.load(file, allow_pickle=False)
@@ -85,7 +205,7 @@ def _from_file(path: Path) -> tuple[Tensor, Tensor | None]:
         if str(error).startswith("data"):
             raise
         raise ValueError(f"data: {path} is not a .npy or .npz file of numbers; expected one written by numpy") from None
-    return _observations(path, x), _labels(path, labels, len(x))
+    return Known(_observations(path, x), None if labels is None else _labels(path, labels, len(x)))
 
 
 def _arrays(path: Path, content: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
@@ -118,9 +238,7 @@ def _observations(path: Path, x: np.ndarray) -> Tensor:
     return tensor
 
 
-def _labels(path: Path, labels: np.ndarray | None, n: int) -> Tensor | None:
-    if labels is None:
-        return None
+def _labels(path: Path, labels: np.ndarray, n: int) -> Tensor:
     whole = labels.dtype.kind in "iu" or (labels.dtype.kind == "f" and bool(np.all(labels == np.round(labels))))
     if labels.shape != (n,) or not whole:
         raise ValueError(

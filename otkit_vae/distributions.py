@@ -32,8 +32,8 @@ class Deterministic(Distribution):
         validate_args: As in every torch distribution.
     """
 
-    arg_constraints = {"loc": constraints.real_vector}  # noqa: RUF012
-    support = constraints.real_vector  # pyright: ignore[reportAssignmentType]
+    arg_constraints: Any = {"loc": constraints.real_vector}  # noqa: RUF012
+    support: Any = constraints.real_vector
     has_rsample = True
 
     def __init__(self, loc: Tensor, validate_args: bool | None = None):
@@ -63,32 +63,33 @@ class GaussianForm(NamedTuple):
 
     Attributes:
         loc: The mean m, with shape (..., d).
-        scale: The standard deviations, with shape (..., d), of a diagonal covariance; None if it is not diagonal.
-        tril: The lower triangular factor, with shape (..., d, d), of a full covariance; None if it is diagonal.
+        scale: The standard deviations, with shape (..., d), of a diagonal covariance; or the lower triangular factor of
+            a full one, with shape (..., d, d).
     """
 
     loc: Tensor
-    scale: Tensor | None
-    tril: Tensor | None
+    scale: Tensor
+
+    @property
+    def is_diagonal(self) -> bool:
+        """Whether the covariance is diagonal, by the type of the distribution."""
+        return self.scale.ndim == self.loc.ndim
 
     @property
     def factor(self) -> Tensor:
         """The factor F as a matrix, with shape (..., d, d)."""
-        if self.tril is not None:
-            return self.tril
-        assert self.scale is not None  # one of the two is there
-        return torch.diag_embed(self.scale)
+        return torch.diag_embed(self.scale) if self.is_diagonal else self.scale
 
 
 def gaussian_form(distribution: Distribution) -> GaussianForm | None:
     """The mean and factor of a Gaussian or a Dirac measure, None for anything else."""
     if isinstance(distribution, Independent) and distribution.reinterpreted_batch_ndims == 1:
         base = distribution.base_dist
-        return GaussianForm(base.loc, base.scale, None) if isinstance(base, Normal) else None
+        return GaussianForm(base.loc, base.scale) if isinstance(base, Normal) else None
     if isinstance(distribution, MultivariateNormal | LowRankMultivariateNormal):
-        return GaussianForm(distribution.loc, None, distribution.scale_tril)
+        return GaussianForm(distribution.loc, distribution.scale_tril)
     if isinstance(distribution, Deterministic):
-        return GaussianForm(distribution.loc, torch.zeros_like(distribution.loc), None)
+        return GaussianForm(distribution.loc, torch.zeros_like(distribution.loc))
     return None
 
 
@@ -100,7 +101,7 @@ def moments(distribution: Distribution) -> tuple[Tensor, Tensor] | None:
     """
     form = gaussian_form(distribution)
     if form is not None:
-        cov = form.tril @ form.tril.mT if form.tril is not None else torch.diag_embed(form.factor.diagonal(0, -2, -1) ** 2)
+        cov = torch.diag_embed(form.scale.square()) if form.is_diagonal else form.scale @ form.scale.mT
         return form.loc, cov
     if isinstance(distribution, MixtureSameFamily):
         parts = moments(distribution.component_distribution)

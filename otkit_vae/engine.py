@@ -19,6 +19,7 @@ from tqdm import tqdm
 from otkit_vae.checkpoint import KEY, describe
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective, Terms
+from otkit_vae.penalties import AdversarialPenalty
 
 COLUMNS = ("loss", "reconstruction", "penalty", "posterior_scale")
 
@@ -32,16 +33,37 @@ class Training(lightning.LightningModule):
     def __init__(self, model: VAE, objective: Objective, learning_rate: float):
         super().__init__()
         self.model, self.objective, self.learning_rate = model, objective, learning_rate
+        # An adversary has an optimiser of its own, and the engine leaves two of them to us.
+        self.automatic_optimization = not isinstance(objective.penalty, AdversarialPenalty)
+        self.steps = 0
         self._sums: dict[str, Tensor] = {}
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:  # noqa: D102
-        return self._add("train", self.objective(self.model, batch[0]), len(batch[0])).loss
+        terms = self._add("train", self.objective(self.model, batch[0], step=self.steps), len(batch[0]))
+        self.steps += 1
+        if isinstance(self.objective.penalty, AdversarialPenalty):
+            ours, theirs = self.optimizers()  # pyright: ignore[reportGeneralTypeIssues]
+            self._minimise(ours, terms.loss)
+            self._minimise(theirs, self.objective.penalty.adversary_loss(terms.z, self.model.prior))
+        return terms.loss
+
+    def _minimise(self, optimizer: Any, loss: Tensor) -> None:
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:  # noqa: D102
-        self._add("held_out", self.objective(self.model, batch[0]), len(batch[0]))
+        self._add("held_out", self.objective(self.model, batch[0], step=self.steps), len(batch[0]))
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:  # noqa: D102
-        return torch.optim.Adam(self.parameters(), lr=self.learning_rate)
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:  # noqa: D102
+        penalty = self.objective.penalty
+        theirs = list(penalty.discriminator.parameters()) if isinstance(penalty, AdversarialPenalty) else []
+        known = {id(parameter) for parameter in theirs}
+        ours = [parameter for parameter in self.parameters() if id(parameter) not in known]
+        optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(ours, lr=self.learning_rate)]
+        if isinstance(penalty, AdversarialPenalty):
+            optimizers.append(torch.optim.Adam(theirs, lr=penalty.learning_rate))
+        return optimizers
 
     def means(self, part: str) -> dict[str, float]:
         """The means of the metrics since the epoch began, for "train" or "held_out"."""
@@ -62,7 +84,10 @@ class Training(lightning.LightningModule):
             logger.log_metrics(row, step=self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
-        checkpoint[KEY] = describe(self.model)
+        checkpoint[KEY] = describe(self.model) | {"steps": self.steps}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
+        self.steps = checkpoint[KEY]["steps"]
 
     def _add(self, part: str, terms: Terms, n: int) -> Terms:
         # Sums stay tensors: reading a number every step would wait for the device.

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from otkit import empirical, gaussian
+from otkit import empirical
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective
+from otkit_vae.penalties import AggregatedGaussianW2
 from otkit_vae.sampling import sample
 
 LARGEST_SAMPLE = 2000
@@ -62,9 +63,8 @@ class Evaluation:
 def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 128, seed: int = 0) -> Evaluation:
     r"""Evaluate a model on held-out observations.
 
-    The moments of the aggregated posterior carry no sampling noise of z:
-    :math:`\bar m = \frac1n \sum_i \mu_i` and
-    :math:`\bar\Sigma = \operatorname{Cov}(\mu) + \frac1n \sum_i \operatorname{diag} \sigma_i^2`.
+    The moments of the aggregated posterior carry no sampling noise of z: they are those of `AggregatedGaussianW2`, on
+    all observations at once.
 
     Args:
         model: The model.
@@ -85,13 +85,15 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
         for name in ("reconstruction", "penalty")
     )
     prior, n = model.prior, len(x)
-    means, scales, z = (
-        torch.cat(parts) for parts in zip(*((t.posterior.mean, t.posterior.stddev, t.z) for t in terms), strict=True)
+    moments = AggregatedGaussianW2()
+    scales, z, statistics = (
+        torch.cat(parts)
+        for parts in zip(*((t.posterior.stddev, t.z, moments.statistics(t.posterior, t.z)) for t in terms), strict=True)
     )
     # Exact transport between more codes than this takes minutes, and its null value falls with their number alike.
     few = z[:LARGEST_SAMPLE]
     y, y_other = sample(prior, len(few), generator), sample(prior, len(few), generator)
-    y_many = sample(prior, len(means), generator)
+    y_many = sample(prior, len(z), generator).unsqueeze(-1)
     return Evaluation(
         reconstruction=reconstruction,
         squared_error=(x - model.reconstruct(x)).square().flatten(1).sum(-1).mean().item(),
@@ -100,13 +102,6 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
         posterior_scale=scales.mean().item(),
         w2=empirical.wasserstein(few, y).item(),
         w2_null=empirical.wasserstein(y_other, y).item(),
-        moments_w2=_w2_to_prior(means, scales.square(), model),
-        moments_w2_null=_w2_to_prior(y_many, torch.zeros_like(y_many), model),
+        moments_w2=moments.compare(statistics, prior, None).item() ** 0.5,
+        moments_w2_null=moments.compare(y_many, prior, None).item() ** 0.5,
     )
-
-
-def _w2_to_prior(means: Tensor, variances: Tensor, model: VAE) -> float:
-    centred = means - means.mean(0)
-    cov = centred.mT @ centred / len(means) + variances.mean(0).diag()
-    prior = model.prior
-    return gaussian.w2(means.mean(0), cov, prior.mean, prior.variance.diag()).item()

@@ -155,7 +155,7 @@ class ConvDecoder(nn.Module):
         ):
             stride = _stride(before, after)
             # A transposed convolution gives stride · (size - 1) + 1 pixels, and what is missing is asked for.
-            missing = tuple(n - s * (m - 1) - 1 for n, s, m in zip(after, stride, before, strict=True))
+            missing = (after[0] - stride[0] * (before[0] - 1) - 1, after[1] - stride[1] * (before[1] - 1) - 1)
             layers += [_group_norm(inward), nn.SiLU(), nn.ConvTranspose2d(inward, outward, 3, stride, 1, missing)]
         self.network = nn.Sequential(*layers)
 

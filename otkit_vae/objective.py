@@ -127,6 +127,8 @@ class Objective(nn.Module):
     def check(self, model: VAE, x: Tensor) -> None:
         """Raise a ValueError, before training, if model, penalty and observations do not fit together.
 
+        The objective is computed once, so that what takes its shape from the first codes has it.
+
         Args:
             model: The model.
             x: A first batch of observations, with shape (N, *event).
@@ -145,6 +147,8 @@ class Objective(nn.Module):
                 raise ValueError(
                     f"decoder gives observations of shape {tuple(decoded.event_shape)}; expected {tuple(x.shape[1:])}"
                 )
+            with torch.random.fork_rng():
+                self(model, x)
 
     def balance(self, model: VAE, x: Tensor, *, generator: Generator | None = None) -> float:
         """Set the weight so that the penalty's gradient starts as large as the reconstruction's, by the formula above.

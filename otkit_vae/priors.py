@@ -108,7 +108,9 @@ class MixturePrior(Prior):
     def forward(self) -> Distribution:  # noqa: D102
         scales = 1e-3 + softplus(self.raw_scales)
         weights = Categorical(logits=scales.detach().new_zeros(len(scales)), validate_args=False)
-        return EqualMixture(weights, Independent(Normal(self.locs, scales, validate_args=False), 1), validate_args=False)
+        return EqualMixture(
+            weights, Independent(Normal(self.locs, scales, validate_args=False), 1), validate_args=False
+        )
 
 
 PRIORS: dict[str, type[StandardNormal] | type[MixturePrior]] = {"normal": StandardNormal, "mixture": MixturePrior}

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from otkit_vae import penalties, pictures
+from otkit_vae import pictures
 from otkit_vae.config import TrainConfig
 from otkit_vae.data import load_data
 from otkit_vae.engine import fit
@@ -38,19 +38,39 @@ def train(config: TrainConfig) -> Run:
         ValueError: An option or the data are not as they should be; nothing was written.
         FileExistsError: The run folder has something in it.
     """
-    data = load_data(config.data)
+    data = load_data(config.data, root=config.data_root)
     torch.manual_seed(config.seed)
     try:
-        model = VAE.sized(data.train.shape[1:], config.latent_dim, config.likelihood, config.widths)
+        model = VAE.sized(
+            data.train.shape[1:],
+            config.latent_dim,
+            config.likelihood,
+            config.widths,
+            network=config.network,
+            posterior=config.posterior,
+            prior=config.prior,
+            components=config.components,
+            scale=config.scale,
+        )
     except RuntimeError as error:  # torch's word for too little memory
         raise MemoryError(
             f"latent_dim {config.latent_dim} and widths {config.widths} make a model that does not fit: {error}"
         ) from None
+    objective = Objective(config.make_penalty(), config.weight, warmup=config.warmup)
     for part in (data.train, data.held_out):
         model.likelihood.check(part)
-    objective = Objective(penalties.get(config.penalty), config.weight)
+        if len(part) < objective.penalty.min_batch:
+            raise ValueError(
+                f"data: {len(data.train)} observations to train on and {len(data.held_out)} held out; the penalty "
+                f"{config.penalty!r} needs at least {objective.penalty.min_batch} of each"
+            )
+    first = data.train[: config.batch_size]
+    objective.check(model, first)
+    if config.balance == "gradient":
+        objective.balance(model, first, generator=torch.Generator().manual_seed(config.seed))
     folder = _new_folder(config.out, f"{data.name}-{config.penalty}")
-    config = replace(config, out=str(folder), weight=objective.weight)
+    # A balanced weight is a result, not an option: given again it would be balanced again.
+    config = replace(config, out=str(folder), weight=objective.weight if config.balance == "none" else config.weight)
     (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
     print(
         f"{data.name}: {len(data.train)} observations to train on, {len(data.held_out)} held out, "

@@ -7,6 +7,7 @@
 'aggregated'
 """
 
+from otkit_vae.penalties._interface import AdversarialPenalty as AdversarialPenalty
 from otkit_vae.penalties._interface import AggregatedPenalty as AggregatedPenalty
 from otkit_vae.penalties._interface import LatentPenalty as LatentPenalty
 from otkit_vae.penalties._interface import PerSamplePenalty as PerSamplePenalty
@@ -28,6 +29,7 @@ from otkit_vae.penalties.wasserstein import Wasserstein as Wasserstein
 __all__ = [
     "KL",
     "MMD",
+    "AdversarialPenalty",
     "AggregatedGaussianW2",
     "AggregatedPenalty",
     "CramerWold",

@@ -34,15 +34,12 @@ class LatentPenalty(nn.Module, ABC):
         min_batch: The fewest observations of which the penalty can be computed.
         default_weight: The weight that is taken when none is given.
         name: The name under which the class is registered.
-        adversarial: Whether a part of the penalty is trained against the model, by an optimiser of its own; it then has
-            a `discriminator` and an `adversary_loss` as `WaeGan` has.
     """
 
     estimand: ClassVar[Literal["per-sample", "aggregated"]]
     min_batch: ClassVar[int] = 1
     default_weight: ClassVar[float] = 1.0
     name: ClassVar[str] = ""
-    adversarial: ClassVar[bool] = False
 
     @abstractmethod
     def forward(
@@ -89,7 +86,7 @@ class LatentPenalty(nn.Module, ABC):
         """
         if self.known_null is not None:
             return self.known_null
-        cache: dict[Any, float] = self.__dict__.setdefault("_null_values", {})
+        cache: dict[Any, float] = vars(self).setdefault("_null_values", {})
         key = (_fingerprint(prior), n, repeats, seed)
         if key not in cache:
             generator = torch.Generator().manual_seed(seed)
@@ -142,6 +139,28 @@ class AggregatedPenalty(LatentPenalty):
         self, posterior: Distribution, z: Tensor, prior: Distribution, *, generator: Generator | None = None
     ) -> Tensor:
         return self.compare(self.gather(self.statistics(posterior, z)), prior, generator)
+
+
+class AdversarialPenalty(AggregatedPenalty):
+    """A penalty of which a part is trained against the model: the training loop gives that an optimiser of its own.
+
+    Attributes:
+        discriminator: The part. Its parameters have no gradient from the penalty itself.
+        learning_rate: The learning rate of its optimiser.
+    """
+
+    discriminator: nn.Module
+    learning_rate: float
+
+    @abstractmethod
+    def adversary_loss(self, z: Tensor, prior: Distribution, *, generator: Generator | None = None) -> Tensor:
+        """What the discriminator is to minimise, a scalar.
+
+        Args:
+            z: The codes that the penalty was computed of, with shape (N, d); the loss has no gradient in them.
+            prior: :math:`p(z)`.
+            generator: The source of randomness.
+        """
 
 
 def _fingerprint(prior: Distribution) -> tuple[Any, ...]:

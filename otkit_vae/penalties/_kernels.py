@@ -28,6 +28,6 @@ def mean_of_pairs(kernel: Tensor) -> Tensor:
 
 def whitened(z: Tensor, form: GaussianForm) -> Tensor:
     """The codes (N, d) in coordinates in which a Gaussian prior is N(0, I)."""
-    if form.tril is None:
+    if form.is_diagonal:
         return (z - form.loc) / form.scale
-    return torch.linalg.solve_triangular(form.tril, (z - form.loc).mT, upper=False).mT
+    return torch.linalg.solve_triangular(form.scale, (z - form.loc).mT, upper=False).mT

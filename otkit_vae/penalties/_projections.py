@@ -12,8 +12,8 @@ sample of it needed. With :math:`a_i = \Phi^{-1}(i/n)` and the means of N(0, 1) 
 .. math:: W_2^2 = \frac1n \sum_i (u_i - \theta^\top m - s\, t_i)^2 + s^2 \Bigl(1 - \frac1n \sum_i t_i^2\Bigr) ,
 
 the second term being what lies within the cells. (Expanded, for N(0, 1):
-:math:`\frac1n \sum u_i^2 - 2 \sum u_i (\varphi(a_{i-1}) - \varphi(a_i)) + 1`.) Another prior is sampled, n points sorted
-as the codes are.
+:math:`\frac1n \sum u_i^2 - 2 \sum u_i (\varphi(a_{i-1}) - \varphi(a_i)) + 1`.) Another prior is sampled, n points
+sorted as the codes are.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ from otkit_vae.distributions import gaussian_form
 from otkit_vae.sampling import sample
 
 
-def projected_costs(
-    n: int, prior: Distribution, generator: Generator | None
-) -> Callable[[Tensor, Tensor], Tensor]:
+def projected_costs(n: int, prior: Distribution, generator: Generator | None) -> Callable[[Tensor, Tensor], Tensor]:
     """The function from n codes (n, d) and directions, unit vectors (L, d), to the L costs, with shape (L,).
 
     Args:
@@ -49,7 +47,7 @@ def projected_costs(
     within = 1 - t.square().mean()
 
     def costs(z: Tensor, directions: Tensor) -> Tensor:
-        spread = directions @ form.tril if form.tril is not None else directions * form.scale
+        spread = directions * form.scale if form.is_diagonal else directions @ form.scale
         s = torch.linalg.vector_norm(spread, dim=-1, keepdim=True)
         u = _sorted(z - loc, directions)
         return (u - s * t).square().mean(-1) + s.squeeze(-1).square() * within

@@ -11,11 +11,11 @@ has expectation 0 at q = p, as all six terms are then alike, and the bias of the
 terms elsewhere: the minimising scale is 1.0 at both dimensions. As an estimate of something near 0 it can be negative.
 
 It needs self terms between *independent* points. Between a batch and itself (a Sinkhorn divergence of the two samples)
-they hardly know of the sampling noise, and the shrinkage stays. Nor can halves be two draws of each posterior: these lie
-together for the same observation, and :math:`\hat W(z_1, z_2)` then says how wide posteriors are, not q(z). Halves are
-the first and the second of the batch's observations, whose order in training is random; the value depends on which
-observations share a half, its expectation does not. With an odd N the halves differ by one, and the value at q = p is off
-by a term of second order in 1/N.
+they hardly know of the sampling noise, and the shrinkage stays. Nor can halves be two draws of each posterior: these
+lie together for the same observation, and :math:`\hat W(z_1, z_2)` then says how wide posteriors are, not q(z). Halves
+are the first and the second of the batch's observations, whose order in training is random; the value depends on which
+observations share a half, its expectation does not. With an odd N the halves differ by one, and the value at q = p is
+off by a term of second order in 1/N.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ nothing else.
 What remains is the noise of N observations. For N deterministic codes drawn from N(0, I) the null value is about
 :math:`d (d + 5) / 4N` (0.20 for d = 8 and 9.3 for d = 64 at N = 128; the next order adds to the latter), and as
 :math:`E \operatorname{Tr} \bar\Sigma^{1/2} < d` the penalty is least at codes shrunk by the factor
-:math:`E \operatorname{Tr} \bar\Sigma^{1/2} / E \operatorname{Tr} \bar\Sigma`: 0.99 at d = 8, 0.93 at d = 64. Take N well
-above d.
+:math:`E \operatorname{Tr} \bar\Sigma^{1/2} / E \operatorname{Tr} \bar\Sigma`: 0.99 at d = 8, 0.93 at d = 64. Take N
+well above d.
 
 References:
     Gelbrich, 1990. *On a formula for the L2 Wasserstein metric between measures on Euclidean and Hilbert spaces*.
@@ -26,7 +26,7 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from otkit.gaussian import w2_squared
-from otkit_vae.distributions import Deterministic, gaussian_form, moments
+from otkit_vae.distributions import Deterministic, GaussianForm, gaussian_form, moments
 from otkit_vae.penalties._interface import AggregatedPenalty
 from otkit_vae.penalties._registry import register
 
@@ -36,23 +36,16 @@ class AggregatedGaussianW2(AggregatedPenalty):
     """W2² between the Gaussians with the moments of q(z) and p(z), aggregated, in closed form."""
 
     def check(self, posterior: Distribution, prior: Distribution) -> None:  # noqa: D102
-        if gaussian_form(posterior) is None:
-            raise ValueError(
-                f"posterior is a {type(posterior).__name__}; the penalty aggregated_gaussian_w2 expects a Gaussian or "
-                "deterministic one"
-            )
+        _posterior_form(posterior)
         _prior_moments(prior)
 
     def statistics(self, posterior: Distribution, z: Tensor) -> Tensor:
         """The mean and the factor of each posterior, (N, d, 1 + r): r = d for a full one, 1 for the scales, or 0."""
-        form = gaussian_form(posterior)
-        if form is None:
-            self.check(posterior, posterior)
-            raise AssertionError  # check has raised
+        form = _posterior_form(posterior)
         loc = form.loc.unsqueeze(-1)
         if isinstance(posterior, Deterministic):
             return loc
-        return torch.cat([loc, form.scale.unsqueeze(-1) if form.scale is not None else form.factor], dim=-1)
+        return torch.cat([loc, form.scale.unsqueeze(-1) if form.is_diagonal else form.scale], dim=-1)
 
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:  # noqa: D102
         statistics = statistics.double()
@@ -67,6 +60,16 @@ class AggregatedGaussianW2(AggregatedPenalty):
         prior_mean, prior_cov = _prior_moments(prior)
         squared = w2_squared(mean, cov, prior_mean.double(), prior_cov.double(), validate=False)
         return squared.to(prior_mean.dtype)
+
+
+def _posterior_form(posterior: Distribution) -> GaussianForm:
+    form = gaussian_form(posterior)
+    if form is None:
+        raise ValueError(
+            f"posterior is a {type(posterior).__name__}; the penalty aggregated_gaussian_w2 expects a Gaussian or "
+            "deterministic one"
+        )
+    return form
 
 
 def _prior_moments(prior: Distribution) -> tuple[Tensor, Tensor]:

@@ -44,7 +44,7 @@ class GaussianW2(PerSamplePenalty):
         self, posterior: Distribution, z: Tensor, prior: Distribution, *, generator: Generator | None = None
     ) -> Tensor:
         q, p = _form("posterior", posterior), _form("prior", prior)
-        if q.scale is not None and p.scale is not None:
+        if q.is_diagonal and p.is_diagonal:
             return w2_squared_diagonal(q.loc, q.scale, p.loc, p.scale, validate=False)
         return w2_squared_from_factors(q.loc, q.factor, p.loc, p.factor, validate=False)
 

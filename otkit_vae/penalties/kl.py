@@ -47,7 +47,7 @@ class KL(PerSamplePenalty):
         q, p = gaussian_form(posterior), gaussian_form(prior)
         if q is None or p is None:
             return posterior.log_prob(z) - prior.log_prob(z)
-        if q.scale is not None and p.scale is not None:
+        if q.is_diagonal and p.is_diagonal:
             diagonal = (Independent(Normal(f.loc, f.scale, validate_args=False), 1) for f in (q, p))
             return kl_divergence(*diagonal)
         full = (MultivariateNormal(f.loc, scale_tril=f.factor, validate_args=False) for f in (q, p))

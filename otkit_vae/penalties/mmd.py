@@ -33,7 +33,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from otkit_vae.distributions import gaussian_form
+from otkit_vae.distributions import GaussianForm, gaussian_form
 from otkit_vae.penalties._interface import AggregatedPenalty
 from otkit_vae.penalties._kernels import mean_of_pairs, squared_distances
 from otkit_vae.penalties._registry import register
@@ -64,11 +64,8 @@ class MMD(AggregatedPenalty):
         return 0.0
 
     def check(self, posterior: Distribution, prior: Distribution) -> None:  # noqa: D102
-        if self.kernel == "gaussian" and gaussian_form(prior) is None:
-            raise ValueError(
-                f"prior is a {type(prior).__name__}; the penalty mmd with kernel 'gaussian' expects a Gaussian "
-                "(kernel 'imq' takes any prior)"
-            )
+        if self.kernel == "gaussian":
+            _form(prior)
 
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:  # noqa: D102
         z = statistics.double()
@@ -86,9 +83,7 @@ class MMD(AggregatedPenalty):
         return own - 2 * kernel(squared_distances(z, y)).mean()
 
     def _gaussian(self, z: Tensor, prior: Distribution) -> Tensor:
-        self.check(prior, prior)
-        form = gaussian_form(prior)
-        assert form is not None  # as was checked
+        form = _form(prior)
         loc, factor = form.loc.double(), form.factor.double()
         cov = factor @ factor.mT
         eye = torch.eye(len(cov), dtype=cov.dtype, device=cov.device)
@@ -102,3 +97,13 @@ class MMD(AggregatedPenalty):
             to_prior = torch.exp(-far / 2).mean() / one.diagonal().prod()
             value = value + mean_of_pairs(torch.exp(squares / (-2 * h))) - 2 * to_prior + 1 / two.diagonal().prod()
         return value
+
+
+def _form(prior: Distribution) -> GaussianForm:
+    form = gaussian_form(prior)
+    if form is None:
+        raise ValueError(
+            f"prior is a {type(prior).__name__}; the penalty mmd with kernel 'gaussian' expects a Gaussian "
+            "(kernel 'imq' takes any prior)"
+        )
+    return form

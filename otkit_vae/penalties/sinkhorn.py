@@ -2,14 +2,15 @@ r"""The entropically regularised transport cost between the codes of a batch and
 
 As `wasserstein`, with :math:`\mathrm{OT}_\varepsilon` for the exact cost. The regularisation is relative to the scale
 of the prior: :math:`\varepsilon = \text{reg} \cdot (E\,\|y - y'\|^2)^{p/2}` for independent :math:`y, y' \sim p(z)`,
-for p = 2 and a standard normal :math:`2 d\, \text{reg}`, so that one value of reg means the same smoothing at any latent
-dimension. The entropy blurs the plan and by itself draws codes together, and a batch is a poor picture of a measure.
-There are three forms:
+for p = 2 and a standard normal :math:`2 d\, \text{reg}`, so that one value of reg means the same smoothing at any
+latent dimension. The entropy blurs the plan and by itself draws codes together, and a batch is a poor picture of a
+measure. There are three forms:
 
 - the energy form of `_split`, the default: its six terms are alike at q = p, entropy included, so both biases are gone
   and the null value is 0;
 - ``split=False``, the Sinkhorn divergence
-  :math:`\mathrm{OT}_\varepsilon(z, y) - \tfrac12 \mathrm{OT}_\varepsilon(z, z) - \tfrac12 \mathrm{OT}_\varepsilon(y, y)`
+  :math:`\mathrm{OT}_\varepsilon(z, y) - \tfrac12 \mathrm{OT}_\varepsilon(z, z)
+  - \tfrac12 \mathrm{OT}_\varepsilon(y, y)`
   of Feydy et al.: non-negative, 0 only for equal *samples*; it takes away the bias of the entropy and not that of the
   sampling (see below);
 - ``debiased=False``, the plain cost, with both.
@@ -47,9 +48,7 @@ class Sinkhorn(AggregatedPenalty):
         tol: The L1 marginal error at which Sinkhorn's iterations stop.
     """
 
-    def __init__(
-        self, reg: float = 0.05, p: float = 2.0, debiased: bool = True, split: bool = True, tol: float = 1e-3
-    ):
+    def __init__(self, reg: float = 0.05, p: float = 2.0, debiased: bool = True, split: bool = True, tol: float = 1e-3):
         super().__init__()
         for name, value in (("reg", reg), ("tol", tol)):
             if not 0 < value < float("inf"):

@@ -14,7 +14,7 @@ optimiser of their own:
 
     terms = objective(model, x)                                  # the encoder's and decoder's turn
     ...
-    penalty.adversary_loss(terms.z.detach(), model.prior)        # then the discriminator's
+    penalty.adversary_loss(terms.z, model.prior)                 # then the discriminator's
 
 References:
     Tolstikhin, Bousquet, Gelly & Schölkopf, 2018. *Wasserstein auto-encoders*, algorithm 1 (WAE-GAN).
@@ -33,21 +33,19 @@ from torch.distributions import Distribution
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
-from otkit_vae.penalties._interface import AggregatedPenalty
+from otkit_vae.penalties._interface import AdversarialPenalty
 from otkit_vae.penalties._registry import register
 from otkit_vae.sampling import sample, seeded
 
 
 @register("wae_gan")
-class WaeGan(AggregatedPenalty):
+class WaeGan(AdversarialPenalty):
     """A latent adversary, aggregated.
 
     Args:
         widths: The widths of the discriminator's hidden layers; its input takes the dimension of the first codes.
         learning_rate: The learning rate of its optimiser, Adam.
     """
-
-    adversarial = True
 
     def __init__(self, widths: Sequence[int] = (256, 256), learning_rate: float = 1e-3):
         super().__init__()
@@ -74,13 +72,7 @@ class WaeGan(AggregatedPenalty):
         return softplus(-functional_call(self.discriminator, held, (statistics,))).mean()
 
     def adversary_loss(self, z: Tensor, prior: Distribution, *, generator: Generator | None = None) -> Tensor:
-        """What the discriminator is to minimise, a scalar: its cross-entropy on codes and as many prior draws.
-
-        Args:
-            z: Codes, with shape (N, d), detached from the encoder.
-            prior: The prior p(z).
-            generator: The source of randomness.
-        """
+        """The discriminator's cross-entropy on the codes and as many draws from the prior, a scalar."""
         z = self.gather(z.detach())
         self._size(z, generator)
         y = sample(prior, len(z), generator).detach()
@@ -88,7 +80,6 @@ class WaeGan(AggregatedPenalty):
 
     def _size(self, z: Tensor, generator: Generator | None) -> None:
         """Give the first layer its input dimension, once."""
-        first = self.discriminator[0]
-        if isinstance(first, nn.LazyLinear):
+        if any(isinstance(layer, nn.LazyLinear) for layer in self.discriminator.modules()):
             with seeded(generator), torch.no_grad():
                 self.discriminator.to(z.dtype)(z[:1])
