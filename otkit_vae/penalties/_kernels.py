@@ -1,4 +1,4 @@
-"""What kernel penalties share: squared distances, and averages over pairs of different points."""
+"""What kernel penalties share: squared distances by differences, and coordinates in which the prior is N(0, I)."""
 
 from __future__ import annotations
 
@@ -8,22 +8,17 @@ from torch import Tensor
 from otkit_vae.distributions import GaussianForm
 
 
-def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """The squared distances of points (n, d) and (m, d), with shape (n, m); smooth where points coincide.
+def squares_of_pairs(x: Tensor) -> Tensor:
+    """The squared distances of the n(n - 1)/2 pairs of different points of x (n, d): what a U-statistic averages over.
 
-    By products, in float64 and about a common centre: what rounding leaves of a distance is 1e-16 of the spread.
+    The derivative is 0 where two points coincide, as that of the square is.
     """
-    centre = x.detach().mean(0)
-    x, y = x - centre, y - centre
-    squares = x.square().sum(-1, keepdim=True) + y.square().sum(-1) - 2 * x @ y.mT
-    # At a distance of 0 rounding may be negative; the derivative is that of the square, which is 0 there.
-    return squares + (squares.detach().clamp(min=0) - squares.detach())
+    return torch.pdist(x).square()
 
 
-def mean_of_pairs(kernel: Tensor) -> Tensor:
-    r"""The U-statistic :math:`\frac{1}{n(n-1)} \sum_{i \ne j} k_{ij}` of a matrix (n, n)."""
-    n = len(kernel)
-    return (kernel.sum() - kernel.diagonal().sum()) / (n * (n - 1))
+def squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """The squared distances of points (n, d) and (m, d), with shape (n, m)."""
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
 
 
 def whitened(z: Tensor, form: GaussianForm) -> Tensor:

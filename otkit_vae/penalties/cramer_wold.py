@@ -34,7 +34,7 @@ from torch.distributions import Distribution
 
 from otkit_vae.distributions import GaussianForm, gaussian_form
 from otkit_vae.penalties._interface import AggregatedPenalty
-from otkit_vae.penalties._kernels import mean_of_pairs, squared_distances, whitened
+from otkit_vae.penalties._kernels import squares_of_pairs, whitened
 from otkit_vae.penalties._registry import register
 
 
@@ -64,7 +64,7 @@ class CramerWold(AggregatedPenalty):
         z = whitened(statistics, _form(prior)).double()
         n, d = z.shape
         gamma = (4 / (3 * n)) ** 0.4 if self.gamma is None else self.gamma
-        own = mean_of_pairs(kummer(squared_distances(z, z) / (4 * gamma), d)) / gamma**0.5
+        own = kummer(squares_of_pairs(z) / (4 * gamma), d).mean() / gamma**0.5
         cross = kummer(z.square().sum(-1) / (2 + 4 * gamma), d).mean() / (gamma + 0.5) ** 0.5
         squared = (own + 1 / (1 + gamma) ** 0.5 - 2 * cross) / (2 * math.pi**0.5)
         return squared.to(statistics.dtype)

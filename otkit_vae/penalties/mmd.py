@@ -35,7 +35,7 @@ from torch.distributions import Distribution
 
 from otkit_vae.distributions import GaussianForm, gaussian_form
 from otkit_vae.penalties._interface import AggregatedPenalty
-from otkit_vae.penalties._kernels import mean_of_pairs, squared_distances
+from otkit_vae.penalties._kernels import squared_distances, squares_of_pairs
 from otkit_vae.penalties._registry import register
 from otkit_vae.sampling import sample
 
@@ -77,26 +77,24 @@ class MMD(AggregatedPenalty):
         size = 2 * prior.variance.double().sum()
 
         def kernel(squares: Tensor) -> Tensor:
-            return torch.stack([size * c / (size * c + squares) for c in self.scales]).sum(0)
+            return sum((size * c / (size * c + squares) for c in self.scales), torch.zeros_like(squares))
 
-        own = mean_of_pairs(kernel(squared_distances(z, z))) + mean_of_pairs(kernel(squared_distances(y, y)))
+        own = kernel(squares_of_pairs(z)).mean() + kernel(squares_of_pairs(y)).mean()
         return own - 2 * kernel(squared_distances(z, y)).mean()
 
     def _gaussian(self, z: Tensor, prior: Distribution) -> Tensor:
         form = _form(prior)
-        loc, factor = form.loc.double(), form.factor.double()
+        centred, factor = z - form.loc.double(), form.factor.double()
         cov = factor @ factor.mT
+        # All scales at once: h is (S, 1, 1).
+        h = cov.diagonal().sum() * cov.new_tensor(self.scales)[:, None, None]
         eye = torch.eye(len(cov), dtype=cov.dtype, device=cov.device)
-        squares, size = squared_distances(z, z), cov.diagonal().sum()
-        value = squares.new_zeros(())
-        for c in self.scales:
-            h = size * c
-            one = torch.linalg.cholesky(eye + cov / h)
-            two = torch.linalg.cholesky(eye + 2 * cov / h)
-            far = torch.linalg.solve_triangular(one, (z - loc).mT, upper=False).square().sum(0) / h
-            to_prior = torch.exp(-far / 2).mean() / one.diagonal().prod()
-            value = value + mean_of_pairs(torch.exp(squares / (-2 * h))) - 2 * to_prior + 1 / two.diagonal().prod()
-        return value
+        one, two = torch.linalg.cholesky(torch.stack([eye + cov / h, eye + 2 * cov / h]))
+        far = torch.linalg.solve_triangular(one, centred.mT, upper=False).square().sum(-2, keepdim=True) / h
+        to_prior = torch.exp(-far / 2).mean((-2, -1)) / one.diagonal(dim1=-2, dim2=-1).prod(-1)
+        own_of_prior = 1 / two.diagonal(dim1=-2, dim2=-1).prod(-1)
+        own = torch.exp(squares_of_pairs(z) / (-2 * h.squeeze(-1))).mean(-1)
+        return (own - 2 * to_prior + own_of_prior).sum()
 
 
 def _form(prior: Distribution) -> GaussianForm:

@@ -69,17 +69,24 @@ class WaeGan(AdversarialPenalty):
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:  # noqa: D102
         self._size(statistics, generator)
         held = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
-        return softplus(-functional_call(self.discriminator, held, (statistics,))).mean()
+        return (
+            softplus(-functional_call(self.discriminator, held, (self._own(statistics),))).mean().to(statistics.dtype)
+        )
 
     def adversary_loss(self, z: Tensor, prior: Distribution, *, generator: Generator | None = None) -> Tensor:
         """The discriminator's cross-entropy on the codes and as many draws from the prior, a scalar."""
         z = self.gather(z.detach())
         self._size(z, generator)
         y = sample(prior, len(z), generator).detach()
-        return softplus(-self.discriminator(y)).mean() + softplus(self.discriminator(z)).mean()
+        real, coded = self.discriminator(self._own(y)), self.discriminator(self._own(z))
+        return (softplus(-real).mean() + softplus(coded).mean()).to(z.dtype)
+
+    def _own(self, z: Tensor) -> Tensor:
+        """The codes in the dtype of the discriminator."""
+        return z.to(next(self.discriminator.parameters()).dtype)
 
     def _size(self, z: Tensor, generator: Generator | None) -> None:
         """Give the first layer its input dimension, once."""
         if any(isinstance(layer, nn.LazyLinear) for layer in self.discriminator.modules()):
             with seeded(generator), torch.no_grad():
-                self.discriminator.to(z.dtype)(z[:1])
+                self.discriminator(self._own(z[:1]))
