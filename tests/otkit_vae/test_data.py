@@ -1,7 +1,13 @@
+import gzip
+import struct
+
 import numpy as np
 import pytest
+import sklearn.datasets
 import torch
+from PIL import Image
 
+from otkit_vae import data
 from otkit_vae.data import load_data
 from otkit_vae.likelihoods import Bernoulli
 
@@ -66,6 +72,125 @@ def test_bad_files(tmp_path):
     np.save(tmp_path / "objects.npy", np.array([{}, {}]), allow_pickle=True)
     with pytest.raises(ValueError, match=r"is not a \.npy or \.npz file of numbers"):
         load_data(str(tmp_path / "objects.npy"))
+
+
+# MNIST and its kin
+
+
+def write_idx(path, array, *, compress):
+    content = struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+    path.with_name(path.name + ".gz" * compress).write_bytes(gzip.compress(content) if compress else content)
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "gzipped"])
+def idx(tmp_path, request):
+    arrays = {}
+    for part, n in (("train", 30), ("t10k", 10)):
+        arrays[part] = rng.integers(0, 256, (n, 4, 5), dtype=np.uint8), rng.integers(0, 10, n, dtype=np.uint8)
+        for content, array in zip(("images-idx3", "labels-idx1"), arrays[part], strict=True):
+            (tmp_path / "mnist").mkdir(exist_ok=True)
+            write_idx(tmp_path / "mnist" / f"{part}-{content}-ubyte", array, compress=request.param)
+    return tmp_path, arrays
+
+
+@pytest.mark.parametrize("arguments", [("mnist", ""), ("mnist", "mnist"), ("fashion-mnist", "mnist"), ("folder", None)])
+def test_idx_files_keep_their_published_split(idx, arguments):
+    root, arrays = idx
+    source, folder = arguments
+    loaded = load_data(str(root / "mnist")) if folder is None else load_data(source, root=str(root / folder))
+    for x, labels, part in (
+        (loaded.train, loaded.train_labels, "train"),
+        (loaded.held_out, loaded.held_out_labels, "t10k"),
+    ):
+        np.testing.assert_allclose(x, arrays[part][0] / np.float32(255))
+        assert x.dtype == torch.float32
+        np.testing.assert_array_equal(labels, arrays[part][1])
+    assert loaded.name == ("mnist" if folder is None else source)
+
+
+def test_fashion_mnist_of_the_system_is_found(idx, monkeypatch):
+    root, arrays = idx
+    monkeypatch.setattr(data, "PACKAGED", {"fashion-mnist": root / "mnist"})
+    assert len(load_data("fashion-mnist").train) == len(arrays["train"][0])
+
+
+def test_without_files_scikit_learn_fetches(monkeypatch):
+    images, labels = np.tile(np.arange(784.0) % 256, (10_020, 1)), np.array(["3", "7"] * 5010)
+    images[0] = 0
+    asked = []
+
+    def fetch(name, **options):
+        asked.append(name)
+        return images, labels
+
+    monkeypatch.setattr(data, "PACKAGED", {})
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch)
+    loaded = load_data("fashion-mnist")
+    assert asked == ["Fashion-MNIST"]
+    assert (len(loaded.train), len(loaded.held_out)) == (20, 10_000)
+    assert loaded.train.max() == 1
+    assert loaded.train_labels.tolist() == [3, 7] * 10
+
+    def fail(name, **options):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", fail)
+    with pytest.raises(OSError, match=r"data: mnist could not be fetched .*no route.*data_root"):
+        load_data("mnist")
+
+
+def test_broken_idx_files(idx, tmp_path):
+    root, _ = idx
+    with pytest.raises(FileNotFoundError, match=r"data_root: no file train-images-idx3-ubyte"):
+        load_data("mnist", root=str(root / "nowhere"))
+    with pytest.raises(ValueError, match=r"data_root is .*; expected it with mnist or fashion-mnist only"):
+        load_data("digits", root=str(root))
+    (images,) = (root / "mnist").glob("t10k-images*")
+    content = images.read_bytes()
+    for broken, message in (
+        (content[:-9], "cannot be read|has .* values; expected"),
+        (b"something", "not an IDX file"),
+    ):
+        images.write_bytes(broken)
+        with pytest.raises(ValueError, match=message):
+            load_data("mnist", root=str(root))
+    images.unlink()
+    with pytest.raises(FileNotFoundError, match="t10k-images-idx3-ubyte"):
+        load_data("mnist", root=str(root))
+
+
+# Folders of images
+
+
+def test_a_folder_of_images(tmp_path):
+    for k in range(12):
+        folder = tmp_path / "shapes" / ("circle", "square")[k % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((5, 6), 20 * k, dtype=np.uint8)).save(folder / f"{k:02}.png")
+    grey = load_data(str(tmp_path / "shapes"))
+    assert grey.train.shape == (10, 5, 6)
+    both, labels = torch.cat([grey.train, grey.held_out]), torch.cat([grey.train_labels, grey.held_out_labels])
+    numbers = (both[:, 0, 0] * 255 / 20).round().long()
+    assert numbers.sort().values.tolist() == list(range(12))
+    assert torch.equal(numbers % 2, labels)
+    # One in colour makes all of them so.
+    Image.fromarray(np.full((5, 6, 3), [255, 0, 51], dtype=np.uint8)).save(tmp_path / "shapes" / "red.png")
+    colour = load_data(str(tmp_path / "shapes"))
+    assert colour.train.shape[1:] == (3, 5, 6)
+    red = next(x for x in torch.cat([colour.train, colour.held_out]) if x[0, 0, 0] == 1)
+    np.testing.assert_allclose(red[:, 0, 0], [1, 0, 0.2])
+
+
+def test_bad_folders(tmp_path):
+    with pytest.raises(FileNotFoundError, match="has no images; expected files"):
+        load_data(str(tmp_path))
+    Image.fromarray(np.zeros((5, 6), dtype=np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.zeros((5, 7), dtype=np.uint8)).save(tmp_path / "b.png")
+    with pytest.raises(ValueError, match=r"b\.png has 7 x 5 pixels, .*a\.png 6 x 5; expected one size"):
+        load_data(str(tmp_path))
+    (tmp_path / "b.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"b\.png cannot be read as an image"):
+        load_data(str(tmp_path))
 
 
 def test_outside_the_range_of_the_likelihood():

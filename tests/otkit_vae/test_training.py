@@ -11,10 +11,10 @@ import torch
 import yaml
 
 import otkit_vae
-from otkit_vae import cli, penalties
+from otkit_vae import VAE, Objective, cli, penalties
 from otkit_vae.checkpoint import load
 from otkit_vae.config import TrainConfig
-from otkit_vae.engine import batches
+from otkit_vae.engine import Training, batches
 
 FILES = {"checkpoint.ckpt", "config.yaml", "latent.png", "metrics.csv", "reconstructions.png", "samples.png"}
 
@@ -102,6 +102,46 @@ def test_reconstructions_are_closer_than_any_average(tmp_path):
     assert error < 0.3 * spread
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--penalty", "kl", "--posterior", "full", "--prior", "mixture", "--components", "3"),
+        ("--penalty", "mmd", "--penalty_options", "{kernel: gaussian}", "--posterior", "deterministic"),
+        ("--penalty", "wasserstein", "--network", "conv", "--warmup", "20", "--balance", "gradient"),
+        ("--penalty", "sliced", "--likelihood", "gaussian", "--scale", "0.2", "--network", "conv", "--widths", "[8,8]"),
+    ],
+)
+def test_every_choice_trains_loads_and_repeats(tmp_path, options):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train(*options, "--epochs", "2", "--out", str(first)) == 0
+    assert train("--config", str(first / "config.yaml"), "--out", str(second)) == 0
+    models = [load(folder) for folder in (first, second)]
+    for name, tensor in models[0].state_dict().items():
+        assert torch.equal(tensor, models[1].state_dict()[name]), name
+    x = torch.rand(3, 8, 8)
+    assert torch.equal(models[0].reconstruct(x), models[1].reconstruct(x))
+
+
+def test_an_adversary_is_trained_by_an_optimiser_of_its_own():
+    model, objective, x = VAE.sized((4,), 2), Objective(penalties.get("wae_gan", learning_rate=0.5)), torch.rand(8, 4)
+    objective.check(model, x)
+    training = Training(model, objective, 1e-3)
+    ours, theirs = training.configure_optimizers()
+    assert theirs.param_groups[0]["lr"] == 0.5
+    counts = [len(optimizer.param_groups[0]["params"]) for optimizer in (ours, theirs)]
+    assert counts == [len(list(model.parameters())), len(list(objective.penalty.parameters()))]
+    assert not training.automatic_optimization
+
+
+def test_the_weight_warms_up_by_steps(tmp_path):
+    train("--penalty", "kl", "--warmup", "44", "--epochs", "5", "--out", str(tmp_path / "run"))
+    rows, weight = metrics(tmp_path / "run"), 1.0
+    for row, mean in zip(rows, (5 / 44, 16 / 44, 27 / 44, 38 / 44, 1.0), strict=True):
+        added = row["train_loss"] - row["train_reconstruction"]
+        # The penalty varies in an epoch, and in the first one most.
+        assert added == pytest.approx(weight * mean * row["train_penalty"], rel=0.15 if row["epoch"] else 0.8)
+
+
 def test_checkpoints_hold_no_code(tmp_path):
     (tmp_path / "bad.ckpt").write_bytes(b"not a checkpoint")
     with pytest.raises(ValueError, match=r"bad\.ckpt is not a checkpoint of otkit-vae train"):
@@ -118,7 +158,7 @@ def test_checkpoints_hold_no_code(tmp_path):
     [
         (
             ("--penalty", "wassserstein"),
-            "penalty is 'wassserstein'; expected one of gaussian_w2, kl, none, sinkhorn, wasserstein",
+            "penalty is 'wassserstein'; expected one of aggregated_gaussian_w2, cramer_wold, gaussian_w2, kl, ",
         ),
         (("--data", "nowhere.npz"), "data: no file nowhere.npz"),
         (("--data", "empty.npy"), "empty.npy has shape (0, 4)"),
@@ -130,6 +170,19 @@ def test_checkpoints_hold_no_code(tmp_path):
         (("--likelihood", "poisson"), "likelihood is 'poisson'"),
         (("--batch_size", "1"), "batch_size is 1; the penalty 'wasserstein' needs at least 2"),
         (("--seed", "-1"), "seed is -1"),
+        (("--penalty", "kl", "--posterior", "deterministic"), "posterior is deterministic; the penalty kl"),
+        (("--penalty", "gaussian_w2", "--prior", "mixture"), "prior is a EqualMixture; the penalty gaussian_w2"),
+        (("--penalty", "mmd", "--penalty_options", "{kernel: linear}"), "kernel is 'linear'"),
+        (("--penalty", "mmd", "--penalty_options", "{colour: red}"), "does not take the options colour"),
+        (("--penalty", "none", "--balance", "gradient"), "balance: the gradients have norms"),
+        (("--balance", "weight"), "balance is 'weight'; expected one of none, gradient"),
+        (("--network", "rnn"), "network is 'rnn'"),
+        (("--prior", "cauchy"), "prior is 'cauchy'"),
+        (("--posterior", "half"), "posterior is 'half'"),
+        (("--warmup", "-3"), "warmup is -3"),
+        (("--scale", "0.1"), "expected a scale with gaussian only"),
+        (("--network", "conv", "--data", "curves.npy"), "network is 'conv', and observations have shape (4,)"),
+        (("--data", "mnist", "--data_root", "nowhere"), "data_root: no file"),
         (("--out", "full"), "out: full exists and is not empty"),
         (("--out", "nan.npy"), "out: nan.npy exists"),
         (("--config", "nowhere.yaml"), "nowhere.yaml"),
@@ -142,6 +195,7 @@ def test_checkpoints_hold_no_code(tmp_path):
 def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, message):
     np.save("empty.npy", np.zeros((0, 4)))
     np.save("nan.npy", np.full((2, 4), np.nan))
+    np.save("curves.npy", np.random.default_rng(0).random(size=(40, 4)))
     np.save("wide.npy", np.random.default_rng(0).normal(size=(40, 4)))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("precious")
