@@ -1,4 +1,4 @@
-"""What kernel penalties share: squared distances by differences, and coordinates in which the prior is N(0, I)."""
+"""What kernel penalties share: squared distances by differences, in float64 for what follows, and coordinates in which the prior is N(0, I)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def squares_of_pairs(x: Tensor) -> Tensor:
 
     The derivative is 0 where two points coincide, as that of the square is.
     """
-    return torch.pdist(x).square()
+    return torch.pdist(x).square().double()
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     """The squared distances of points (n, d) and (m, d), with shape (n, m)."""
-    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square().double()
 
 
 def whitened(z: Tensor, form: GaussianForm) -> Tensor:

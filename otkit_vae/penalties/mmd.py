@@ -68,12 +68,12 @@ class MMD(AggregatedPenalty):
             _form(prior)
 
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:  # noqa: D102
-        z = statistics.double()
-        squared = self._multiquadric(z, prior, generator) if self.kernel == "imq" else self._gaussian(z, prior)
+        imq = self.kernel == "imq"
+        squared = self._multiquadric(statistics, prior, generator) if imq else self._gaussian(statistics, prior)
         return squared.to(statistics.dtype)
 
     def _multiquadric(self, z: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:
-        y = sample(prior, len(z), generator).double()
+        y = sample(prior, len(z), generator)
         size = 2 * prior.variance.double().sum()
 
         def kernel(squares: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class MMD(AggregatedPenalty):
 
     def _gaussian(self, z: Tensor, prior: Distribution) -> Tensor:
         form = _form(prior)
-        centred, factor = z - form.loc.double(), form.factor.double()
+        centred, factor = z.double() - form.loc.double(), form.factor.double()
         cov = factor @ factor.mT
         # All scales at once: h is (S, 1, 1).
         h = cov.diagonal().sum() * cov.new_tensor(self.scales)[:, None, None]

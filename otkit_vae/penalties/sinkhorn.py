@@ -49,7 +49,7 @@ class Sinkhorn(AggregatedPenalty):
             and that of the gradient far below the noise of a batch.
     """
 
-    def __init__(self, reg: float = 0.05, p: float = 2.0, debiased: bool = True, split: bool = True, tol: float = 1e-2):
+    def __init__(self, reg: float = 0.1, p: float = 2.0, debiased: bool = True, split: bool = True, tol: float = 1e-2):
         super().__init__()
         for name, value in (("reg", reg), ("tol", tol)):
             if not 0 < value < float("inf"):
