@@ -1,4 +1,4 @@
-"""What kernel penalties share: squared distances by differences, in float64 for what follows, and coordinates in which the prior is N(0, I)."""
+"""What kernel penalties share: squared distances, by differences, and coordinates in which the prior is N(0, I)."""
 
 from __future__ import annotations
 
