@@ -116,7 +116,7 @@ def test_fashion_mnist_of_the_system_is_found(idx, monkeypatch):
 
 def test_without_files_scikit_learn_fetches(monkeypatch):
     images, labels = np.tile(np.arange(784.0) % 256, (10_020, 1)), np.array(["3", "7"] * 5010)
-    images[0] = 0
+    images[0], images[-1] = 0, 51
     asked = []
 
     def fetch(name, **options):
@@ -129,6 +129,8 @@ def test_without_files_scikit_learn_fetches(monkeypatch):
     assert asked == ["Fashion-MNIST"]
     assert (len(loaded.train), len(loaded.held_out)) == (20, 10_000)
     assert loaded.train.max() == 1
+    assert (loaded.train[0] == 0).all()
+    np.testing.assert_allclose(loaded.held_out[-1], 0.2)
     assert loaded.train_labels.tolist() == [3, 7] * 10
 
     def fail(name, **options):
