@@ -31,14 +31,15 @@ def bures_squared(cov1: Tensor, cov2: Tensor, *, eps: float, validate: bool) -> 
         validate: Whether to check that covariances are finite and symmetric.
     """
     if not needs_gradient(cov1, cov2):
-        return _bures(cov1, cov2, eps, validate, False)[0]
+        return _numbers(cov1, cov2, eps, validate, False)[0]
     value, gradient1, gradient2 = _ValueAndGradients.apply(cov1, cov2, eps, validate)
     return attach(value, (cov1, cov2), (gradient1, gradient2))
 
 
-@torch.library.custom_op("otkit::bures", mutates_args=())
-def _bures(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _numbers(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The value and, where wanted, the gradients; empty tensors otherwise."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return _bures(cov1, cov2, eps, validate, gradients)
     batch, d = cov1.shape[:-2], cov1.shape[-1]
     pair = [cov.detach().reshape(-1, d, d) for cov in (cov1, cov2)]
     if validate:
@@ -51,7 +52,8 @@ def _bures(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: bo
     else:
         value, gradient1, gradient2 = procrustes.value_and_gradients(pair[0], pair[1], eps)
     # Equal covariances have equal factors and R = I to rounding: what is left is rounding, and means 0.
-    trace = (pair[0] + pair[1]).diagonal(dim1=-2, dim2=-1).sum(-1)
+    identity = torch.eye(d, dtype=value.dtype, device=value.device).flatten()
+    trace = sum(cov.flatten(-2) @ identity for cov in pair)
     equal = value <= (8 * d * torch.finfo(value.dtype).eps) ** 2 * trace
     if bool(equal.any()):
         value[equal] = 0
@@ -60,6 +62,11 @@ def _bures(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: bo
     if not gradients:
         return value.reshape(batch), value.new_empty(0), value.new_empty(0)
     return value.reshape(batch), gradient1.reshape(*batch, d, d), gradient2.reshape(*batch, d, d)
+
+
+@torch.library.custom_op("otkit::bures", mutates_args=())
+def _bures(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: bool) -> tuple[Tensor, Tensor, Tensor]:
+    return _numbers(cov1, cov2, eps, validate, gradients)
 
 
 @_bures.register_fake
@@ -97,7 +104,7 @@ class _ValueAndGradients(torch.autograd.Function):
 
     @staticmethod
     def forward(cov1: Tensor, cov2: Tensor, eps: float, validate: bool) -> tuple[Tensor, Tensor, Tensor]:
-        return _bures(cov1, cov2, eps, validate, True)
+        return _numbers(cov1, cov2, eps, validate, True)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:

@@ -2,9 +2,9 @@ r"""The squared Bures distance of a batch of pairs on a CPU: the fastest route b
 
     ======================  ==============================================================================
     d = 1, 2                closed forms (`planar`)
-    d < 256                 Cholesky factors by blocks, Newton step, polynomials (`cholesky`, `polar`)
-    larger                  the same with one eigendecomposition (`eigen`), pair by pair
-    d >= 128, value alone   eigenvalues alone, where their error allows (`eigen`)
+    d < 128                 Cholesky factors by blocks, Newton step, polynomials (`cholesky`, `polar`)
+    larger                  one eigendecomposition (`eigen`), pair by pair
+    larger, value alone     eigenvalues alone, where their error allows (`eigen`)
     singular, cond > 1e10   `procrustes`, as are pairs whose iteration misses its certificate
     ======================  ==============================================================================
 
@@ -41,8 +41,8 @@ FACTOR_BYTES = 1_000_000
 """The same for the factors, which are found for larger blocks."""
 THREADED_SIZE = 32
 """The size from which a product takes longer than the interpreter's lock takes to change hands."""
-EIGEN_SIZE = 256
-TRACE_SIZE = 128
+LARGE = 128
+"""The size from which one eigendecomposition is faster than polynomials."""
 HOPELESS = 1e10
 """The condition number of M, as far as it shows on the diagonals, beyond which polynomials are not tried."""
 
@@ -63,7 +63,7 @@ def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: 
         route = planar.line
     elif d == 2:
         route = planar.plane
-    elif d >= (EIGEN_SIZE if gradients else TRACE_SIZE):
+    elif d >= LARGE:
         route = _one_by_one
     else:
         route = _by_blocks
@@ -150,13 +150,10 @@ def _one_by_one(cov1: ndarray, cov2: ndarray, *, gradients: bool) -> tuple[ndarr
             value[i], accurate = eigen.value_by_trace(cov1[i], cov2[i])
             if accurate:
                 continue
-        (U1, V1, failed1), (U2, V2, failed2) = (factor_and_invert(cov[i : i + 1]) for cov in (cov1, cov2))
-        hard[i] = failed1[0] or failed2[0] or not spread(U1)[0] * spread(U2)[0] < HOPELESS
-        if not hard[i]:
-            value[i], first, second, accurate = eigen.value_and_gradients(
-                U1[0], U2[0], V1[0], V2[0], gradients=gradients
-            )
-            hard[i] = not accurate
-            if gradients:
-                gradient1[i], gradient2[i] = first, second
+        value[i], first, second, accurate = eigen.value_and_gradients(
+            cov1[i], cov2[i], gradients=gradients, hopeless=HOPELESS
+        )
+        hard[i] = not accurate
+        if gradients and accurate:
+            gradient1[i], gradient2[i] = first.T, second.T
     return value, gradient1, gradient2, hard

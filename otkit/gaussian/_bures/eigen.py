@@ -1,9 +1,19 @@
 r"""Large covariances: one symmetric eigendecomposition in place of the polynomials.
 
-After the Newton step :math:`X = M + q M^{-\top}` (see `polar`) the eigenvectors V of :math:`X^\top X` give the polar
-factor as :math:`R = P V^\top`, where P has the columns of :math:`X V`, normalised. They are orthogonal to rounding
-times the condition number of X, and a first-order correction without eigenvalue gaps, :math:`P - P K` with
-:math:`K_{ij} = s_i (P^\top P - I)_{ij} / (s_i + s_j)`, leaves its square.
+The eigenvectors V of :math:`M^\top M`, :math:`M = G^\top F`, give the polar factor as :math:`R = P V^\top`, where P has
+the columns of :math:`M V`, normalised. They are orthogonal to rounding times the squared condition number of M, and a
+first-order correction without eigenvalue gaps, :math:`P - P K` with :math:`K_{ij} = s_i (P^\top P - I)_{ij} / (s_i +
+s_j)`, leaves the square of that. No inverse is needed: from :math:`M = P \operatorname{diag}(s)\,V^\top` follow
+:math:`F^{-\top} V = G P \operatorname{diag}(1/s)` and :math:`G^{-\top} P = F V \operatorname{diag}(1/s)`, so that
+
+.. math:: I - T = (F - G R) F^{-1} = (F V - G P)\,(G P \operatorname{diag}(1/s))^\top, \qquad
+          I - T^{-1} = -(F V - G P)\,(F V \operatorname{diag}(1/s))^\top .
+
+Where M is too ill-conditioned, the Newton step of `polar`, :math:`X = M + q M^{-\top}`, comes first. It takes different
+singular values to one, so that V and P are no singular vectors of M any more, and the inverses it needed serve again.
+
+Everything is LAPACK's and BLAS' through SciPy, one library with one pool of threads, in Fortran's order; triangular
+matrices are multiplied as such, at half the work.
 """
 
 from __future__ import annotations
@@ -11,50 +21,82 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from numpy import ndarray
+from scipy.linalg import blas, lapack
 
-from otkit.gaussian._bures.cholesky import times_triangle, triangle_times
+from otkit.gaussian._bures.cholesky import spread
 
 EPS = float(np.finfo(np.float64).eps)
 
-ORTHOGONAL = 1e-7
+ORTHOGONAL = 1e-8
 """The departure of P from orthogonality whose square is rounding."""
+SINGULAR = 1e-10
+"""The departure up to which V and P are singular vectors of M, as far as a gradient is concerned."""
+DIRECT = 2e3
+"""The condition number of M, as far as it shows on the diagonals, up to which there is no Newton step."""
 
 
 def value_and_gradients(
-    U1: ndarray, U2: ndarray, V1: ndarray, V2: ndarray, *, gradients: bool
+    cov1: ndarray, cov2: ndarray, *, gradients: bool, hopeless: float
 ) -> tuple[float, ndarray, ndarray, bool]:
     """The value, the gradients I - T and I - T⁻¹ of one pair, and whether they are accurate.
 
     Args:
-        U1: The transposed factor of the first covariance, upper triangular (d, d).
-        U2: The transposed factor of the second covariance.
-        V1: The inverse of U1.
-        V2: The inverse of U2.
+        cov1: The first covariance, with shape (d, d).
+        cov2: The second covariance.
         gradients: Whether the gradients are wanted; empty otherwise.
+        hopeless: The condition number of M, as far as it shows on the diagonals, beyond which nothing is tried.
     """
-    X = triangle_times(U2, U1.T, lower=False)
-    inverse = triangle_times(V2.T, V1, lower=True)
-    X += (np.linalg.norm(X) / np.linalg.norm(inverse)) * inverse
-    V = np.ascontiguousarray(torch.linalg.eigh(torch.from_numpy(X.T @ X))[1].numpy())
-    P = X @ V
-    s = np.linalg.norm(P, axis=0)
+    failed = math.nan, np.empty(0), np.empty(0), False
+    (F, info1), (G, info2) = (lapack.dpotrf(cov.T, lower=1) for cov in (cov1, cov2))
+    if info1 or info2:
+        return failed
+    condition = float(np.prod(spread(np.stack([F, G]))))
+    if not condition < hopeless:
+        return failed
+    if condition < DIRECT:
+        result = _by_eigenvectors(F, G, newton=False, gradients=gradients)
+        if result[-1]:
+            return result
+    return _by_eigenvectors(F, G, newton=True, gradients=gradients)
+
+
+def _by_eigenvectors(F: ndarray, G: ndarray, *, newton: bool, gradients: bool) -> tuple[float, ndarray, ndarray, bool]:
+    X = blas.dtrmm(1.0, G, F, lower=1, trans_a=1)
+    F_inverse = G_inverse = None
+    if newton:
+        F_inverse, G_inverse = (lapack.dtrtri(factor, lower=1)[0] for factor in (F, G))
+        inverse = blas.dtrmm(1.0, G_inverse, F_inverse.T, lower=1)
+        X += (np.linalg.norm(X) / np.linalg.norm(inverse)) * inverse
+    _, V, info = lapack.dsyevd(blas.dsyrk(1.0, X, trans=1, lower=1), lower=1, overwrite_a=1)
+    P = blas.dgemm(1.0, X, V)
+    s = np.sqrt(np.vecdot(P, P, axis=0))
     P /= s
-    K = P.T @ P
+    K = blas.dsyrk(1.0, P, trans=1, lower=1)
+    K = np.tril(K, -1)
+    K += K.T
+    departure = float(np.linalg.norm(K))
+    accurate = info == 0 and departure < (ORTHOGONAL if newton else SINGULAR)
     K *= s[:, None] / (s[:, None] + s)
-    np.fill_diagonal(K, 0)
-    accurate = bool(np.linalg.norm(K) < ORTHOGONAL)
-    P -= P @ K
-    moved = triangle_times(U1.T, V, lower=True)
-    difference = moved - triangle_times(U2.T, P, lower=True)  # (F - G R) V
-    value = float(np.linalg.norm(difference)) ** 2
+    P = blas.dgemm(-1.0, P, K, 1.0, P)
+    moved = blas.dtrmm(1.0, F, V, lower=1)
+    image = blas.dtrmm(1.0, G, P, lower=1)
+    difference = moved - image  # (F - G R) V
+    value = float(np.vdot(difference, difference))
     if not gradients:
         return value, np.empty(0), np.empty(0), accurate
-    gradient1 = difference @ times_triangle(V.T, V1.T, lower=True)
-    gradient2 = -moved @ times_triangle(P.T, V2.T, lower=True)
-    gradient2.flat[:: len(gradient2) + 1] += 1
-    return value, gradient1, gradient2, accurate
+    if F_inverse is None:
+        s = np.vecdot(moved, image, axis=0)
+        first, second = image / s, moved / s
+    else:
+        first = blas.dtrmm(1.0, F_inverse, V, lower=1, trans_a=1)
+        second = blas.dtrmm(1.0, G_inverse, P, lower=1, trans_a=1)
+    return (
+        value,
+        blas.dgemm(1.0, difference, first, trans_b=1),
+        blas.dgemm(-1.0, difference, second, trans_b=1),
+        accurate,
+    )
 
 
 def value_by_trace(cov1: ndarray, cov2: ndarray) -> tuple[float, bool]:
@@ -63,19 +105,20 @@ def value_by_trace(cov1: ndarray, cov2: ndarray) -> tuple[float, bool]:
     Only eigenvalues are needed, so that it is the fastest where the traces do not cancel; the second result is
     whether its own estimate of the error stays within what Procrustes reaches.
     """
-    first, second = torch.from_numpy(cov1), torch.from_numpy(cov2)
-    F, info = torch.linalg.cholesky_ex(first)
-    if info:
+    F, info1 = lapack.dpotrf(cov1.T, lower=1)
+    G, info2 = lapack.dpotrf(cov2.T, lower=1)
+    if info1 or info2:
         return 0.0, False
-    eigenvalues = torch.linalg.eigvalsh(F.mT @ second @ F)
-    if not eigenvalues[0] > 0:
+    M = blas.dtrmm(1.0, G, F, lower=1, trans_a=1, overwrite_b=0)
+    eigenvalues, _, info = lapack.dsyevd(blas.dsyrk(1.0, M, trans=1, lower=1), compute_v=0, lower=1, overwrite_a=1)
+    if info or not eigenvalues[0] > 0:
         return 0.0, False
-    roots = eigenvalues.sqrt()
-    trace = float(first.trace() + second.trace())
+    roots = np.sqrt(eigenvalues)
+    trace = float(np.trace(cov1) + np.trace(cov2))
     value = trace - 2 * float(roots.sum())
     # Independent errors of eps λ_max in each eigenvalue, halved and divided by its root.
-    error = EPS * (4 * trace + 2 * float((eigenvalues[-1] / roots).norm()))
-    diagonal = F.diagonal()
+    error = EPS * (4 * trace + 2 * float(np.linalg.norm(eigenvalues[-1] / roots)))
+    diagonal = np.diagonal(F)
     least_condition = float(diagonal.max() / diagonal.min()) ** 2
     allowed = max(1e-13, 8 * EPS * math.sqrt(least_condition * trace / value)) if value > 0 else 0.0
     return value, error < allowed * value
