@@ -12,8 +12,8 @@ s_j)`, leaves the square of that. No inverse is needed: from :math:`M = P \opera
 Where M is too ill-conditioned, the Newton step of `polar`, :math:`X = M + q M^{-\top}`, comes first. It takes different
 singular values to one, so that V and P are no singular vectors of M any more, and the inverses it needed serve again.
 
-Everything is LAPACK's and BLAS' through SciPy, one library with one pool of threads, in Fortran's order; triangular
-matrices are multiplied as such, at half the work.
+Everything is LAPACK's and BLAS' through SciPy, in Fortran's order; triangular matrices are multiplied as such, at half
+the work. NumPy's products and norms belong to a second library, whose threads would spin against the first one's.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _by_eigenvectors(F: ndarray, G: ndarray, *, newton: bool, gradients: bool) -
     if newton:
         F_inverse, G_inverse = (lapack.dtrtri(factor, lower=1)[0] for factor in (F, G))
         inverse = blas.dtrmm(1.0, G_inverse, F_inverse.T, lower=1)
-        X += (np.linalg.norm(X) / np.linalg.norm(inverse)) * inverse
+        X += math.sqrt(_squared_norm(X) / _squared_norm(inverse)) * inverse
     _, V, info = lapack.dsyevd(blas.dsyrk(1.0, X, trans=1, lower=1), lower=1, overwrite_a=1)
     P = blas.dgemm(1.0, X, V)
     s = np.sqrt(np.vecdot(P, P, axis=0))
@@ -75,14 +75,13 @@ def _by_eigenvectors(F: ndarray, G: ndarray, *, newton: bool, gradients: bool) -
     K = blas.dsyrk(1.0, P, trans=1, lower=1)
     K = np.tril(K, -1)
     K += K.T
-    departure = float(np.linalg.norm(K))
-    accurate = info == 0 and departure < (ORTHOGONAL if newton else SINGULAR)
+    accurate = info == 0 and _squared_norm(K) < (ORTHOGONAL if newton else SINGULAR) ** 2
     K *= s[:, None] / (s[:, None] + s)
     P = blas.dgemm(-1.0, P, K, 1.0, P)
     moved = blas.dtrmm(1.0, F, V, lower=1)
     image = blas.dtrmm(1.0, G, P, lower=1)
     difference = moved - image  # (F - G R) V
-    value = float(np.vdot(difference, difference))
+    value = _squared_norm(difference)
     if not gradients:
         return value, np.empty(0), np.empty(0), accurate
     if F_inverse is None:
@@ -97,6 +96,10 @@ def _by_eigenvectors(F: ndarray, G: ndarray, *, newton: bool, gradients: bool) -
         blas.dgemm(-1.0, difference, second, trans_b=1),
         accurate,
     )
+
+
+def _squared_norm(matrix: ndarray) -> float:
+    return float((matrix * matrix).sum())
 
 
 def value_by_trace(cov1: ndarray, cov2: ndarray) -> tuple[float, bool]:
@@ -117,7 +120,7 @@ def value_by_trace(cov1: ndarray, cov2: ndarray) -> tuple[float, bool]:
     trace = float(np.trace(cov1) + np.trace(cov2))
     value = trace - 2 * float(roots.sum())
     # Independent errors of eps λ_max in each eigenvalue, halved and divided by its root.
-    error = EPS * (4 * trace + 2 * float(np.linalg.norm(eigenvalues[-1] / roots)))
+    error = EPS * (4 * trace + 2 * math.sqrt(_squared_norm(eigenvalues[-1] / roots)))
     diagonal = np.diagonal(F)
     least_condition = float(diagonal.max() / diagonal.min()) ** 2
     allowed = max(1e-13, 8 * EPS * math.sqrt(least_condition * trace / value)) if value > 0 else 0.0
