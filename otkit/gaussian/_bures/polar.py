@@ -23,9 +23,6 @@ from otkit.gaussian._bures.ladder import Step, ladder
 NEWTON_CONDITION = 1e9
 """The condition number of M beyond which its inverse is too rough for the Newton step."""
 
-SYRK = 128
-"""The size from which the product of a matrix with its own transpose is faster than with a copy."""
-
 
 class Scratch:
     """A buffer (n, d, d) whose matrices lie d (d + 1) apart.
@@ -111,12 +108,9 @@ def climb(
         if gram_scale is not None:
             A.flat *= scale * gram_scale
             gram_scale = None
-        elif X.matrices.shape[1] < SYRK:
+        else:
             np.multiply(X.flat, scale, out=Y.flat)
             np.matmul(transposed(Y.matrices), X.matrices, out=A.matrices)
-        else:
-            np.matmul(transposed(X.matrices), X.matrices, out=A.matrices)
-            A.flat *= scale
         if degree == 3:
             A.diagonals += coefficients[0]
             np.matmul(X.matrices, A.matrices, out=Y.matrices)
