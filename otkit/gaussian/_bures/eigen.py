@@ -19,12 +19,17 @@ the work. NumPy's products and norms belong to a second library, whose threads w
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
-from scipy.linalg import blas, lapack
+from scipy import linalg
 
 from otkit.gaussian._bures.cholesky import spread
+
+# Made by f2py, which no type checker sees into.
+blas: Any = linalg.blas
+lapack: Any = linalg.lapack
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -70,7 +75,7 @@ def _by_eigenvectors(F: ndarray, G: ndarray, *, newton: bool, gradients: bool) -
         X += math.sqrt(_squared_norm(X) / _squared_norm(inverse)) * inverse
     _, V, info = lapack.dsyevd(blas.dsyrk(1.0, X, trans=1, lower=1), lower=1, overwrite_a=1)
     P = blas.dgemm(1.0, X, V)
-    s = np.sqrt(np.vecdot(P, P, axis=0))
+    s = np.sqrt((P * P).sum(0))
     P /= s
     K = blas.dsyrk(1.0, P, trans=1, lower=1)
     K = np.tril(K, -1)
@@ -85,7 +90,7 @@ def _by_eigenvectors(F: ndarray, G: ndarray, *, newton: bool, gradients: bool) -
     if not gradients:
         return value, np.empty(0), np.empty(0), accurate
     if F_inverse is None:
-        s = np.vecdot(moved, image, axis=0)
+        s = (moved * image).sum(0)
         first, second = image / s, moved / s
     else:
         first = blas.dtrmm(1.0, F_inverse, V, lower=1, trans_a=1)
