@@ -1,0 +1,170 @@
+r"""Costs between two point sets, looked at block by block: a matrix that is held, or points from which it is computed.
+
+What solves and certifies transport asks only for blocks of rows of C (n, m) and for single entries, so the matrix need
+not exist: for points beyond `MATRIX_BYTES` a block :math:`C_{ij} = (|x_i - y_j| / s)^p` is computed when it is looked
+at. Distances come from differences, not from :math:`|x|^2 + |y|^2 - 2 x \cdot y`, so no digit is lost far from the
+origin; s is the longest of them, so no scale over- or underflows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from otkit.empirical._measures import in_parallel
+
+Result = TypeVar("Result")
+
+MATRIX_BYTES = 2**30
+"""Up to this size, 11,585 points on each side, a cost matrix between points is held; beyond it is computed in blocks."""
+
+BLOCK = 2**18
+"""About how many entries a block has: 2 MB, which the cache of one core holds."""
+
+
+class Costs(Protocol):
+    """A matrix C (n, m) of costs that can be looked at in parts."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The numbers of rows and columns, (n, m)."""
+        ...
+
+    @property
+    def T(self) -> Costs:
+        """The transpose."""
+        ...
+
+    def block(self, low: int, high: int) -> np.ndarray:
+        """The rows low to high, which must not be written to."""
+        ...
+
+    def at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Single entries."""
+        ...
+
+    def within(self, rows: np.ndarray, columns: np.ndarray) -> Costs:
+        """The costs between some rows and some columns, given by masks or indices."""
+        ...
+
+
+@dataclass(frozen=True)
+class MatrixCosts:
+    """Costs as a matrix (n, m) that is held."""
+
+    M: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The numbers of rows and columns."""
+        return self.M.shape[0], self.M.shape[1]
+
+    @property
+    def T(self) -> MatrixCosts:
+        """The transpose, a view."""
+        return MatrixCosts(self.M.T)
+
+    def block(self, low: int, high: int) -> np.ndarray:
+        """The rows low to high."""
+        return np.ascontiguousarray(self.M[low:high])
+
+    def at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Single entries."""
+        return self.M[rows, columns]
+
+    def within(self, rows: np.ndarray, columns: np.ndarray) -> MatrixCosts:
+        """The costs between some rows and some columns, copied."""
+        return MatrixCosts(np.ascontiguousarray(self.M[np.ix_(rows, columns)]))
+
+
+@dataclass(frozen=True)
+class PointCosts:
+    """Costs :math:`|x_i - y_j|^p` between points x (n, d) and y (m, d), in units that make the largest about one."""
+
+    x: Tensor
+    y: Tensor
+    p: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The numbers of rows and columns."""
+        return len(self.x), len(self.y)
+
+    @property
+    def T(self) -> PointCosts:
+        """The transpose."""
+        return PointCosts(self.y, self.x, self.p)
+
+    def block(self, low: int, high: int) -> np.ndarray:
+        """The rows low to high."""
+        return power(distances(self.x[low:high], self.y), self.p).numpy(force=True)
+
+    def at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Single entries."""
+        i, j = (torch.as_tensor(index, device=self.x.device) for index in (rows, columns))
+        return power(torch.linalg.vector_norm(self.x[i] - self.y[j], dim=-1), self.p).numpy(force=True)
+
+    def within(self, rows: np.ndarray, columns: np.ndarray) -> PointCosts:
+        """The costs between some rows and some columns."""
+        i, j = (torch.as_tensor(index, device=self.x.device) for index in (rows, columns))
+        return PointCosts(self.x[i], self.y[j], self.p)
+
+
+def distances(x: Tensor, y: Tensor) -> Tensor:
+    """The distances (..., n, m), from differences."""
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def power(distance: Tensor, p: float) -> Tensor:
+    """Distances to the power p, in their own memory."""
+    return distance if p == 1 else distance.square_() if p == 2 else distance.pow_(p)
+
+
+def costs_between(x: Tensor, y: Tensor, p: float) -> tuple[Costs, float]:
+    r"""The costs over the largest of them, :math:`(|x_i - y_j| / s)^p`, and the longest distance s > 0.
+
+    Args:
+        x: Points, with shape (n, d).
+        y: Points, with shape (m, d).
+        p: The exponent.
+    """
+    x, y = x - x[0], y - x[0]
+    unit = max(float(x.abs().max()), float(y.abs().max())) or 1.0
+    x, y = x / unit, y / unit
+    held = 8 * len(x) * len(y) <= MATRIX_BYTES
+    if held:
+        distance = distances(x, y)
+        longest = float(distance.max())
+    else:
+        longest = max(over_blocks(PointCosts(x, y, 1), lambda low, block: float(block.max())))
+    longest = longest or 1.0
+    if not unit * longest < float("inf"):
+        raise ValueError("x and y are farther apart than the largest float64; expected finite distances")
+    if held:
+        # In place: at this size the memory of a copy costs more than the arithmetic.
+        return MatrixCosts(power(distance.div_(longest), p).numpy(force=True)), unit * longest
+    return PointCosts(x / longest, y / longest, p), unit * longest
+
+
+def over_blocks(costs: Costs, work: Callable[[int, np.ndarray], Result]) -> list[Result]:
+    """What work(low, block) returns for each block of rows from row low on, on all threads."""
+    n, m = costs.shape
+    step = max(1, BLOCK // m)
+    spans = [(low, min(low + step, n)) for low in range(0, n, step)]
+    return in_parallel(lambda low, high: work(low, costs.block(low, high)), spans)
+
+
+def row_transform(costs: Costs, g: np.ndarray) -> np.ndarray:
+    r"""The c-transform :math:`f_i = \min_j C_{ij} - g_j`, the largest f that is feasible beside g."""
+    return np.concatenate(over_blocks(costs, lambda low, block: (block - g).min(1)))
+
+
+def column_transform(costs: Costs, f: np.ndarray) -> np.ndarray:
+    r"""The c-transform :math:`g_j = \min_i C_{ij} - f_i`, the largest g that is feasible beside f."""
+    found = over_blocks(costs, lambda low, block: (block - f[low : low + len(block), None]).min(0))
+    return np.minimum.reduce(found)
