@@ -24,10 +24,9 @@ References:
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
-import ot
 import torch
 from torch import Tensor
 
@@ -35,14 +34,11 @@ from otkit._arguments import Array, as_tensors, require_count, require_exponent
 from otkit._convergence import ConvergenceWarning
 from otkit._derivatives import attach, needs_gradient
 from otkit._root import root
-from otkit.empirical._measures import (
-    Measures,
-    in_parallel,
-    on_support,
-    pair_of_measures,
-    relative_cost_matrix,
-)
+from otkit.empirical._costs import costs_between
+from otkit.empirical._measures import Measures, in_parallel, pair_of_measures
 from otkit.empirical._quantile import relative_cost_1d
+from otkit.empirical._simplex import Coupling as Coupling
+from otkit.empirical._simplex import couple as couple
 
 
 def transport_cost(
@@ -67,6 +63,8 @@ def transport_cost(
     than the others, with p = 2, the others are matched to about :math:`10^{-4}` of their own cost.
 
     Cost: O(nm) memory and about O(n³) time at worst (near n² in practice); a batch is solved on all torch threads.
+    Beyond nm = 2048² the simplex runs on short lists of arcs (`otkit.empirical._simplex`), and beyond 1 GiB of costs
+    these are computed in blocks and not held, with O(n + m) memory: 8 kB for each point.
     In one dimension `transport_cost_1d` takes over, in O(n log n) time and O(n) memory; its potentials have their own
     constant, and second derivatives in the weights are defined.
 
@@ -76,7 +74,7 @@ def transport_cost(
         p: The exponent of the Euclidean distance, :math:`1 \le p < \infty`.
         a: The weights :math:`a_i \ge 0`, with shape (..., n); uniform, 1/n, by default.
         b: The weights :math:`b_j \ge 0`, with shape (..., m), with the same sum; uniform, 1/m, by default.
-        max_iter: The most pivots of the simplex; by default 1000·(n + m), and 10⁶ at least.
+        max_iter: The most pivots of a run of the simplex; by default 1000·(n + m), and 10⁶ at least.
         validate: Whether to check values (finite points, non-negative weights of equal sum).
 
     Returns:
@@ -84,6 +82,7 @@ def transport_cost(
 
     Raises:
         ValueError: Empty sets, shapes that do not fit, NaN, negative weights, unequal sums, p < 1 or p = inf.
+        MemoryError: More points than the lists of arcs may take memory for.
         TypeError: Arrays that are not floating point, or of mixed kinds, dtypes or devices.
 
     Warns:
@@ -130,33 +129,12 @@ def wasserstein(
     return restore(root(power, p) * length)
 
 
-class Coupling(NamedTuple):
-    """A plan by its non-zero entries, with the potentials that prove it optimal."""
-
-    rows: np.ndarray
-    columns: np.ndarray
-    mass: np.ndarray
-    f: np.ndarray
-    g: np.ndarray
-    optimal: bool
-
-
 def _relative_cost(measures: Measures, p: float, max_iter: int | None) -> tuple[Tensor, Tensor]:
     r"""The cost in units of a length s, :math:`W_p^p / s^p`, and s, without a derivative, both with the batch shape."""
     if measures.x.shape[-1] == 1:
         return relative_cost_1d(measures, p)
     batch = measures.x.shape[:-2]
-    problems = list(zip(*(t.reshape(-1, *t.shape[len(batch) :]) for t in measures), strict=True))
-
-    def solve(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Coupling, float]:
-        with torch.no_grad():
-            M, length = relative_cost_matrix(x, y, p)
-            return couple(a.numpy(force=True), b.numpy(force=True), M.numpy(force=True), max_iter), length
-
-    with warnings.catch_warnings():
-        # POT warns in its own words; entered here, in one thread, as the filters are global.
-        warnings.simplefilter("ignore")
-        solved = in_parallel(solve, problems)
+    solved = in_parallel(lambda *problem: _solve(*problem, p, max_iter), measures.problems())
     stopped = sum(not coupling.optimal for coupling, _ in solved)
     if stopped:
         warnings.warn(
@@ -165,41 +143,37 @@ def _relative_cost(measures: Measures, p: float, max_iter: int | None) -> tuple[
             ConvergenceWarning,
             stacklevel=3,
         )
-    values = [_envelope(c, length, x, y, a, b, p) for (c, length), (x, y, a, b) in zip(solved, problems, strict=True)]
-    lengths = measures.x.new_tensor([length for _, length in solved])
-    return torch.stack(values).reshape(batch) if values else measures.x.new_zeros(batch), lengths.reshape(batch)
+    if not solved:
+        return measures.x.new_zeros(batch), measures.x.new_zeros(batch)
+    lengths = measures.x.new_tensor([length for _, length in solved]).reshape(batch)
+    return envelope([coupling for coupling, _ in solved], lengths, measures, p), lengths
 
 
-def couple(a: np.ndarray, b: np.ndarray, M: np.ndarray, max_iter: int | None = None) -> Coupling:
-    """Solve one transport problem with costs M (n, m), the largest of them about one, by POT's network simplex.
+def _solve(x: Tensor, y: Tensor, a: Tensor, b: Tensor, p: float, max_iter: int | None) -> tuple[Coupling, float]:
+    with torch.no_grad():
+        costs, length = costs_between(x, y, p)
+        return couple(a.numpy(force=True), b.numpy(force=True), costs, max_iter), length
 
-    The simplex has absolute tolerances: it is given a largest cost and masses of one, or small problems come out wrong.
+
+def envelope(couplings: Sequence[Coupling], lengths: Tensor, measures: Measures, p: float) -> Tensor:
+    """The relative values of a batch of couplings, at least one, with the envelope gradients attached.
+
+    Args:
+        couplings: One for each problem of the batch.
+        lengths: The units of length, with the batch shape.
+        measures: The problems.
+        p: The exponent.
     """
-    iterations = max_iter or max(1_000_000, 1000 * sum(M.shape))
-    total = a.sum()
-
-    def simplex(a: np.ndarray, b: np.ndarray, M: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        return ot.emd(a, b, M, numItermax=iterations, log=True, check_marginals=False)
-
-    (plan, log), row_support, column_support = on_support(simplex, a / total, b / b.sum(), M)
-    rows, columns = np.nonzero(plan)
-    mass = plan[rows, columns] * total
-    f, g = np.empty(len(a)), np.empty(len(b))
-    f[row_support], g[column_support] = log["u"], log["v"]
-    if not isinstance(row_support, slice):
-        # c-transforms: what a first grain of mass at a point of weight zero would cost.
-        no_row, no_column = ~row_support, ~column_support
-        f[no_row] = (M[no_row][:, column_support] - g[column_support]).min(1)
-        g[no_column] = (M[row_support][:, no_column] - f[row_support, None]).min(0)
-        rows, columns = np.flatnonzero(row_support)[rows], np.flatnonzero(column_support)[columns]
-    centre = (f.mean() - g.mean()) / 2
-    return Coupling(rows, columns, mass, f - centre, g + centre, log["warning"] is None)
-
-
-def _envelope(c: Coupling, length: float, x: Tensor, y: Tensor, a: Tensor, b: Tensor, p: float) -> Tensor:
-    """The relative value of one coupling, with the envelope gradients attached."""
-    rows, columns, mass, f, g = (torch.as_tensor(part, device=x.device) for part in c[:5])
-    difference = (x[rows] - y[columns]) / length
+    x, y, a, b = measures
+    n, m, count = a.shape[-1], b.shape[-1], len(couplings)
+    sizes = [len(coupling.mass) for coupling in couplings]
+    problem = np.repeat(np.arange(count), sizes)
+    rows = np.concatenate([coupling.rows for coupling in couplings]) + n * problem
+    columns = np.concatenate([coupling.columns for coupling in couplings]) + m * problem
+    rows, columns, problem = (torch.as_tensor(index, device=x.device) for index in (rows, columns, problem))
+    mass = torch.as_tensor(np.concatenate([coupling.mass for coupling in couplings])).to(x)
+    difference = x.reshape(-1, x.shape[-1])[rows] - y.reshape(-1, y.shape[-1])[columns]
+    difference = difference / lengths.reshape(-1)[problem].unsqueeze(-1)
     if p == 2:
         costs = difference.square().sum(-1)
     else:
@@ -207,9 +181,11 @@ def _envelope(c: Coupling, length: float, x: Tensor, y: Tensor, a: Tensor, b: Te
         zero = (difference == 0).all(-1)
         distance = torch.linalg.vector_norm(difference + zero.unsqueeze(-1).to(difference), dim=-1)
         costs = torch.where(zero, 0 * distance, distance**p)
-    value = mass.to(x.dtype) @ costs
+    value = x.new_zeros(count).index_add(0, problem, mass * costs).reshape(x.shape[:-2])
     if needs_gradient(a, b):
-        value = attach(value, (a, b), (f.to(a.dtype), g.to(b.dtype)), refuse=_NO_SECOND)
+        f, g = (np.stack([getattr(coupling, name) for coupling in couplings]) for name in ("f", "g"))
+        f, g = torch.as_tensor(f).to(a).reshape(a.shape), torch.as_tensor(g).to(b).reshape(b.shape)
+        value = attach(value, (a, b), (f, g), refuse=_NO_SECOND)
     return value
 
 

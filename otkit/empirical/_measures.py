@@ -29,6 +29,11 @@ class Measures(NamedTuple):
     a: Tensor
     b: Tensor
 
+    def problems(self) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """The pairs of the batch, one by one: x (n, d), y (m, d), a (n,), b (m,)."""
+        flat = [part.reshape(-1, *part.shape[self.x.ndim - 2 :]) for part in self]
+        return list(zip(*flat, strict=True))
+
 
 def pair_of_measures(
     x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, *, eps: float, validate: bool
@@ -108,26 +113,6 @@ def cost_matrix(x: Tensor, y: Tensor, p: float) -> Tensor:
     """The costs |x_i - y_j|^p, (..., n, m), from differences: no digit is lost far from the origin."""
     distance = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
     return distance if p == 1 else distance.square() if p == 2 else distance**p
-
-
-def relative_cost_matrix(x: Tensor, y: Tensor, p: float) -> tuple[Tensor, float]:
-    """The costs over the largest of them, and the length of the longest distance: no scale over- or underflows.
-
-    Args:
-        x: Points, with shape (n, d).
-        y: Points, with shape (m, d).
-        p: The exponent.
-
-    Returns:
-        :math:`(|x_i - y_j| / s)^p`, with shape (n, m), and s > 0.
-    """
-    x, y = x - x[0], y - x[0]
-    unit = max(float(x.abs().max()), float(y.abs().max())) or 1.0
-    distance = torch.cdist(x / unit, y / unit, compute_mode="donot_use_mm_for_euclid_dist")
-    longest = float(distance.max()) or 1.0
-    if not unit * longest < float("inf"):
-        raise ValueError("x and y are farther apart than the largest float64; expected finite distances")
-    return (distance / longest) ** p, unit * longest
 
 
 def in_parallel(solve: Callable[..., Result], problems: Sequence[tuple[Any, ...]]) -> list[Result]:
