@@ -5,6 +5,7 @@ A measure :math:`\alpha = \sum_i a_i \delta_{x_i}` is a set of points x (n, d) a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
@@ -61,34 +62,58 @@ def pair_of_measures(
             f"y has shape {shape(y)}, points in {y.shape[-1]} dimensions; "
             f"expected {x.shape[-1]}, as x has shape {shape(x)}"
         )
-    a, b = _weights("a", a, "x", x), _weights("b", b, "y", y)
+    n, m = x.shape[-2], y.shape[-2]
+    a, b = _weights("a", a, n, "point of x", x), _weights("b", b, m, "point of y", y)
     batch = require_broadcast(
         x=tuple(x.shape[:-2]), y=tuple(y.shape[:-2]), a=tuple(a.shape[:-1]), b=tuple(b.shape[:-1])
     )
     if validate:
-        for name, tensor in (("x", x), ("y", y), ("a", a), ("b", b)):
-            require_finite(name, tensor)
+        require_finite("x", x)
+        require_finite("y", y)
+    a, b = _checked_weights(a, b, eps=eps, validate=validate)
+    x, y = working_precision(x), working_precision(y)
+    return Measures(
+        x.expand(*batch, *x.shape[-2:]), y.expand(*batch, *y.shape[-2:]), a.expand(*batch, n), b.expand(*batch, m)
+    )
+
+
+def matrix_and_weights(
+    M: Tensor, a: Tensor | None, b: Tensor | None, *, eps: float, validate: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for costs M (..., n, m) in place of points."""
+    if M.ndim < 2 or 0 in M.shape[-2:]:
+        raise ValueError(f"M has shape {shape(M)}; expected costs (..., n, m) between n >= 1 and m >= 1 points")
+    n, m = M.shape[-2:]
+    a, b = _weights("a", a, n, "row of M", M), _weights("b", b, m, "column of M", M)
+    batch = require_broadcast(M=tuple(M.shape[:-2]), a=tuple(a.shape[:-1]), b=tuple(b.shape[:-1]))
+    if validate and M.numel():
+        # One pass in place of isfinite's two: NaN and infinities survive in the extremes.
+        low, high = torch.aminmax(M.detach())
+        if not math.isfinite(low) or not math.isfinite(high):
+            require_finite("M", M)
+    a, b = _checked_weights(a, b, eps=eps, validate=validate)
+    return working_precision(M).expand(*batch, n, m), a.expand(*batch, n), b.expand(*batch, m)
+
+
+def _weights(name: str, weights: Tensor | None, n: int, each: str, like: Tensor) -> Tensor:
+    if weights is None:
+        return like.new_full((n,), 1 / n, dtype=working_precision(like).dtype)
+    if weights.ndim < 1 or weights.shape[-1] != n:
+        raise ValueError(f"{name} has shape {shape(weights)}; expected (..., {n}), a weight for each {each}")
+    return weights
+
+
+def _checked_weights(a: Tensor, b: Tensor, *, eps: float, validate: bool) -> tuple[Tensor, Tensor]:
+    if validate:
+        require_finite("a", a)
+        require_finite("b", b)
         _require_same_mass(a, b, eps)
-    x, y, a, b = (working_precision(t) for t in (x, y, a, b))
+    a, b = working_precision(a), working_precision(b)
     for name, weights in (("a", a), ("b", b)):
         mass = weights.sum(-1)
         if not bool(((mass > SMALLEST_MASS) & (mass < 1 / SMALLEST_MASS)).all()):
             raise ValueError(f"{name} has a sum of {mass.flatten()[0].item():.6g}; expected a positive, finite mass")
-    return Measures(
-        x.expand(*batch, *x.shape[-2:]),
-        y.expand(*batch, *y.shape[-2:]),
-        a.expand(*batch, a.shape[-1]),
-        b.expand(*batch, b.shape[-1]),
-    )
-
-
-def _weights(name: str, weights: Tensor | None, of: str, points: Tensor) -> Tensor:
-    n = points.shape[-2]
-    if weights is None:
-        return points.new_full((n,), 1 / n, dtype=working_precision(points).dtype)
-    if weights.ndim < 1 or weights.shape[-1] != n:
-        raise ValueError(f"{name} has shape {shape(weights)}; expected (..., {n}), a weight for each point of {of}")
-    return weights
+    return a, b
 
 
 def _require_same_mass(a: Tensor, b: Tensor, eps: float) -> None:

@@ -1,0 +1,45 @@
+"""The result of solving a transport problem: what was found, and how much of it is certain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic
+
+from otkit._arguments import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Transport(Generic[Array]):
+    r"""A solved transport problem, or a batch of them with batch shape (...), of the arrays that came.
+
+    Whatever happened in the solver, the exact (unregularised) cost lies between `lower_bound` and `upper_bound`, up to
+    the rounding of their sums; for both the plan and the potentials are made feasible first.
+
+    Attributes:
+        cost: :math:`\langle P, M \rangle`, with shape (...). Without reg its gradient is that of the exact cost; with reg
+            :math:`\langle P, M \rangle` has no envelope gradient, so that differentiating it raises.
+        value: What was minimised, with shape (...): cost without reg, and cost + reg·KL(P | a⊗b) with it, by the dual
+            :math:`D(f, g)`, which is a lower bound of the regularised optimum. It has the envelope gradients.
+        plan: The plan P as the solver left it, without derivative: dense, with shape (..., n, m), up to nm = 2048² and in
+            batches; beyond, a SciPy or torch sparse COO array where it is exact, and None where it is entropic: then
+            :math:`P_{ij} = a_i b_j e^{(f_i + g_j - M_{ij}) / \varepsilon}` by the potentials.
+        potentials: f, with shape (..., n), and g, with shape (..., m), without derivative; with reg in the convention of
+            :math:`a \otimes b`. Only :math:`f_i + g_j` has a meaning: they are centred, with the same mean.
+        lower_bound: The dual value of a feasible pair of potentials, with shape (...).
+        upper_bound: The cost of a plan with the right marginals, with shape (...).
+        marginal_error: The L1 error of both marginals of the plan, over the mass, with shape (...).
+        n_iter: Iterations of Sinkhorn's algorithm, or runs of the network simplex: one where it looks at all arcs, and one
+            for each list of arcs beyond nm = 2048². The most in the batch.
+        converged: Whether all problems of the batch have: without reg the two bounds are equal up to rounding, with
+            reg the marginal error is at most tol.
+    """
+
+    cost: Array
+    value: Array
+    plan: Any
+    potentials: tuple[Array, Array]
+    lower_bound: Array
+    upper_bound: Array
+    marginal_error: Array
+    n_iter: int
+    converged: bool
