@@ -48,7 +48,12 @@ def refuse_second(first: Tensor | None, inputs: tuple[Tensor, ...], message: str
     """
     if first is None or not torch.is_grad_enabled():
         return first
-    return _Refusal.apply(message, first, *inputs)
+    return refuse_gradient(first, inputs, message)
+
+
+def refuse_gradient(value: Tensor, inputs: tuple[Tensor, ...], message: str) -> Tensor:
+    """The value, such that differentiating it in the inputs raises a RuntimeError with the message."""
+    return _Refusal.apply(message, value, *inputs)
 
 
 class _Attach(torch.autograd.Function):
