@@ -14,8 +14,12 @@ from otkit.empirical._sliced import sliced_cost as sliced_cost
 from otkit.empirical._sliced import sliced_cost_to_normal as sliced_cost_to_normal
 from otkit.empirical._sliced import sliced_wasserstein as sliced_wasserstein
 from otkit.empirical._sliced import sliced_wasserstein_to_normal as sliced_wasserstein_to_normal
+from otkit.empirical._solve import solve as solve
+from otkit.empirical._solve import solve_matrix as solve_matrix
+from otkit.empirical._transport import Transport as Transport
 
 __all__ = [
+    "Transport",
     "max_sliced_cost",
     "max_sliced_wasserstein",
     "sinkhorn_cost",
@@ -24,6 +28,8 @@ __all__ = [
     "sliced_cost_to_normal",
     "sliced_wasserstein",
     "sliced_wasserstein_to_normal",
+    "solve",
+    "solve_matrix",
     "transport_cost",
     "transport_cost_1d",
     "transport_cost_1d_to_normal",

@@ -1,8 +1,8 @@
 r"""Two bounds between which the exact cost lies, from any potentials and any plan, however far either has converged.
 
 *Below.* For any f the c-transform :math:`g^c_j = \min_i C_{ij} - f_i` makes a feasible pair for the dual, so that
-:math:`\langle f, a \rangle + \langle g^c, b \rangle` is at most the cost. Where (f, g) is far from feasible, as entropic
-potentials are, f is a c-transform itself before: that of g.
+:math:`\langle f, a \rangle + \langle g^c, b \rangle` is at most the cost. Where (f, g) is far from feasible, as
+entropic potentials are, f is taken as the c-transform of g first.
 
 *Above.* Any :math:`P \ge 0` is rounded to a plan with the marginals a and b: rows and then columns that carry too much
 are scaled down, and what is missing then, :math:`e = a - P'' 1 \ge 0` and :math:`e' = b - P''^\top 1 \ge 0` of equal

@@ -21,7 +21,7 @@ from otkit.empirical._measures import in_parallel
 Result = TypeVar("Result")
 
 MATRIX_BYTES = 2**30
-"""Up to this size, 11,585 points on each side, a cost matrix between points is held; beyond it is computed in blocks."""
+"""Up to this size, 11,585 points on each side, costs between points are held; beyond, they are computed in blocks."""
 
 BLOCK = 2**18
 """About how many entries a block has: 2 MB, which the cache of one core holds."""
@@ -136,16 +136,15 @@ def costs_between(x: Tensor, y: Tensor, p: float) -> tuple[Costs, float]:
     x, y = x - x[0], y - x[0]
     unit = max(float(x.abs().max()), float(y.abs().max())) or 1.0
     x, y = x / unit, y / unit
-    held = 8 * len(x) * len(y) <= MATRIX_BYTES
-    if held:
-        distance = distances(x, y)
-        longest = float(distance.max())
-    else:
+    distance = distances(x, y) if 8 * len(x) * len(y) <= MATRIX_BYTES else None
+    if distance is None:
         longest = max(over_blocks(PointCosts(x, y, 1), lambda low, block: float(block.max())))
+    else:
+        longest = float(distance.max())
     longest = longest or 1.0
     if not unit * longest < float("inf"):
         raise ValueError("x and y are farther apart than the largest float64; expected finite distances")
-    if held:
+    if distance is not None:
         # In place: at this size the memory of a copy costs more than the arithmetic.
         return MatrixCosts(power(distance.div_(longest), p).numpy(force=True)), unit * longest
     return PointCosts(x / longest, y / longest, p), unit * longest

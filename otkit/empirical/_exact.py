@@ -39,6 +39,7 @@ from otkit.empirical._measures import Measures, in_parallel, pair_of_measures
 from otkit.empirical._quantile import relative_cost_1d
 from otkit.empirical._simplex import Coupling as Coupling
 from otkit.empirical._simplex import couple as couple
+from otkit.empirical._simplex import require_memory
 
 
 def transport_cost(
@@ -134,7 +135,8 @@ def _relative_cost(measures: Measures, p: float, max_iter: int | None) -> tuple[
     if measures.x.shape[-1] == 1:
         return relative_cost_1d(measures, p)
     batch = measures.x.shape[:-2]
-    solved = in_parallel(lambda *problem: _solve(*problem, p, max_iter), measures.problems())
+    require_memory(measures.x.shape[-2], measures.y.shape[-2])
+    solved = in_parallel(lambda x, y, a, b: _solve(x, y, a, b, p, max_iter), measures.problems())
     stopped = sum(not coupling.optimal for coupling, _ in solved)
     if stopped:
         warnings.warn(

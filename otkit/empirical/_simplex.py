@@ -90,6 +90,16 @@ def couple(a: np.ndarray, b: np.ndarray, M: np.ndarray | Costs, max_iter: int | 
     return found._replace(mass=found.mass * total, f=f - centre, g=g + centre)
 
 
+def require_memory(n: int, m: int) -> None:
+    """Refuse an exact problem of which the lists of arcs would not fit into `EXACT_BYTES`."""
+    if (needed := BYTES_A_POINT * (n + m)) > EXACT_BYTES:
+        raise MemoryError(
+            f"exact transport between n = {n} and m = {m} points may take {BYTES_A_POINT} bytes for each of the "
+            f"{n + m}, {needed / 2**30:.3g} GiB, and is held to {EXACT_BYTES / 2**30:.3g} GiB; take sinkhorn_cost or "
+            "solve with a reg, sliced_wasserstein, or a subsample of the points"
+        )
+
+
 def _dense(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int) -> Coupling:
     M = np.ascontiguousarray(costs.block(0, costs.shape[0]), dtype=np.float64)
     plan, _, f, g, code = emd_c(a, b, M, max_iter, 1)
@@ -130,11 +140,11 @@ def _by_columns(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int) -> Co
 def _coarse_potentials(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int) -> tuple[np.ndarray, np.ndarray]:
     """Potentials from the problem of a quarter of the points, drawn without their weights and always the same."""
     rng = np.random.default_rng(0)
-    some = [np.sort(rng.choice(n, max(1, n // 4), replace=False)) for n in costs.shape]
-    inner = costs.within(*some)
+    rows, columns = (np.sort(rng.choice(n, max(1, n // 4), replace=False)) for n in costs.shape)
+    inner = costs.within(rows, columns)
     solve = _dense if inner.shape[0] * inner.shape[1] <= COARSEST else _by_columns
-    weights = [part[index] / part[index].sum() for part, index in zip((a, b), some, strict=True)]
-    g = column_transform(costs.within(some[0], np.arange(costs.shape[1])), solve(*weights, inner, max_iter).f)
+    f = solve(a[rows] / a[rows].sum(), b[columns] / b[columns].sum(), inner, max_iter).f
+    g = column_transform(costs.within(rows, np.arange(len(b))), f)
     return row_transform(costs, g), g
 
 

@@ -16,20 +16,20 @@ class Transport(Generic[Array]):
     the rounding of their sums; for both the plan and the potentials are made feasible first.
 
     Attributes:
-        cost: :math:`\langle P, M \rangle`, with shape (...). Without reg its gradient is that of the exact cost; with reg
-            :math:`\langle P, M \rangle` has no envelope gradient, so that differentiating it raises.
-        value: What was minimised, with shape (...): cost without reg, and cost + reg·KL(P | a⊗b) with it, by the dual
-            :math:`D(f, g)`, which is a lower bound of the regularised optimum. It has the envelope gradients.
-        plan: The plan P as the solver left it, without derivative: dense, with shape (..., n, m), up to nm = 2048² and in
-            batches; beyond, a SciPy or torch sparse COO array where it is exact, and None where it is entropic: then
-            :math:`P_{ij} = a_i b_j e^{(f_i + g_j - M_{ij}) / \varepsilon}` by the potentials.
-        potentials: f, with shape (..., n), and g, with shape (..., m), without derivative; with reg in the convention of
-            :math:`a \otimes b`. Only :math:`f_i + g_j` has a meaning: they are centred, with the same mean.
+        cost: :math:`\langle P, M \rangle`, with shape (...). Without reg its gradient is that of the exact cost; with
+            reg it has no envelope gradient, so that differentiating it raises.
+        value: What was minimised, with shape (...): cost without reg, and cost + reg·KL(P | a⊗b) with it, by the
+            dual :math:`D(f, g)`, a lower bound of the regularised optimum. It has the envelope gradients.
+        plan: The plan P as the solver left it, without derivative: dense, with shape (..., n, m), up to nm = 2048² and
+            in batches; beyond, a SciPy or torch sparse COO array where it is exact, and None where it is entropic:
+            then :math:`P_{ij} = a_i b_j e^{(f_i + g_j - M_{ij}) / \varepsilon}` for weights of sum one.
+        potentials: f, with shape (..., n), and g, with shape (..., m), without derivative; with reg in the convention
+            of :math:`a \otimes b`. Only :math:`f_i + g_j` has a meaning: they are centred, with the same mean.
         lower_bound: The dual value of a feasible pair of potentials, with shape (...).
         upper_bound: The cost of a plan with the right marginals, with shape (...).
         marginal_error: The L1 error of both marginals of the plan, over the mass, with shape (...).
-        n_iter: Iterations of Sinkhorn's algorithm, or runs of the network simplex: one where it looks at all arcs, and one
-            for each list of arcs beyond nm = 2048². The most in the batch.
+        n_iter: Iterations of Sinkhorn's algorithm, or runs of the network simplex: one where it looks at all arcs, and
+            one for each list of arcs beyond nm = 2048². The most in the batch.
         converged: Whether all problems of the batch have: without reg the two bounds are equal up to rounding, with
             reg the marginal error is at most tol.
     """
