@@ -1,0 +1,332 @@
+import dataclasses
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+from scipy.optimize import linprog
+
+from otkit import ConvergenceWarning
+from otkit.empirical import _costs, _simplex, _solve, sinkhorn_cost, solve, solve_matrix, transport_cost
+from otkit.testing import measures
+
+rng = np.random.default_rng(0)
+exponents = st.sampled_from([1.0, 1.5, 2.0, 3.0])
+pairs = st.integers(1, 3).flatmap(lambda d: st.tuples(measures(d), measures(d)))
+
+
+def weights(n, seed=0):
+    w = np.random.default_rng(seed).random(n) + 0.1
+    return w / w.sum()
+
+
+def linear_programme(a, b, M):
+    """The Kantorovich problem by SciPy's HiGHS."""
+    n, m = M.shape
+    rows, columns = np.kron(np.eye(n), np.ones(m)), np.kron(np.ones(n), np.eye(m))
+    return linprog(M.ravel(), A_eq=np.vstack([rows, columns]), b_eq=np.concatenate([a, b])).fun
+
+
+def quietly(function, *args, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return function(*args, **options)
+
+
+# Known answers
+
+
+def test_two_points():
+    found = solve_matrix(np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([0.75, 0.25]), np.array([0.5, 0.5]))
+    assert found.cost == found.value == 0.25
+    assert found.converged
+    np.testing.assert_allclose(found.plan, [[0.5, 0.25], [0, 0.25]], atol=1e-16)
+    f, g = found.potentials
+    assert f.mean() == pytest.approx(g.mean())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.cost = 0.0
+
+
+def test_negative_costs_are_legal():
+    M, a, b = rng.normal(size=(6, 5)) - 3, weights(6), weights(5, 1)
+    found = solve_matrix(M, a, b)
+    assert found.cost == pytest.approx(linear_programme(a, b, M), rel=1e-9)
+    assert found.lower_bound <= found.upper_bound == pytest.approx(found.cost, rel=1e-12)
+    f, g = found.potentials
+    assert (f[:, None] + g <= M + 1e-12).all()
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-9, 1.0, 1e9, 1e200])
+def test_no_scale_of_costs_is_too_small_or_too_large(scale):
+    M, a, b = rng.random((8, 7)), weights(8), weights(7, 1)
+    found = solve_matrix(scale * M, a, b)
+    assert found.converged
+    assert found.cost == pytest.approx(scale * linear_programme(a, b, M), rel=1e-9)
+
+
+# Laws: the bounds hold whatever happens
+
+
+@given(pairs, exponents, st.sampled_from([None, 1, 2, 3]))
+def test_the_exact_cost_lies_between_the_bounds(both, p, max_iter):
+    (x, a), (y, b) = both
+    exact = transport_cost(x, y, p, a=a, b=b)
+    M = np.linalg.norm(x[:, None] - y, axis=-1) ** p
+    for found in (
+        quietly(solve, x, y, p, a=a, b=b, max_iter=max_iter),
+        quietly(solve_matrix, M, a, b, max_iter=max_iter),
+    ):
+        rounding = 1e-11 * (1 + M.max())
+        assert found.lower_bound - rounding <= exact <= found.upper_bound + rounding
+        assert max_iter is not None or (found.converged and found.marginal_error < 1e-12)
+        if found.converged:
+            assert found.upper_bound - found.lower_bound <= rounding
+
+
+@given(pairs, exponents, st.sampled_from([1, 3, 10_000]), st.sampled_from([0.01, 0.3, 10.0]))
+def test_the_exact_cost_lies_between_the_bounds_of_sinkhorn(both, p, max_iter, reg):
+    (x, a), (y, b) = both
+    M = np.linalg.norm(x[:, None] - y, axis=-1) ** p
+    reg = reg * (1e-3 + M.mean())
+    found = quietly(solve, x, y, p, a=a, b=b, reg=reg, max_iter=max_iter)
+    rounding = 1e-10 * (1 + M.max())
+    assert found.lower_bound - rounding <= transport_cost(x, y, p, a=a, b=b) <= found.upper_bound + rounding
+    error = np.abs(found.plan.sum(1) - a).sum() + np.abs(found.plan.sum(0) - b).sum()
+    assert found.marginal_error == pytest.approx(error, rel=1e-6, abs=1e-12)
+
+
+def test_unfinished_simplex_says_so_and_still_certifies():
+    x, y = rng.normal(size=(2, 60, 2))
+    with pytest.warns(
+        ConvergenceWarning, match="stopped at max_iter in 1 of 1 problems; the exact cost is certain only"
+    ):
+        found = solve(x, y, max_iter=20)
+    assert not found.converged
+    assert found.lower_bound < transport_cost(x, y) < found.upper_bound
+    assert found.marginal_error > 1e-3
+
+
+def test_unfinished_sinkhorn_says_so():
+    x, y = rng.normal(size=(2, 30, 2))
+    with pytest.warns(ConvergenceWarning, match="raise max_iter or tol, or take a larger reg"):
+        found = solve(x, y, reg=0.01, max_iter=2)
+    assert not found.converged
+
+
+# Oracles
+
+
+@given(st.integers(0, 10**6), exponents)
+def test_against_linear_programming(seed, p):
+    r = np.random.default_rng(seed)
+    n, m = r.integers(2, 13, 2)
+    x, y, a, b = r.normal(size=(n, 2)), r.normal(size=(m, 2)), r.random(n) + 0.01, r.random(m) + 0.01
+    a, b = a / a.sum(), b / b.sum()
+    M = np.linalg.norm(x[:, None] - y, axis=-1) ** p
+    expected = linear_programme(a, b, M)
+    found = solve(x, y, p, a=a, b=b)
+    assert found.cost == pytest.approx(expected, rel=1e-9)
+    assert found.lower_bound == pytest.approx(expected, rel=1e-9)
+    assert found.cost == pytest.approx((found.plan * M).sum(), rel=1e-12)
+
+
+def test_sinkhorn_value_is_that_of_sinkhorn_cost():
+    x, y, a = rng.normal(size=(9, 2)), rng.normal(size=(7, 2)), weights(9)
+    found = solve(x, y, a=3 * a, b=np.full(7, 3 / 7), reg=0.5, tol=1e-9)
+    assert found.value == pytest.approx(sinkhorn_cost(x, y, a=3 * a, b=np.full(7, 3 / 7), reg=0.5, tol=1e-9), rel=1e-8)
+    M, P = ((x[:, None] - y) ** 2).sum(-1), found.plan / 3
+    assert found.cost == pytest.approx(3 * (P * M).sum(), rel=1e-12)
+    entropy = (P * np.log(P / (a[:, None] / 7))).sum()
+    assert found.value == pytest.approx(3 * ((P * M).sum() + 0.5 * entropy), rel=1e-6)
+    assert solve_matrix(M - 1, a, reg=0.5).value == pytest.approx(found.value / 3 - 1, rel=1e-6)
+
+
+# Derivatives
+
+
+@pytest.mark.parametrize("reg", [None, 0.5])
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3])
+def test_gradients_in_points_and_weights(p, reg):
+    tensors = [rng.normal(size=(2, 5, 2)), rng.normal(size=(4, 2)), weights(5), weights(4, 1)]
+    tensors = [torch.tensor(t, requires_grad=True) for t in tensors]
+
+    def value(x, y, a, b):
+        return solve(x, y, p, a=a / a.sum(), b=b / b.sum(), reg=reg, tol=1e-10).value
+
+    assert torch.autograd.gradcheck(value, tensors)
+
+
+@pytest.mark.parametrize("reg", [None, 0.3])
+def test_gradients_in_costs_and_weights(reg):
+    tensors = [torch.tensor(t, requires_grad=True) for t in (rng.normal(size=(2, 5, 4)), weights(5), weights(4, 1))]
+
+    def value(M, a, b):
+        return solve_matrix(M, a / a.sum(), b / b.sum(), reg=reg, tol=1e-10).value
+
+    assert torch.autograd.gradcheck(value, tensors)
+
+
+def test_the_cost_of_an_entropic_plan_refuses_a_gradient():
+    x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    found = solve(x, torch.randn(4, 2, dtype=torch.float64), reg=1.0)
+    with pytest.raises(RuntimeError, match="differentiate value"):
+        found.cost.backward()
+
+
+# Batches, kinds and sizes
+
+
+def test_batches_and_kinds():
+    x, y = rng.normal(size=(3, 1, 6, 2)).astype(np.float32), rng.normal(size=(2, 5, 2)).astype(np.float32)
+    for reg in (None, 0.7):
+        found = solve(x, y, reg=reg)
+        assert found.value.shape == found.lower_bound.shape == found.marginal_error.shape == (3, 2)
+        assert found.plan.shape == (3, 2, 6, 5)
+        assert found.plan.dtype == found.value.dtype == found.potentials[0].dtype == np.float32
+        assert [each.shape for each in found.potentials] == [(3, 2, 6), (3, 2, 5)]
+        alone = solve(torch.tensor(x[1, 0]), torch.tensor(y[1]), reg=reg)
+        assert isinstance(alone.plan, torch.Tensor)
+        assert alone.value.item() == pytest.approx(found.value[1, 1], rel=1e-6)
+        assert isinstance(alone.n_iter, int)
+    empty = solve(x[:0], y)
+    assert empty.plan.shape == (0, 2, 6, 5)
+    assert empty.converged
+
+
+def test_zero_weights_and_duplicates_are_legal():
+    x, y = np.repeat(rng.normal(size=(4, 2)), 2, 0), rng.normal(size=(5, 2))
+    a, b = np.array([0.5, 0, 0, 0, 0.25, 0.25, 0, 0]), np.array([0.5, 0, 0.25, 0, 0.25])
+    for reg in (None, 0.4):
+        found, less = solve(x, y, a=a, b=b, reg=reg), solve(x[a > 0], y[b > 0], a=a[a > 0], b=b[b > 0], reg=reg)
+        assert found.value == pytest.approx(less.value, rel=1e-9)
+        assert found.lower_bound == pytest.approx(less.lower_bound, rel=1e-9)
+        assert all(np.isfinite(each).all() for each in found.potentials)
+        assert (found.plan[a == 0] == 0).all()
+
+
+@pytest.fixture
+def small_limits(monkeypatch):
+    """Column generation, costs in blocks and sparse plans at a size for tests."""
+    monkeypatch.setattr(_simplex, "DENSE", 30**2)
+    monkeypatch.setattr(_simplex, "COARSEST", 12**2)
+    monkeypatch.setattr(_simplex, "NEAREST", 3)
+    monkeypatch.setattr(_costs, "BLOCK", 500)
+    monkeypatch.setattr(_solve, "DENSE", 30**2)
+
+
+KINDS = {
+    "normal": lambda r, n: r.normal(size=(n, 2)),
+    "lattice": lambda r, n: np.round(2 * r.normal(size=(n, 2))),
+    "clusters": lambda r, n: 0.05 * r.normal(size=(n, 2)) + r.integers(0, 4, (n, 1)),
+    "line": lambda r, n: r.normal(size=(n, 1)) * np.ones(3),
+    "one place": lambda r, n: np.ones((n, 2)),
+}
+
+
+@pytest.mark.usefixtures("small_limits")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sizes", [(120, 120), (150, 70), (2000, 3)])
+@pytest.mark.parametrize("held", [True, False])
+def test_short_lists_of_arcs_are_as_good_as_all(kind, sizes, held, monkeypatch):
+    n, m = sizes
+    r = np.random.default_rng(n)
+    x, y, a, b = KINDS[kind](r, n), KINDS[kind](r, m), r.integers(0, 5, n) / 1.0, r.random(m)
+    a, b = a / a.sum(), b / b.sum()
+    if not held:
+        monkeypatch.setattr(_costs, "MATRIX_BYTES", 0)
+    found = solve(x, y, 1.5, a=a, b=b)
+    monkeypatch.setattr(_simplex, "DENSE", 10**9)
+    expected = transport_cost(x, y, 1.5, a=a, b=b)
+    assert found.converged
+    assert found.cost == pytest.approx(expected, rel=1e-11, abs=1e-13)
+    assert isinstance(found.plan, sparse.coo_array)
+    assert found.marginal_error < 1e-12
+    np.testing.assert_allclose(found.plan.sum(1), a, atol=1e-14)
+
+
+@pytest.mark.usefixtures("small_limits")
+def test_large_torch_plans_are_sparse_and_unfinished_lists_certify():
+    x, y = torch.randn(2, 100, 3, dtype=torch.float64)
+    found = solve(x, y)
+    assert found.plan.layout == torch.sparse_coo
+    assert found.plan.sum().item() == pytest.approx(1)
+    rough = quietly(solve, x, y, max_iter=30)
+    assert not rough.converged
+    assert rough.lower_bound < found.cost < rough.upper_bound
+    assert solve(x, y, reg=1.0).plan is None
+
+
+def test_matrix_free_gradients_are_those_of_the_matrix(monkeypatch):
+    tensors = [torch.tensor(rng.normal(size=(n, 2)), requires_grad=True) for n in (12, 10)]
+    for reg in (None, 0.5):
+        gradients = []
+        for limit in (2**30, 0):
+            monkeypatch.setattr(_costs, "MATRIX_BYTES", limit)
+            gradients.append(torch.autograd.grad(solve(*tensors, 1.5, reg=reg, tol=1e-9).value, tensors))
+        for one, other in zip(*gradients, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
+
+
+# Bad input
+
+x2, y2, M2 = np.zeros((3, 2)), np.ones((4, 2)), np.ones((3, 4))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ((np.zeros((0, 2)), y2), {}, ValueError, r"x has shape \(0, 2\); expected n >= 1 points"),
+        ((x2, np.ones((4, 3))), {}, ValueError, "points in 3 dimensions; expected 2"),
+        ((x2, np.full((4, 2), np.inf)), {}, ValueError, "y must be finite; got 8 entries"),
+        ((x2, y2), {"a": np.array([-0.5, 1.0, 0.5])}, ValueError, "a must not be negative"),
+        ((x2, y2), {"a": np.ones(3)}, ValueError, "same sum; got 3 for a and 1 for b"),
+        ((x2, y2), {"b": np.zeros(4)}, ValueError, "b has weights that are all zero"),
+        ((x2, y2, 0.5), {}, ValueError, "p is 0.5"),
+        ((x2, y2, np.inf), {}, ValueError, "p is inf"),
+        ((x2, y2), {"reg": 0.0}, ValueError, "reg is 0.0; expected a finite number > 0"),
+        ((x2, y2), {"reg": -1.0}, ValueError, "reg is -1.0"),
+        ((x2, y2), {"reg": 1e-20}, ValueError, "not lost in its rounding"),
+        ((x2, y2), {"max_iter": 0}, ValueError, "max_iter is 0"),
+        ((x2, y2), {"tol": -1.0}, ValueError, "tol is -1.0"),
+    ],
+)
+def test_bad_points_name_the_argument(arguments, options, error, message):
+    with pytest.raises(error, match=message):
+        solve(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ((np.zeros((0, 2)),), {}, ValueError, r"M has shape \(0, 2\); expected costs"),
+        ((np.zeros(3),), {}, ValueError, r"M has shape \(3,\)"),
+        ((np.full((3, 4), np.nan),), {}, ValueError, "M must be finite; got 12 entries"),
+        ((np.where(np.eye(3) > 0, np.inf, 0),), {}, ValueError, "M must be finite; got 3 entries"),
+        ((M2, np.ones(2)), {}, ValueError, r"a has shape \(2,\); expected \(..., 3\), a weight for each row of M"),
+        ((M2, None, np.ones(3)), {}, ValueError, "a weight for each column of M"),
+        ((M2, np.ones(3)), {}, ValueError, "same sum; got 3 for a and 1 for b"),
+        ((M2, np.array([2.0, -1, 0])), {}, ValueError, "a must not be negative"),
+        ((M2, np.zeros(3)), {}, ValueError, "a has weights that are all zero"),
+        ((np.array([[1.5e308, -1.5e308]]),), {}, ValueError, "expected a difference that float64 holds"),
+        ((M2,), {"reg": 0}, ValueError, "reg is 0"),
+        ((M2.astype(int),), {}, TypeError, "M has dtype int64"),
+    ],
+)
+def test_bad_costs_name_the_argument(arguments, options, error, message):
+    with pytest.raises(error, match=message):
+        solve_matrix(*arguments, **options)
+
+
+def test_more_points_than_memory(monkeypatch):
+    monkeypatch.setattr(_simplex, "EXACT_BYTES", 50_000)
+    for distance in (transport_cost, solve):
+        with pytest.raises(
+            MemoryError, match=r"8000 bytes for each of the 7, .*sinkhorn_cost or solve with a reg, sliced"
+        ):
+            distance(x2, y2)
+    monkeypatch.setattr(_solve, "PLAN_BYTES", 100)
+    with pytest.raises(MemoryError, match="solve the batch in parts"):
+        solve(np.zeros((2, 3, 2)), y2, reg=1.0)
