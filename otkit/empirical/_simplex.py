@@ -122,18 +122,23 @@ def _by_columns(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int) -> Co
     rounds = 0
     while True:
         rounds += 1
-        sources, targets, mass, _, f, g, code = emd_c_sparse(
-            n * a, n * b, rows.astype(np.uint64), columns.astype(np.uint64), values, max_iter, f, g
-        )
+        problem = n * a, n * b, rows.astype(np.uint64), columns.astype(np.uint64), values, max_iter
+        *found, code = emd_c_sparse(*problem, f, g)
+        if code != _OPTIMAL:
+            # The tree that POT builds from potentials may cycle where flows are degenerate; its own does not.
+            *found, code = emd_c_sparse(*problem)
+        sources, targets, mass, _, f, g = found
         shift = f @ a
         f, g = f - shift, g + shift
         found = Coupling(sources.astype(np.int64), targets.astype(np.int64), mass / n, f, g, code == _OPTIMAL, rounds)
         if code != _OPTIMAL:
             return found
         more, feasible = _violated(costs, f, g, tol)
+        more = np.setdiff1d(more, arcs)  # what is listed is violated by the simplex's rounding only
         if (g - np.minimum(g, feasible)) @ b <= tol or not len(more):
             return found
-        rows, columns = np.concatenate([rows, more // m]), np.concatenate([columns, more % m])
+        arcs = np.concatenate([arcs, more])
+        rows, columns = np.divmod(arcs, m)
         values = np.concatenate([values, costs.at(more // m, more % m)])
 
 
