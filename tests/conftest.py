@@ -1,7 +1,11 @@
-"""How the tests run: on one thread, and with the same examples each time.
+"""How the tests run: on one thread, and by one of three profiles.
 
 The problems are small, and two threads that wait for each other on a busy machine can take a hundred times as long.
-``pytest --hypothesis-profile=explore`` looks further, with new examples each time.
+The profile is named by ``pytest --hypothesis-profile=NAME``, or by the variable OTKIT_PROFILE:
+
+- dev, the default: few examples, the same each time;
+- ci: ten times as many, the same each time;
+- nightly: thousands, new ones each time; what it finds is pinned in the test by ``@example``.
 """
 
 import os
@@ -13,6 +17,7 @@ from hypothesis import settings
 
 torch.set_num_threads(1)
 
-settings.register_profile("default", deadline=None, max_examples=40, derandomize=True, print_blob=True)
-settings.register_profile("explore", deadline=None, max_examples=1000)
-settings.load_profile("default")
+settings.register_profile("dev", deadline=None, max_examples=40, derandomize=True, print_blob=True)
+settings.register_profile("ci", settings.get_profile("dev"), max_examples=400)
+settings.register_profile("nightly", deadline=None, max_examples=5000, print_blob=True)
+settings.load_profile(os.environ.get("OTKIT_PROFILE", "dev"))

@@ -1,0 +1,232 @@
+"""The laws tell wrong distances, say how, and are called as their users' functions are."""
+
+import numpy as np
+import ot
+import pytest
+import torch
+
+from otkit import empirical, gaussian
+from otkit.testing import (
+    LAWS,
+    Gaussian,
+    LawViolation,
+    Measure,
+    Problem,
+    applicable_laws,
+    check_convexity,
+    check_dual_feasibility,
+    check_gelbrich_bound,
+    check_gradient,
+    check_identity,
+    check_laws,
+    check_marginals,
+    check_monotone_in_p,
+    check_problem,
+    check_scaling,
+    check_symmetry,
+    check_talagrand,
+    check_triangle_inequality,
+    find_violation,
+)
+from tests.otkit.testing import wrong_distances
+from tests.otkit.testing.wrong_distances import WRONG
+
+rng = np.random.default_rng(0)
+x, y, z = rng.normal(size=(3, 5, 2))
+
+
+# What the laws find
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_a_wrong_distance_breaks_its_laws(wrong):
+    options = {name: value for name, value in wrong.options.items() if name not in ("batched", "differentiable")}
+    for law in wrong.breaks:
+        violation = find_violation(wrong.distance, law, on=wrong.on, max_examples=500, shrink=False, **options)
+        assert violation is not None, law
+        assert violation.law == law
+        assert violation.excess > violation.tolerance
+
+
+def test_every_law_is_broken_by_a_wrong_distance():
+    assert {law for wrong in WRONG for law in wrong.breaks} == set(LAWS)
+    listed = {wrong.distance.__name__ for wrong in WRONG}
+    defined = {n for n, f in vars(wrong_distances).items() if callable(f) and f.__module__ == wrong_distances.__name__}
+    assert listed == {name for name in defined if not name.startswith("_")} - {"Wrong"}
+
+
+# What they say
+
+
+def test_the_message_has_all_that_repeats_it():
+    with pytest.raises(LawViolation) as caught:
+        check_laws(wrong_distances.squared_instead_of_root, on="points", laws=["scaling"])
+    message = str(caught.value)
+    assert message.startswith("squared_instead_of_root breaks the law of scaling: W(s x, s y) = |s| W(x, y)")
+    for part in ("left side", "right side", "off by", "16 units", "a unit is the rounding of the data", "s = "):
+        assert part in message
+    shown = message[message.index("with\n") + 5 :]
+    inputs = {}
+    exec("\n".join(line.strip() for line in shown.splitlines()), {"np": np}, inputs)
+    with pytest.raises(LawViolation) as again:
+        check_scaling(wrong_distances.squared_instead_of_root, inputs["x"], inputs["y"], inputs["s"])
+    assert str(again.value) == message
+
+
+def test_a_counterexample_is_small():
+    violation = find_violation(wrong_distances.zero, "bounds", on="points")
+    assert violation is not None
+    assert violation.inputs["x"].shape == violation.inputs["y"].shape == (1, 1)
+    assert sorted([*violation.inputs["x"].flat, *violation.inputs["y"].flat]) in ([0.0, 1.0], [-1.0, 0.0])
+
+
+def test_the_other_broken_laws_are_noted():
+    with pytest.raises(LawViolation) as caught:
+        check_laws(wrong_distances.zero, on="points", laws=["bounds", "symmetry", "Gelbrich bound"])
+    assert caught.value.law == "bounds"
+    assert caught.value.__notes__ == ["It also breaks: Gelbrich bound."]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
+def test_what_is_no_distance_breaks_laws(bad):
+    with pytest.raises(LawViolation):
+        check_identity(lambda x, y: bad, x)
+
+
+def test_large_inputs_are_named_not_shown():
+    with pytest.raises(LawViolation, match=r"x = <array of shape \(100, 2\), not shown>"):
+        check_symmetry(lambda x, y: x.sum() - y.sum(), np.ones((100, 2)), np.zeros((3, 2)))
+
+
+def test_an_error_of_the_distance_says_for_what():
+    def fails(x, y):
+        raise ZeroDivisionError("no")
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        check_symmetry(fails, np.ones((1, 1)), np.zeros((1, 1)))
+    assert caught.value.__notes__ == ["raised by fails for\n    x = np.array([[1.0]])\n    y = np.array([[0.0]])"]
+
+
+# How they call
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.as_tensor])
+def test_numpy_and_torch_come_as_they_are(convert):
+    seen = []
+
+    def distance(x, y):
+        seen.append((type(x), x.dtype))
+        return empirical.wasserstein(x, y)
+
+    check_triangle_inequality(distance, *(convert(part) for part in (x, y, z)))
+    check_triangle_inequality(distance, *(convert(part.astype(np.float32)) for part in (x, y, z)))
+    assert {kind for kind, _ in seen} == {type(convert(x))}
+    assert {str(dtype).rpartition(".")[-1] for _, dtype in seen} == {"float64", "float32"}
+
+
+def test_weights_go_by_name_and_p_is_asked_for():
+    seen = []
+
+    def distance(x, y, p, a=None, b=None):
+        seen.append((p, a is None, b is None))
+        return empirical.wasserstein(x, y, p, a=a, b=b)
+
+    check_symmetry(distance, Measure(x, np.full(5, 0.2)), y, p=3)
+    check_symmetry(distance, (x, np.full(5, 0.2)), (y, np.full(5, 0.2)), p=1)
+    check_symmetry(distance, x, y)
+    assert seen == [(3.0, False, True), (3.0, True, False), *[(1.0, False, False)] * 2, *[(2.0, True, True)] * 2]
+
+
+def test_gaussians_are_pairs():
+    check_symmetry(gaussian.w2, (np.zeros(2), np.eye(2)), (np.ones(2), 2 * np.eye(2)))
+    check_talagrand(gaussian.w2_squared, (torch.ones(2), 2 * torch.eye(2)), power=True)
+
+
+def test_a_power_is_rooted():
+    check_triangle_inequality(empirical.transport_cost, x, y, z, p=3, power=True)
+    with pytest.raises(LawViolation):
+        check_scaling(empirical.transport_cost, x, y, p=3)
+
+
+def test_the_slack_is_what_decides():
+    def slightly_off(x, y):
+        return empirical.wasserstein(x, y) * (1 + 1e-13 * (x.sum() > y.sum()))
+
+    check_symmetry(slightly_off, x, y, slack=1e4)
+    with pytest.raises(LawViolation):
+        check_symmetry(slightly_off, x, y, slack=1.0)
+
+
+def test_laws_are_chosen_by_what_the_distance_takes():
+    assert "monotonicity in p" in applicable_laws(empirical.wasserstein, on="points")
+    assert "monotonicity in p" not in applicable_laws(wrong_distances.zero, on="points")
+    assert "Gelbrich bound" not in applicable_laws(wrong_distances.zero, on="points", p=1)
+    assert {"batch", "gradient"} <= set(applicable_laws(gaussian.w2, on="gaussians", batched=True, differentiable=True))
+
+
+zero, w2 = wrong_distances.zero, gaussian.w2
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: check_laws(w2, on="matrices"), ValueError, "on is 'matrices'; expected one of points, line"),
+        (lambda: check_laws(w2, on="gaussians", laws=["splitting"]), ValueError, "laws 'splitting'; expected of"),
+        (lambda: check_symmetry(zero, (x, y), y), ValueError, "expected points .n, d. with weights"),
+        (lambda: check_symmetry(zero, (x,), y), ValueError, "x is a tuple of 1"),
+        (lambda: check_symmetry(zero, x, np.zeros((2, 2, 2))), ValueError, r"y has shape \(2, 2, 2\)"),
+        (lambda: check_symmetry(zero, (x, np.ones(5) / 5), y), TypeError, "zero has no parameters a and b"),
+        (lambda: check_symmetry(w2, (x[0], np.eye(2)), y), TypeError, "a Gaussian beside points"),
+        (lambda: check_identity(lambda x, y: np.zeros(2), x), TypeError, r"returned an array of shape \(2,\)"),
+        (lambda: check_monotone_in_p(zero, x, y), TypeError, "zero has no parameter p"),
+        (lambda: check_gelbrich_bound(zero, x, y, p=1), ValueError, "p is 1; the bound holds for p >= 2"),
+        (lambda: check_convexity(zero, x, y, x[:3], y), ValueError, "5 and 3 points"),
+        (lambda: check_talagrand(zero, x), TypeError, "x is a set of points"),
+    ],
+)
+def test_misuse_says_what_was_expected(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+# Problems, gradients, plans, potentials
+
+
+def test_a_problem_is_checked_by_its_answer():
+    problem = Problem(x, x + 1.0, 2, 2**0.5, "a translation")
+    check_problem(empirical.wasserstein, problem)
+    with pytest.raises(LawViolation, match=r"W\(x, y\) = the answer \(a translation\)"):
+        check_problem(empirical.transport_cost, problem)
+
+
+def test_the_gradient_of_a_power_has_its_degree():
+    check_gradient(empirical.transport_cost, torch.as_tensor(x), torch.as_tensor(y), p=3, power=True)
+    with pytest.raises(LawViolation, match="Euler"):
+        check_gradient(lambda x, y: (x - y).square().sum(), torch.as_tensor(x), torch.as_tensor(y))
+
+
+def test_plans_and_potentials():
+    a, b = np.full(5, 0.2), np.array([0.1, 0.2, 0.3, 0.4])
+    M = ot.dist(x, y[:4])
+    plan, log = ot.emd(a, b, M, log=True)
+    check_marginals(plan, a, b)
+    check_dual_feasibility(log["u"], log["v"], M, a=a, b=b, value=(plan * M).sum())
+    with pytest.raises(LawViolation, match=r"\|P 1 - a\|_1 = 0"):
+        check_marginals(plan * 1.001, a, b)
+    with pytest.raises(LawViolation, match=r"\|P\^T 1 - b\|_1 = 0"):
+        check_marginals(plan[:, ::-1], a, b)
+    with pytest.raises(LawViolation, match="0 <= min P"):
+        check_marginals(plan - 1e-9, a, b)
+    check_marginals(plan * 1.001, a, b, tol=1e-2)
+    with pytest.raises(LawViolation, match=r"f\[\d\] \+ g\[\d\] <= M\[\d, \d\]"):
+        check_dual_feasibility(log["u"] + 1e-6, log["v"], M)
+    with pytest.raises(LawViolation, match="= the value"):
+        check_dual_feasibility(log["u"] - 1e-6, log["v"], M, a=a, b=b, value=(plan * M).sum())
+
+
+def test_a_violation_is_an_assertion_with_its_parts():
+    with pytest.raises(AssertionError) as caught:
+        check_identity(lambda m1, C1, m2, C2: 1.0, Gaussian(np.zeros(1), np.eye(1)))
+    violation = caught.value
+    assert (violation.law, violation.left, violation.right, violation.excess) == ("identity", 1.0, 0.0, 1.0)
+    assert "x = Gaussian(np.array([0.0]), np.array([[1.0]]))" in str(violation)
