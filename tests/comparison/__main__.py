@@ -18,10 +18,10 @@ settings.load_profile("comparison")
 
 HEAD = """# Which laws peers break
 
-Each function is held to each law that applies to it by `otkit.testing.check_laws`, on {examples} examples that Hypothesis
-draws (the same for all, few points, coordinates up to 10, condition numbers up to 1e4). A number is how far the
-first counterexample found is off, where rounding explains a part of a millionth or less of that unless two numbers are shown:
-*off / explained by rounding*. "holds" is no proof: no counterexample was found. An error is one that the function raised.
+Each function is held to each law that applies to it by `otkit.testing.check_laws`, on {examples} examples that
+Hypothesis draws (few points, coordinates up to 10, condition numbers up to 1e4). A number is how far the first
+counterexample found is off; where that is less than a million times what rounding explains, both are shown:
+*off / explained by rounding*. "holds" is no proof: no counterexample was found. An error is one that was raised.
 Sinkhorn is no exact distance and is not meant to be; it stands here to show what its bias costs.
 
 Made by `python -m tests.comparison --write docs/which-laws-peers-break.md`, with {versions}.

@@ -1,0 +1,88 @@
+"""Faults of this field, put into a copy of the source one at a time: each must be killed by the tests.
+
+    python -m tests.mutation.field_faults [NAME ...]
+
+A fault is a file, a text that occurs there once, what replaces it, and the tests that are run. A text that does not occur
+once is an error, so that the list stays true as the source changes.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+
+
+class Fault(NamedTuple):
+    """A fault: what is replaced by what, where, and which tests must notice."""
+
+    file: str
+    text: str
+    instead: str
+    tests: tuple[str, ...]
+
+
+EXACT = ("tests/otkit/empirical/test_exact.py",)
+SINKHORN = ("tests/otkit/empirical/test_sinkhorn.py", "tests/otkit/test_laws_of_distances.py")
+GAUSSIAN = ("tests/otkit/gaussian/test_distance.py",)
+MOMENTS = ("tests/otkit/gaussian/test_moments.py",)
+DISTANCE, MOMENTS_FILE = "otkit/gaussian/_distance.py", "otkit/gaussian/_moments.py"
+SOLVER, ENTROPIC, ROOT_FILE = "otkit/empirical/_exact.py", "otkit/empirical/_sinkhorn.py", "otkit/_root.py"
+
+FAULTS = {
+    "dropped factor two in the trace form": Fault(DISTANCE, "- 2 * _trace(cross)", "- _trace(cross)", GAUSSIAN),
+    "missing symmetrisation": Fault(DISTANCE, "sqrtm(0.5 * (inner + inner.mT)", "sqrtm((inner)", GAUSSIAN),
+    "W2 is W2 squared": Fault(DISTANCE, "restore(root(squared, 2))", "restore(squared)", GAUSSIAN),
+    "scales as variances": Fault(DISTANCE, "(s1 - s2).square().sum(-1))", "(s1**2 - s2**2).abs().sum(-1))", GAUSSIAN),
+    "the means are forgotten": Fault(DISTANCE, "return (m1 - m2).square().sum(-1) + d", "return 0 * m1.sum(-1) + d", GAUSSIAN),
+    "float32 cast": Fault(DISTANCE, "(working_precision(t) for t in (m1, C1, m2, C2))", "(t.float().double() for t in (m1, C1, m2, C2))", GAUSSIAN),
+    "detached mean": Fault(DISTANCE, "return (m1 - m2).square()", "return (m1 - m2.detach()).square()", GAUSSIAN),
+    "root with an infinite gradient": Fault(ROOT_FILE, "torch.where(zero, torch.ones_like(power), power)", "power", (*GAUSSIAN, *EXACT)),
+    "W is W to the p": Fault(SOLVER, "restore(root(power, p) * length)", "restore(power * length**p)", EXACT),
+    "the length is not raised": Fault(SOLVER, "restore(power * length**p)", "restore(power * length)", EXACT),
+    "swapped weights": Fault(SOLVER, "simplex, a / total, b / b.sum(), M", "simplex, a[::-1] / total, b / b.sum(), M", EXACT),
+    "moments by n - 1": Fault(MOMENTS_FILE, "** 0.5\n", "** 0.5 * 1.01\n", MOMENTS),
+    "covariance not centred": Fault(MOMENTS_FILE, "(samples - loc.unsqueeze(-2)).mT", "samples.mT", MOMENTS),
+    "detached weights in Sinkhorn": Fault(ENTROPIC, "(f * a).sum(-1) + (g * b).sum(-1)", "(f * a).sum(-1) + (g * a).sum(-1)", SINKHORN),
+    "factor p lost in the gradient": Fault(ENTROPIC, "weight = p * plan", "weight = plan", SINKHORN),
+    "entropy of the wrong reference": Fault(ENTROPIC, "- reg * np.log(b)", "", SINKHORN),
+    "reg is halved": Fault(ENTROPIC, "exponents = (potential - M) / reg", "exponents = 2 * (potential - M) / reg", SINKHORN),
+}  # fmt: skip
+
+
+def killed(fault: Fault) -> bool:
+    """Whether the tests fail on a copy with the fault."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for part in ("otkit", "otkit_vae", "tests", "pyproject.toml", "README.md"):
+            source = ROOT / part
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / part)
+        file = copy / fault.file
+        source = file.read_text()
+        if source.count(fault.text) != 1:
+            raise ValueError(f"{fault.text!r} occurs {source.count(fault.text)} times in {fault.file}; expected once")
+        file.write_text(source.replace(fault.text, fault.instead))
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *fault.tests]
+        done = subprocess.run(command, cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)}, capture_output=True)
+        if done.returncode not in (0, 1):
+            raise RuntimeError(f"pytest ended with {done.returncode}:\n{done.stdout.decode()[-2000:]}")
+        return done.returncode == 1
+
+
+def main() -> int:
+    """Try the faults that are named, or all; the exit code is the number of survivors."""
+    survivors = 0
+    for name in sys.argv[1:] or FAULTS:
+        dead = killed(FAULTS[name])
+        survivors += not dead
+        print(f"{'killed  ' if dead else 'SURVIVED'}  {name} ({FAULTS[name].file})", flush=True)
+    print(f"{survivors} survived")
+    return survivors
+
+
+if __name__ == "__main__":
+    sys.exit(main())
