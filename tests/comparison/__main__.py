@@ -24,7 +24,7 @@ counterexample found is off; where that is less than a million times what roundi
 *off / explained by rounding*. "holds" is no proof: no counterexample was found. An error is one that was raised.
 Sinkhorn is no exact distance and is not meant to be; it stands here to show what its bias costs.
 
-Made by `python -m tests.comparison --write docs/which-laws-peers-break.md`, with {versions}.
+Made by `python -m tests.comparison --fast --write docs/which-laws-peers-break.md`, with {versions}.
 """
 
 

@@ -54,10 +54,9 @@ def _otkit() -> Iterator[Entry]:
 
 def _pot() -> Iterator[Entry]:
     import ot
-    import torch
 
     def emd2(x, y, a, b):
-        return ot.emd2(a, b, ot.dist(x, y)) ** 0.5
+        return ot.emd2(a, b, ot.dist(x, y))
 
     def sinkhorn2(x, y, a, b):
         M = ot.dist(x, y)
@@ -72,7 +71,7 @@ def _pot() -> Iterator[Entry]:
     def sliced(x, y, p):
         return ot.sliced_wasserstein_distance(x, y, p=p, n_projections=50, seed=0)
 
-    yield Entry("POT", "emd2", emd2, "measures", GRADIENT)
+    yield Entry("POT", "emd2", emd2, "measures", {"power": True, **GRADIENT})
     yield Entry("POT", "sinkhorn2, reg = 0.05 max cost", sinkhorn2, "measures")
     yield Entry("POT", "gaussian.bures_wasserstein_distance", bures, "gaussians", GRADIENT)
     yield Entry("POT", "gaussian.bures_wasserstein_distance", bures, "degenerate gaussians", GRADIENT)
@@ -80,7 +79,6 @@ def _pot() -> Iterator[Entry]:
     # A distance of its own, which is W2 on the line only: held to what it has in common with W2.
     apart = ("rotation", "translation", "known answers", "bounds", "Gelbrich bound")
     yield Entry("POT", "sliced_wasserstein_distance, 50 directions", sliced, "points", left_out=apart)
-    del torch
 
 
 def _scipy() -> Iterator[Entry]:
@@ -104,13 +102,17 @@ def _geomloss() -> Iterator[Entry]:
     import torch
     from geomloss import SamplesLoss
 
-    loss = SamplesLoss("sinkhorn", p=2, blur=1e-2, scaling=0.9, backend="tensorized")
+    # The diameter is given, as the one that it finds is 0 for points that coincide, which it refuses;
+    # it and the blur are absolute, so that the law of scaling is not asked of it.
+    loss = SamplesLoss("sinkhorn", p=2, blur=1e-2, scaling=0.9, diameter=64.0, backend="tensorized")
 
     def sinkhorn(x, y, a, b):
         """The cost is ½|x - y|²."""
         return (2 * loss(a, x, b, y)).clamp(min=0) ** 0.5
 
-    yield Entry("GeomLoss", "SamplesLoss, blur = 0.01", sinkhorn, "measures", {"as_array": torch.as_tensor})
+    yield Entry(
+        "GeomLoss", "SamplesLoss, blur = 0.01", sinkhorn, "measures", {"as_array": torch.as_tensor}, ("scaling",)
+    )
 
 
 def _ott() -> Iterator[Entry]:
@@ -126,8 +128,10 @@ def _ott() -> Iterator[Entry]:
         pack = [jnp.concatenate([m, C.ravel()]) for m, C in ((m1, C1), (m2, C2))]
         return jnp.maximum(cost(*pack), 0) ** 0.5
 
-    yield Entry("OTT-JAX", "costs.Bures", bures, "gaussians", {"as_array": jnp.asarray})
-    yield Entry("OTT-JAX", "costs.Bures", bures, "degenerate gaussians", {"as_array": jnp.asarray})
+    # It raises an IndexError for d = 1.
+    options = {"as_array": jnp.asarray, "dimensions": (2, 3)}
+    yield Entry("OTT-JAX", "costs.Bures, d > 1", bures, "gaussians", options)
+    yield Entry("OTT-JAX", "costs.Bures, d > 1", bures, "degenerate gaussians", options)
 
 
 def _torchmetrics() -> Iterator[Entry]:

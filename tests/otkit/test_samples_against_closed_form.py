@@ -120,7 +120,7 @@ def test_the_central_limit_theorem_of_w2_squared():
     For a translation by δ, φ(x) = -2 δ x and ψ(y) = 2 δ y up to constants, and the variance is 4 δ² (σ² + σ²). By
     duality W2²(P_n, Q_n) is never below the linear part, which is exactly normal here, and the rest Δ has the exact
     mean 2 σ² (1 - κ_n), so that by Markov's inequality the law is off the normal by u / (√(2π) s) + E Δ / u for every
-    u, s the standard deviation; and the distribution of R values is off its law by less than Massart's √(log(2/α) / 2R).
+    u, s the standard deviation; and the distribution of R values is off its law by at most Massart's √(log(2/α) / 2R).
     """
     n, R, delta = 200, 20_000, 100.0
     rng = np.random.default_rng(2)
