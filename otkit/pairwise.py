@@ -40,9 +40,9 @@ DISTANCES: dict[str, Callable[..., Any]] = {
     "sliced_wasserstein": empirical.sliced_wasserstein,
     "max_sliced_wasserstein": empirical.max_sliced_wasserstein,
     "sinkhorn_cost": empirical.sinkhorn_cost,
-    "gaussian_w2": gaussian.w2,
+    "gaussian_w2": gaussian.pairwise_w2,
 }
-"""What ``distance`` may be called, and the function of two measures that it names."""
+"""What ``distance`` may be called, and the function that it names."""
 
 
 class Tile(NamedTuple):
@@ -303,9 +303,9 @@ class _Gaussians:
 
 
 def _between_gaussians(left: _Gaussians, right: _Gaussians, same: bool) -> np.ndarray:
-    """The distances between all Gaussians of the rows and all of the columns: the place for a faster all-pairs form."""
-    (loc1, cov1), (loc2, cov2) = ((g.loc, g.cov) for g in (left, right))
-    return gaussian.w2(loc1[:, None], cov1[:, None], loc2, cov2, validate=False)
+    """The distances between all Gaussians of the rows and all of the columns."""
+    others = () if same else (right.loc, right.cov)
+    return gaussian.pairwise_w2(left.loc, left.cov, *others, validate=False)
 
 
 def _problem(measures: Any, others: Any, distance: Any, tile: int | None, options: dict[str, Any]) -> _Problem:
