@@ -23,6 +23,9 @@ Result = TypeVar("Result")
 MATRIX_BYTES = 2**30
 """Up to this size, 11,585 points on each side, costs between points are held; beyond, they are computed in blocks."""
 
+GROUP_BYTES = 2**25
+"""Up to how much memory the costs of several problems of a batch are computed at once."""
+
 BLOCK = 2**18
 """About how many entries a block has: 2 MB, which the cache of one core holds."""
 
@@ -133,21 +136,40 @@ def costs_between(x: Tensor, y: Tensor, p: float) -> tuple[Costs, float]:
         y: Points, with shape (m, d).
         p: The exponent.
     """
-    x, y = x - x[0], y - x[0]
-    unit = max(float(x.abs().max()), float(y.abs().max())) or 1.0
-    x, y = x / unit, y / unit
-    distance = distances(x, y) if 8 * len(x) * len(y) <= MATRIX_BYTES else None
-    if distance is None:
-        longest = max(over_blocks(PointCosts(x, y, 1), lambda low, block: float(block.max())))
-    else:
-        longest = float(distance.max())
-    longest = longest or 1.0
-    if not unit * longest < float("inf"):
+    if 8 * len(x) * len(y) <= MATRIX_BYTES:
+        [found] = costs_of_batch(x.unsqueeze(0), y.unsqueeze(0), p)
+        return found
+    x, y, unit = _in_units(x.unsqueeze(0), y.unsqueeze(0))
+    x, y = x[0], y[0]
+    longest = max(over_blocks(PointCosts(x, y, 1), lambda low, block: float(block.max()))) or 1.0
+    _require_finite_length(unit * longest)
+    return PointCosts(x / longest, y / longest, p), float(unit * longest)
+
+
+def costs_of_batch(x: Tensor, y: Tensor, p: float) -> list[tuple[Costs, float]]:
+    """The same for points (k, n, d) and (k, m, d), at once, with the matrices held."""
+    x, y, unit = _in_units(x, y)
+    distance = distances(x, y)
+    longest = distance.amax((-2, -1))
+    longest = torch.where(longest > 0, longest, torch.ones_like(longest))
+    _require_finite_length(unit * longest)
+    # In place: for large matrices the memory of a copy costs more than the arithmetic.
+    costs = power(distance.div_(longest[:, None, None]), p).numpy(force=True)
+    return [(MatrixCosts(M), length) for M, length in zip(costs, (unit * longest).tolist(), strict=True)]
+
+
+def _in_units(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Points (k, n, d) and (k, m, d) from the first of them, over their largest coordinate, and that (k,)."""
+    first = x[:, :1]
+    x, y = x - first, y - first
+    unit = torch.maximum(x.abs().amax((-2, -1)), y.abs().amax((-2, -1)))
+    unit = torch.where(unit > 0, unit, torch.ones_like(unit))
+    return x / unit[:, None, None], y / unit[:, None, None], unit
+
+
+def _require_finite_length(length: Tensor) -> None:
+    if not bool((length < float("inf")).all()):
         raise ValueError("x and y are farther apart than the largest float64; expected finite distances")
-    if distance is not None:
-        # In place: at this size the memory of a copy costs more than the arithmetic.
-        return MatrixCosts(power(distance.div_(longest), p).numpy(force=True)), unit * longest
-    return PointCosts(x / longest, y / longest, p), unit * longest
 
 
 def over_blocks(costs: Costs, work: Callable[[int, np.ndarray], Result]) -> list[Result]:

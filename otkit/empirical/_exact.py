@@ -34,7 +34,7 @@ from otkit._arguments import Array, as_tensors, require_count, require_exponent
 from otkit._convergence import ConvergenceWarning
 from otkit._derivatives import attach, needs_gradient
 from otkit._root import root
-from otkit.empirical._costs import costs_between
+from otkit.empirical._costs import GROUP_BYTES, Costs, costs_between, costs_of_batch
 from otkit.empirical._measures import Measures, in_parallel, pair_of_measures
 from otkit.empirical._quantile import relative_cost_1d
 from otkit.empirical._simplex import Coupling as Coupling
@@ -136,7 +136,7 @@ def _relative_cost(measures: Measures, p: float, max_iter: int | None) -> tuple[
         return relative_cost_1d(measures, p)
     batch = measures.x.shape[:-2]
     require_memory(measures.x.shape[-2], measures.y.shape[-2])
-    solved = in_parallel(lambda x, y, a, b: _solve(x, y, a, b, p, max_iter), measures.problems())
+    solved = _solve(measures, p, max_iter)
     stopped = sum(not coupling.optimal for coupling, _ in solved)
     if stopped:
         warnings.warn(
@@ -151,10 +151,27 @@ def _relative_cost(measures: Measures, p: float, max_iter: int | None) -> tuple[
     return envelope([coupling for coupling, _ in solved], lengths, measures, p), lengths
 
 
-def _solve(x: Tensor, y: Tensor, a: Tensor, b: Tensor, p: float, max_iter: int | None) -> tuple[Coupling, float]:
-    with torch.no_grad():
-        costs, length = costs_between(x, y, p)
-        return couple(a.numpy(force=True), b.numpy(force=True), costs, max_iter), length
+def _solve(measures: Measures, p: float, max_iter: int | None) -> list[tuple[Coupling, float]]:
+    """The couplings of a batch and their units of length: small problems in groups, of which the costs come at once."""
+    x, y, a, b = (part.detach().reshape(-1, *part.shape[measures.x.ndim - 2 :]) for part in measures)
+    size = max(1, GROUP_BYTES // (8 * a.shape[-1] * b.shape[-1]))
+    groups = [slice(low, low + size) for low in range(0, len(x), size)]
+    a_, b_ = a.numpy(force=True), b.numpy(force=True)
+
+    def solve(at: int, costs: Costs, length: float) -> tuple[Coupling, float]:
+        return couple(a_[at], b_[at], costs, max_iter), length
+
+    def alone(at: int) -> tuple[Coupling, float]:
+        costs, length = costs_between(x[at], y[at], p)
+        return solve(at, costs, length)
+
+    if size == 1:
+        return in_parallel(alone, [(at,) for at in range(len(x))])
+    solved = []
+    for group in groups:
+        costs = costs_of_batch(x[group], y[group], p)
+        solved += in_parallel(solve, [(group.start + k, *each) for k, each in enumerate(costs)])
+    return solved
 
 
 def envelope(couplings: Sequence[Coupling], lengths: Tensor, measures: Measures, p: float) -> Tensor:

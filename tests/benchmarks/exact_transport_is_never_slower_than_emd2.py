@@ -30,10 +30,10 @@ def rows() -> Iterator[Row]:
         x, y = points(n, 8)
         M, a = ot.dist(x, y), np.full(n, 1 / n)
         few = {"seconds": 3.0 if n <= 2000 else 0.0, "least": 7 if n <= 2000 else 3 if n == 4000 else 1}
-        emd2 = {"ot.emd2": (lambda a=a, M=M: ot.emd2(a, a, M, PIVOTS), asked)}
+        emd2 = {"ot.emd2": (lambda a=a, M=M: ot.emd2(a, a, M, numItermax=PIVOTS), asked)}
         yield from paired(f"costs given, n {n}, d 8", lambda a=a, M=M: solve_matrix(M, a, a), emd2, **few)
         if n >= 4000:
-            other = {"ot.dist, ot.emd2": (lambda a=a, x=x, y=y: ot.emd2(a, a, ot.dist(x, y), PIVOTS), asked)}
+            other = {"ot.dist, ot.emd2": (lambda a=a, x=x, y=y: ot.emd2(a, a, ot.dist(x, y), numItermax=PIVOTS), asked)}
             yield from paired(f"points given, n {n}, d 8", lambda x=x, y=y: transport_cost(x, y), other, **few)
     x, y = np.random.default_rng(0).normal(size=(2, 256, 64, 8))
     asked = 1.6 if torch.get_num_threads() > 1 else None
