@@ -1,0 +1,132 @@
+"""Points and weights from .npy, .npz and .csv files, with errors that name the file and what is wrong in it."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def named_sets(file: str) -> list[tuple[str, np.ndarray]]:
+    """The named sets of points that a file holds."""
+    path, key = _split(file)
+    if path.suffix == ".npz" and key is None:
+        return [(f"{file}:{key}", _as_points(file, array)) for key, array in _archive("x", path).items()]
+    array = _array("x", file)
+    if array.ndim == 3:
+        return [(f"{file}[{k}]", part) for k, part in enumerate(array)]
+    return [(file, _as_points(file, array))]
+
+
+def points_of(name: str, file: str) -> np.ndarray:
+    """The points (n, d) of a file, for the argument of this name."""
+    return _as_points(f"{name} ({file})", _array(name, file))
+
+
+def _as_points(name: str, points: np.ndarray) -> np.ndarray:
+    points = points[:, None] if points.ndim == 1 else points
+    if points.ndim != 2:
+        raise ValueError(f"{name} has shape {points.shape}; expected points (n, d) or (n,)")
+    return points
+
+
+def weights_of(name: str, file: str | None, of: str) -> np.ndarray | None:
+    """The weights (n,) that belong to the points of the file ``of``: a file, or an array beside them in its .npz."""
+    if file is None:
+        return None
+    path, _ = _split(of)
+    if path.suffix == ".npz" and path.is_file() and not Path(file).exists() and file in _archive(name, path):
+        file = f"{path}:{file}"
+    weights = _array(name, file)
+    if weights.ndim == 2 and weights.shape[1] == 1:
+        weights = weights[:, 0]
+    if weights.ndim != 1:
+        raise ValueError(f"{name} ({file}) has shape {weights.shape}; expected weights (n,)")
+    return weights
+
+
+def _split(file: str) -> tuple[Path, str | None]:
+    """The path, and the name of an array after ``.npz:``."""
+    path, separator, key = file.rpartition(".npz:")
+    return (Path(path + ".npz"), key) if separator else (Path(file), None)
+
+
+def _array(name: str, file: str) -> np.ndarray:
+    path, key = _split(file)
+    if path.suffix == ".npz":
+        arrays = _archive(name, path)
+        if key is None and len(arrays) > 1:
+            raise ValueError(f"{name}: {path} holds {len(arrays)} arrays ({', '.join(arrays)}); expected {path}:NAME")
+        if key is not None and key not in arrays:
+            raise ValueError(f"{name}: {path} holds no array {key}; expected one of {', '.join(arrays)}")
+        return arrays[key] if key is not None else next(iter(arrays.values()))
+    return _table(name, path) if path.suffix == ".csv" else _numbers(name, path, _load(name, path))
+
+
+def _archive(name: str, path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .npz file."""
+    with _load(name, path) as archive:
+        try:
+            arrays = {key: _numbers(name, path, archive[key]) for key in archive.files}
+        except (ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{name}: {path} cannot be read as arrays of numbers ({error})") from None
+    if not arrays:
+        raise ValueError(f"{name}: {path} holds no arrays; expected at least one")
+    return arrays
+
+
+def _load(name: str, path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"{name}: no file {path}; expected a .npy, .npz or .csv file")
+    if path.suffix not in {".npy", ".npz"}:
+        raise ValueError(f"{name}: {path} ends in {path.suffix or 'nothing'}; expected a .npy, .npz or .csv file")
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise OSError(f"{name}: {path} cannot be read ({error.strerror or error})") from None
+    except (ValueError, EOFError, zipfile.BadZipFile):
+        raise ValueError(f"{name}: {path} is not a {path.suffix} file of numbers, as NumPy writes them") from None
+    if isinstance(loaded, np.ndarray) == (path.suffix == ".npz"):
+        raise ValueError(f"{name}: {path} is not a {path.suffix} file, whatever its name says")
+    return loaded
+
+
+def _numbers(name: str, path: Path, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name}: {path} has dtype {array.dtype}; expected numbers")
+    return array.astype(np.float64)
+
+
+def _table(name: str, path: Path) -> np.ndarray:
+    """The numbers of a .csv file; its first line is a header if no cell of it is a number."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{name}: no file {path}; expected a .npy, .npz or .csv file")
+    rows: list[list[float]] = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.reader(lines)
+            for first, cells in enumerate(cells for cells in reader if cells):
+                if first == 0 and not any(_is_number(cell) for cell in cells):
+                    continue
+                if rows and len(cells) != len(rows[0]):
+                    raise ValueError(f"line {reader.line_num} has {len(cells)} cells; expected {len(rows[0])}")
+                for column, cell in enumerate(cells, start=1):
+                    if not _is_number(cell):
+                        raise ValueError(f"line {reader.line_num}, column {column} is {cell!r}; expected a number")
+                rows.append([float(cell) for cell in cells])
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{name}: {path}: {error}") from None
+    if not rows:
+        raise ValueError(f"{name}: {path} holds no line of numbers separated by commas")
+    return np.array(rows)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
