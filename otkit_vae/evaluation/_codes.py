@@ -1,0 +1,149 @@
+r"""What is known of the codes of many observations, and distributions that are fitted to them afterwards.
+
+A decoder is trained on draws :math:`z \sim q(z|x)`, so the distribution that it knows is the aggregated posterior
+:math:`q(z) = E_x\, q(z|x)`, of which one draw for each observation is a sample. Where q(z) is not p(z), draws of p(z)
+lie where the decoder never was, and a density fitted to that sample *ex post* serves better: a mixture of
+Gaussians of all codes, or one Gaussian for the codes of each class where labels are to be generated as well.
+
+References:
+    Ghosh, Sajjadi, Vergari, Black & Schölkopf, 2020. *From variational to deterministic autoencoders*, section 4
+    (ex-post density estimation; 10 components).
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
+
+from otkit._convergence import ConvergenceWarning
+from otkit_vae.model import VAE
+from otkit_vae.sampling import sample
+
+COMPONENTS = 10
+"""The Gaussians of the ex-post mixture."""
+
+LARGEST_FIT = 20_000
+"""The most codes that a mixture is fitted to."""
+
+RIDGE = 1e-6
+"""What is added to the variances of fitted Gaussians, in squared units of a code."""
+
+
+class Codes(NamedTuple):
+    """The posteriors of n observations, and a draw of each.
+
+    Attributes:
+        mean: The posterior means, with shape (n, d).
+        scale: The posterior standard deviations, with shape (n, d); 0 where the posterior is deterministic.
+        z: One draw of each posterior, with shape (n, d).
+    """
+
+    mean: Tensor
+    scale: Tensor
+    z: Tensor
+
+
+@torch.no_grad()
+def encode(model: VAE, x: Tensor, *, generator: Generator | None = None, batch_size: int = 2000) -> Codes:
+    """The codes of observations x (n, *event), batch by batch."""
+    posteriors = [model.encode(batch) for batch in x.split(batch_size)]
+    parts = [(q.mean, q.stddev, sample(q, generator=generator)) for q in posteriors]
+    return Codes(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+@torch.no_grad()
+def decode(model: VAE, z: Tensor, *, batch_size: int = 2000) -> Tensor:
+    """The means of p(x|z) for codes z (n, d), with shape (n, *event), batch by batch."""
+    return torch.cat([model.decode(batch).mean for batch in z.split(batch_size)])
+
+
+def fit_mixture(z: Tensor, *, components: int = COMPONENTS, seed: int = 0) -> MixtureSameFamily:
+    """A mixture of Gaussians with full covariances, fitted to codes by scikit-learn's EM.
+
+    Args:
+        z: The codes, with shape (n, d); of more than 20,000 the first, so they should come in random order.
+        components: The number of Gaussians, fewer where there are not ten codes for each.
+        seed: Seeds the start, by k-means.
+
+    Returns:
+        The mixture, with event shape (d,), in the dtype and on the device of z.
+
+    Raises:
+        ValueError: Fewer than two codes, or components < 1.
+
+    Warns:
+        ConvergenceWarning: EM stopped at its last step.
+    """
+    from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    if len(z) < 2:
+        raise ValueError(f"z has {len(z)} codes; expected at least 2 to fit a mixture to")
+    if components < 1:
+        raise ValueError(f"components is {components}; expected a whole number >= 1")
+    codes = z[:LARGEST_FIT].double().numpy(force=True)
+    gaussians = GaussianMixture(min(components, max(1, len(codes) // 10)), reg_covar=RIDGE, max_iter=500, random_state=seed)
+    with warnings.catch_warnings():
+        # k-means says so where codes coincide, and EM where it stopped; the second is said below.
+        warnings.simplefilter("ignore", SklearnConvergenceWarning)
+        gaussians.fit(codes)
+    if not gaussians.converged_:
+        warnings.warn(
+            "the ex-post mixture of the codes stopped at its 500th step of EM (take fewer components)",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    weights, locs, covs = (torch.from_numpy(a).to(z) for a in (gaussians.weights_, gaussians.means_, gaussians.covariances_))
+    return MixtureSameFamily(
+        Categorical(probs=weights, validate_args=False),
+        MultivariateNormal(locs, scale_tril=torch.linalg.cholesky(covs.double()).to(z), validate_args=False),
+        validate_args=False,
+    )
+
+
+class ClassGaussians(NamedTuple):
+    """A Gaussian of codes for each class.
+
+    Attributes:
+        classes: The labels, with shape (C,), in ascending order.
+        gaussians: The Gaussians, with batch shape (C,) and event shape (d,).
+    """
+
+    classes: Tensor
+    gaussians: MultivariateNormal
+
+    def draw(self, n: int, *, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """n codes of each class, (C·n, d), and their labels (C·n,)."""
+        z = sample(self.gaussians, n, generator)
+        return z.transpose(0, 1).flatten(0, 1), self.classes.repeat_interleave(n)
+
+
+def fit_classes(z: Tensor, labels: Tensor) -> ClassGaussians:
+    """A Gaussian for the codes of each class, with scikit-learn's Ledoit–Wolf covariance, which few codes allow.
+
+    Args:
+        z: The codes, with shape (n, d).
+        labels: Their labels, with shape (n,).
+
+    Raises:
+        ValueError: A class has a single code.
+    """
+    from sklearn.covariance import LedoitWolf
+
+    classes, counts = labels.unique(return_counts=True)
+    if int(counts.min()) < 2:
+        raise ValueError(
+            f"labels: class {int(classes[counts.argmin()])} has one observation; expected at least 2 of each class to "
+            "fit a Gaussian to their codes"
+        )
+    fits = [LedoitWolf().fit(z[labels == label].double().numpy(force=True)) for label in classes]
+    locs = torch.from_numpy(np.stack([fitted.location_ for fitted in fits]))
+    # As much as scikit-learn's mixtures add: codes that coincide have a covariance of 0, which has no Cholesky factor.
+    covs = torch.from_numpy(np.stack([fitted.covariance_ for fitted in fits])) + RIDGE * torch.eye(z.shape[-1])
+    factors = torch.linalg.cholesky(covs)
+    return ClassGaussians(classes, MultivariateNormal(locs.to(z), scale_tril=factors.to(z), validate_args=False))

@@ -1,0 +1,98 @@
+r"""How samples of a model compare with held-out data, in the features of a classifier.
+
+With the features of n held-out observations and of as many samples: the Fréchet distance
+
+.. math:: \|m_1 - m_2\|^2 + \operatorname{Tr}\bigl(\Sigma_1 + \Sigma_2 - 2 (\Sigma_1^{1/2} \Sigma_2 \Sigma_1^{1/2})^{1/2}\bigr)
+
+between their Gaussian fits (`otkit.gaussian.frechet_distance`; a square, as FID is), the exact and the sliced
+:math:`W_2` between the points themselves, and improved precision and recall. The null value of each is the same number
+with as many *training observations* in the place of the samples: what a perfect generator would get. Exact transport
+takes 2,000 points of each kind and precision and recall 5,000 at most, and their titles say how many.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+from otkit import gaussian
+from otkit_vae.evaluation._classifier import Classifier
+from otkit_vae.evaluation._codes import decode
+from otkit_vae.evaluation._distances import LARGEST_EXACT, exact_w2, sliced_w2
+from otkit_vae.evaluation._measures import Better, Measure
+from otkit_vae.evaluation._precision_recall import LARGEST_SAMPLE, precision_recall
+from otkit_vae.model import VAE
+from otkit_vae.sampling import sample
+
+
+@dataclass(frozen=True)
+class Quality:
+    r"""One set of n observations against n held-out ones, in the features of a classifier.
+
+    Attributes:
+        n: The number of observations.
+        frechet: The Fréchet distance, a square.
+        w2: The exact :math:`W_2`, of 2,000 points at most.
+        sliced_w2: The sliced :math:`W_2`.
+        precision: Improved precision, of 5,000 points at most.
+        recall: Improved recall, of 5,000 points at most.
+    """
+
+    n: int
+    frechet: float
+    w2: float
+    sliced_w2: float
+    precision: float
+    recall: float
+
+    def measures(self, source: str, null: Quality) -> list[Measure]:
+        """The numbers of samples from a source, "prior" or "mixture", beside those of training observations."""
+        few, some = min(self.n, LARGEST_EXACT), min(self.n, LARGEST_SAMPLE)
+        titles: tuple[tuple[str, str, Better], ...] = (
+            ("frechet", f"Fréchet distance, n = {self.n}", "lower"),
+            ("w2", f"W2, n = {few}", "lower"),
+            ("sliced_w2", f"sliced W2, n = {self.n}", "lower"),
+            ("precision", f"precision, n = {some}", "higher"),
+            ("recall", f"recall, n = {some}", "higher"),
+        )
+        return [
+            Measure(f"{source}_{name}", title, getattr(self, name), getattr(null, name), better)
+            for name, title, better in titles
+        ]
+
+
+def quality(features: Tensor, real: Tensor, *, generator: Generator | None = None) -> Quality:
+    """Compare features with those of real observations, both with shape (n, 64) and in random order."""
+    some = LARGEST_SAMPLE
+    covered = precision_recall(real[:some], features[:some])
+    return Quality(
+        n=len(features),
+        frechet=float(gaussian.frechet_distance(features.double(), real.double())),
+        w2=exact_w2(features, real),
+        sliced_w2=sliced_w2(features, real, generator=generator),
+        precision=covered.precision,
+        recall=covered.recall,
+    )
+
+
+def sample_quality(
+    model: VAE,
+    codes: Distribution,
+    classifier: Classifier,
+    real: Tensor,
+    *,
+    generator: Generator | None = None,
+) -> Quality:
+    """Compare samples of a model with real observations.
+
+    Args:
+        model: The model, whose samples are the means of p(x|z).
+        codes: Where z is drawn from: the model's prior, or a mixture fitted to its codes.
+        classifier: Whose features to compare in.
+        real: The features of n held-out observations, with shape (n, 64), as many as there will be samples.
+        generator: The source of randomness.
+    """
+    drawn = decode(model, sample(codes, len(real), generator))
+    return quality(classifier.features(drawn), real, generator=generator)
