@@ -13,7 +13,6 @@ import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -121,22 +120,6 @@ def fit_classifier(x: Tensor, labels: Tensor, *, steps: int = STEPS, seed: int =
     return classifier.eval().requires_grad_(False)
 
 
-class Cached(NamedTuple):
-    """What a classifier's file has to say to be taken for the one that is asked for."""
-
-    x: Tensor
-    labels: Tensor
-    seed: int
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of all that the training depends on."""
-        digest = hashlib.sha256(repr((FORMAT, STEPS, self.seed, tuple(self.x.shape), str(self.x.dtype))).encode())
-        for tensor in (self.x, self.labels):
-            digest.update(tensor.contiguous().numpy(force=True).data)
-        return digest.hexdigest()
-
-
 def cached_classifier(x: Tensor, labels: Tensor, *, cache: Path | None = None, seed: int = 0) -> Classifier:
     """`fit_classifier`, or what an earlier call with the same data and seed has left in a file.
 
@@ -148,7 +131,7 @@ def cached_classifier(x: Tensor, labels: Tensor, *, cache: Path | None = None, s
     """
     if cache is None:
         return fit_classifier(x, labels, seed=seed)
-    fingerprint = Cached(x, labels, seed).fingerprint
+    fingerprint = _fingerprint(x, labels, seed)
     try:
         content = torch.load(cache, weights_only=True)
         if content["fingerprint"] == fingerprint:
@@ -163,3 +146,11 @@ def cached_classifier(x: Tensor, labels: Tensor, *, cache: Path | None = None, s
     torch.save({"fingerprint": fingerprint, "state_dict": classifier.state_dict()}, partial)
     partial.replace(cache)
     return classifier
+
+
+def _fingerprint(x: Tensor, labels: Tensor, seed: int) -> str:
+    """A hash of all that the training depends on."""
+    digest = hashlib.sha256(repr((FORMAT, STEPS, seed, tuple(x.shape), str(x.dtype))).encode())
+    for tensor in (x, labels):
+        digest.update(tensor.contiguous().numpy(force=True).data)
+    return digest.hexdigest()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from otkit import empirical
+from otkit_vae.evaluation._measures import Measure, Section, table
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective
 from otkit_vae.penalties import AggregatedGaussianW2
@@ -43,20 +44,32 @@ class Evaluation:
     moments_w2: float
     moments_w2_null: float
 
+    @property
+    def section(self) -> Section:
+        """The numbers under a heading."""
+        return Section(
+            "held out",
+            "at q = p",
+            (
+                Measure("reconstruction", "reconstruction, -log p(x|z), nats", self.reconstruction, better="lower"),
+                Measure("squared_error", "squared reconstruction error", self.squared_error, better="lower"),
+                Measure("penalty", "penalty", self.penalty, self.penalty_null),
+                Measure("posterior_scale", "mean scale of q(z|x)", self.posterior_scale, 1.0),
+                Measure("w2", "W2 of q(z) to p(z), samples", self.w2, self.w2_null),
+                Measure("moments_w2", "W2 of q(z) to p(z), moments", self.moments_w2, self.moments_w2_null),
+            ),
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of the numbers."""
+        if self.w2 >= self.w2_null:
+            return ()
+        return ("below its value at q = p, a sample distance means codes that are too close together",)
+
     def table(self) -> str:
         """The numbers as a small table for a terminal."""
-        rows = (
-            ("reconstruction, -log p(x|z), nats", self.reconstruction, None),
-            ("squared reconstruction error", self.squared_error, None),
-            ("penalty", self.penalty, self.penalty_null),
-            ("mean scale of q(z|x)", self.posterior_scale, 1.0),
-            ("W2 of q(z) to p(z), samples", self.w2, self.w2_null),
-            ("W2 of q(z) to p(z), moments", self.moments_w2, self.moments_w2_null),
-        )
-        head = f"{'held out':<36}{'value':>10}{'at q = p':>10}"
-        lines = [f"{name:<36}{value:>10.4g}{'' if null is None else f'{null:.4g}':>10}" for name, value, null in rows]
-        note = "below its value at q = p, a sample distance means codes that are too close together"
-        return "\n".join([head, "-" * len(head), *lines, *([note] if self.w2 < self.w2_null else [])])
+        return table([self.section], self.notes)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 Better = Literal["lower", "higher"]
@@ -27,23 +27,36 @@ class Measure(NamedTuple):
     better: Better | None = None
 
 
-def table(sections: Mapping[str, Iterable[Measure]], notes: Iterable[str] = ()) -> str:
-    """Measures as a table for a terminal, one section below the other, and notes at the end.
+class Section(NamedTuple):
+    """Measures under a heading.
 
-    >>> print(table({"samples": [Measure("precision", "precision", 0.75, 1.0)]}))
-    samples         value      null
-    -------------------------------
-    precision        0.75         1
+    Attributes:
+        heading: What they are measures of.
+        null: The heading of their null values.
+        measures: The measures.
     """
-    parts = {heading: list(measures) for heading, measures in sections.items()}
-    titles = [*parts, *(measure.title for measures in parts.values() for measure in measures)]
-    width = max(map(len, titles), default=0) + 2
+
+    heading: str
+    null: str
+    measures: tuple[Measure, ...]
+
+
+def table(sections: Iterable[Section], notes: Iterable[str] = ()) -> str:
+    """Sections as a table for a terminal, one below the other, and notes at the end.
+
+    >>> print(table([Section("samples", "real", (Measure("precision", "precision", 0.75, 0.9),))]))
+    samples                                  value      real
+    --------------------------------------------------------
+    precision                                 0.75       0.9
+    """
+    sections = list(sections)
+    titles = [title for s in sections for title in (s.heading, *(measure.title for measure in s.measures))]
+    width = max(34, *map(len, titles)) + 2
     lines: list[str] = []
-    for heading, measures in parts.items():
-        head = f"{heading:<{width}}{'value':>10}{'null':>10}"
+    for heading, null, measures in sections:
+        head = f"{heading:<{width}}{'value':>10}{null:>10}"
         lines += [*([""] if lines else []), head, "-" * len(head)]
         for measure in measures:
-            null = "" if measure.null is None else f"{measure.null:.4g}"
-            lines.append(f"{measure.title:<{width}}{measure.value:>10.4g}{null:>10}".rstrip())
-    text = list(notes)
-    return "\n".join([*lines, *(["", *text] if text else [])])
+            beside = "" if measure.null is None else f"{measure.null:.4g}"
+            lines.append(f"{measure.title:<{width}}{measure.value:>10.4g}{beside:>10}".rstrip())
+    return "\n".join([*lines, *([""] if len(sections) > 1 else []), *notes]).rstrip()
