@@ -108,7 +108,7 @@ def augmentation(
     held_out: Labelled,
     *,
     labelled_per_class: int = 10,
-    generated_per_class: int = 100,
+    generated_per_class: int = 30,
     n_seeds: int = 3,
     generator: Generator | None = None,
 ) -> Augmentation:

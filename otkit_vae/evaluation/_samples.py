@@ -12,13 +12,13 @@ takes 2,000 points of each kind and precision and recall 5,000 at most, and thei
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from otkit import gaussian
-from otkit_vae.evaluation._classifier import Classifier
 from otkit_vae.evaluation._codes import decode
 from otkit_vae.evaluation._distances import LARGEST_EXACT, exact_w2, sliced_w2
 from otkit_vae.evaluation._measures import Better, Measure
@@ -64,7 +64,7 @@ class Quality:
 
 
 def quality(features: Tensor, real: Tensor, *, generator: Generator | None = None) -> Quality:
-    """Compare features with those of real observations, both with shape (n, 64) and in random order."""
+    """Compare features with those of real observations, both with shape (n, d) and in random order."""
     some = LARGEST_SAMPLE
     covered = precision_recall(real[:some], features[:some])
     return Quality(
@@ -80,7 +80,7 @@ def quality(features: Tensor, real: Tensor, *, generator: Generator | None = Non
 def sample_quality(
     model: VAE,
     codes: Distribution,
-    classifier: Classifier,
+    features: Callable[[Tensor], Tensor],
     real: Tensor,
     *,
     generator: Generator | None = None,
@@ -90,9 +90,9 @@ def sample_quality(
     Args:
         model: The model, whose samples are the means of p(x|z).
         codes: Where z is drawn from: the model's prior, or a mixture fitted to its codes.
-        classifier: Whose features to compare in.
-        real: The features of n held-out observations, with shape (n, 64), as many as there will be samples.
+        features: From observations (n, *event) to the features (n, d) to compare in, such as `Classifier.features`.
+        real: The features of n held-out observations, with shape (n, d), as many as there will be samples.
         generator: The source of randomness.
     """
     drawn = decode(model, sample(codes, len(real), generator))
-    return quality(classifier.features(drawn), real, generator=generator)
+    return quality(features(drawn), real, generator=generator)

@@ -1,0 +1,219 @@
+r"""All numbers of a trained model: on held-out data, of its codes, its likelihood, its samples, and what these are for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from otkit_vae.data import Data
+from otkit_vae.evaluation._augmentation import Augmentation, Labelled, augmentation
+from otkit_vae.evaluation._classifier import cached_classifier
+from otkit_vae.evaluation._codes import encode, fit_mixture
+from otkit_vae.evaluation._held_out import Evaluation, evaluate
+from otkit_vae.evaluation._latent import Latent, latent
+from otkit_vae.evaluation._likelihood import has_density, importance_weighted_bound
+from otkit_vae.evaluation._measures import Measure, Section, table
+from otkit_vae.evaluation._samples import Quality, quality, sample_quality
+from otkit_vae.model import VAE
+from otkit_vae.objective import Objective
+
+LARGEST_BOUND = 1000
+"""The most held-out observations of which the importance-weighted bound is computed."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    r"""The importance-weighted bound on some held-out observations.
+
+    Attributes:
+        n: The number of observations.
+        n_samples: The number of samples K for each.
+        value: The mean bound of log p(x), in nats.
+        standard_error: Its standard error, over observations.
+    """
+
+    n: int
+    n_samples: int
+    value: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples in the features of a classifier of the data, or, where these have no labels, as they are.
+
+    Attributes:
+        accuracy: The classifier's accuracy on held-out data; None where there is no classifier.
+        prior: The samples that are decoded from the prior.
+        mixture: Those from a mixture of Gaussians fitted to the training codes.
+        real: As many training observations in their place.
+    """
+
+    accuracy: float | None
+    prior: Quality
+    mixture: Quality
+    real: Quality
+
+
+@dataclass(frozen=True)
+class FullEvaluation:
+    """All numbers of a trained model.
+
+    Attributes:
+        held_out: Reconstruction, penalty, and the distance of the codes to the prior.
+        latent: More of the codes: sliced distance, active units, collapse of sigma.
+        bound: The importance-weighted bound; None for a posterior without a density.
+        samples: What is generated.
+        augmentation: What it is worth to a classifier; None without labels, or without two of each class.
+    """
+
+    held_out: Evaluation
+    latent: Latent
+    bound: Bound | None
+    samples: Samples
+    augmentation: Augmentation | None
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """The numbers under headings."""
+        bound = () if self.bound is None else (self._bound_measure(self.bound),)
+        held_out = self.held_out.section
+        s, space = self.samples, "classifier features" if self.samples.accuracy is not None else "pixels"
+        accuracy = () if s.accuracy is None else (Measure("classifier_accuracy", "classifier's accuracy", s.accuracy),)
+        parts = [
+            held_out._replace(measures=(*held_out.measures, *bound)),
+            Section("codes of held-out data", "at q = p", tuple(self.latent.measures())),
+            Section(f"samples of the prior, in {space}", "real data", (*s.prior.measures("prior", s.real), *accuracy)),
+            Section(f"samples of a mixture, in {space}", "real data", tuple(s.mixture.measures("mixture", s.real))),
+        ]
+        if self.augmentation is not None:
+            parts.append(Section("augmented training", "real only", tuple(self.augmentation.measures())))
+        return tuple(parts)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of the numbers."""
+        alarm = self.latent.alarm
+        return (
+            *self.held_out.notes,
+            *([] if alarm is None else [alarm]),
+            *([] if self.bound else ["no bound of log p(x): the posterior is deterministic and has no density"]),
+            "classifier features: of a small classifier trained on these data, not Inception's"
+            if self.samples.accuracy is not None
+            else "the data have no labels: samples are compared as they are, and not augmented",
+        )
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """All numbers, in the order of the table."""
+        return tuple(measure for section in self.sections for measure in section.measures)
+
+    def table(self) -> str:
+        """The numbers as a table for a terminal."""
+        return table(self.sections, self.notes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The numbers by their keys, and the notes, ready for JSON."""
+        return {
+            "measures": {
+                measure.key: {name: part for name, part in measure._asdict().items() if name != "key"}
+                for measure in self.measures
+            },
+            "notes": list(self.notes),
+        }
+
+    @staticmethod
+    def _bound_measure(bound: Bound) -> Measure:
+        title = f"log p(x) >= (K = {bound.n_samples}, n = {bound.n}), nats"
+        return Measure("log_likelihood_bound", title, bound.value, better="higher")
+
+
+@torch.no_grad()
+def evaluate_fully(
+    model: VAE,
+    objective: Objective,
+    data: Data,
+    *,
+    batch_size: int = 128,
+    importance_samples: int = 100,
+    labelled_per_class: int = 10,
+    generated_per_class: int = 30,
+    cache: Path | None = None,
+    seed: int = 0,
+) -> FullEvaluation:
+    """Compute all numbers of a trained model.
+
+    Each is computed on all held-out observations where that is feasible, and otherwise on the first of them,
+    in which case its title says how many.
+
+    Args:
+        model: The model.
+        objective: The objective that it was trained with.
+        data: The data that it was trained on, with what was held out.
+        batch_size: The batch size at which the penalty is computed.
+        importance_samples: How many samples for each observation in the bound of the log-likelihood.
+        labelled_per_class: How many training observations of each class are labelled, where data are augmented.
+        generated_per_class: How many observations of each class are generated then.
+        cache: The file of the classifier, read if it fits the data and written otherwise.
+        seed: Seeds all draws. The classifier of the features is the same for every seed.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    held_out = evaluate(model, objective, data.held_out, batch_size=batch_size, seed=seed)
+    relation = latent(encode(model, data.held_out, generator=generator), model.prior, generator=generator)
+    train = labelled(data)
+    return FullEvaluation(
+        held_out,
+        relation,
+        _bound(model, data.held_out, importance_samples, generator),
+        _samples(model, data, cache, seed, generator),
+        None
+        if train is None or data.held_out_labels is None or int(train.labels.unique(return_counts=True)[1].min()) < 2
+        else augmentation(
+            model,
+            train,
+            Labelled(data.held_out, data.held_out_labels),
+            labelled_per_class=labelled_per_class,
+            generated_per_class=generated_per_class,
+            generator=generator,
+        ),
+    )
+
+
+def labelled(data: Data) -> Labelled | None:
+    """The training data and their labels, of two classes at least; None if there are none."""
+    labels = data.train_labels
+    return None if labels is None or len(labels.unique()) < 2 else Labelled(data.train, labels)
+
+
+def _bound(model: VAE, x: Tensor, n_samples: int, generator: torch.Generator) -> Bound | None:
+    x = x[:LARGEST_BOUND]
+    if not has_density(model, x[:1]):
+        return None
+    bounds = importance_weighted_bound(model, x, n_samples=n_samples, generator=generator)
+    return Bound(len(x), n_samples, bounds.mean().item(), (bounds.std() / len(x) ** 0.5).item())
+
+
+def _samples(model: VAE, data: Data, cache: Path | None, seed: int, generator: torch.Generator) -> Samples:
+    train = labelled(data)
+    classifier = None if train is None else cached_classifier(*train, cache=cache)
+    n = min(len(data.held_out), len(data.train))
+    features = flat if classifier is None else classifier.features
+    real = features(data.held_out[:n])
+    mixture = fit_mixture(encode(model, data.train, generator=generator).z, seed=seed)
+    return Samples(
+        accuracy=None
+        if classifier is None or data.held_out_labels is None
+        else classifier.accuracy(data.held_out, data.held_out_labels),
+        prior=sample_quality(model, model.prior, features, real, generator=generator),
+        mixture=sample_quality(model, mixture, features, real, generator=generator),
+        real=quality(features(data.train[:n]), real, generator=generator),
+    )
+
+
+def flat(x: Tensor) -> Tensor:
+    """Observations (n, *event) as features (n, d)."""
+    return x.flatten(1)
