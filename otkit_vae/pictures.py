@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +34,35 @@ def reconstructions(model: VAE, x: Tensor, path: Path, *, pairs: int = 20, per_r
 
 def samples(model: VAE, path: Path, *, n: int = 60, per_row: int = 10, seed: int = 0) -> None:
     """Means of p(x|z) for codes drawn from the prior."""
-    figure = Figure(figsize=(per_row * 0.8, math.ceil(n / per_row) * 0.85 + 0.5), layout="constrained")
-    figure.suptitle("samples: decoded from z ~ p(z)")
-    axes = figure.subplots(math.ceil(n / per_row), per_row, squeeze=False)
     drawn = model.sample(n, generator=torch.Generator().manual_seed(seed))
-    for ax, x in zip(axes.flat, drawn, strict=False):
+    grid(drawn, path, title="samples: decoded from z ~ p(z)", per_row=per_row)
+
+
+def grid(x: Tensor, path: Path, *, title: str, per_row: int = 10) -> None:
+    """Observations (n, *event), row after row."""
+    rows = math.ceil(len(x) / per_row)
+    figure = Figure(figsize=(per_row * 0.8, rows * 0.85 + 0.5), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots(rows, per_row, squeeze=False)
+    for ax in axes.flat:
         ax.axis("off")
-        _show(ax, x)
+    for ax, observation in zip(axes.flat, x, strict=False):
+        _show(ax, observation)
+    figure.savefig(path, dpi=120)
+
+
+def side_by_side(rows: Mapping[str, Tensor], path: Path, *, title: str) -> None:
+    """Observations (n, *event) of several sources, a row each under one title, the names at the left."""
+    n = max(len(x) for x in rows.values())
+    figure = Figure(figsize=(n * 0.8 + 2.2, len(rows) * 0.85 + 0.5), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots(len(rows), n, squeeze=False)
+    for line, (name, x) in zip(axes, rows.items(), strict=True):
+        for ax in line:
+            ax.axis("off")
+        for ax, observation in zip(line, x, strict=False):
+            _show(ax, observation)
+        line[0].text(-0.15, 0.5, name, transform=line[0].transAxes, ha="right", va="center")
     figure.savefig(path, dpi=120)
 
 
