@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -14,46 +15,108 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         print(f"otkit-vae: error: {error}; install the train extra: pip install 'otkit[train]'", file=sys.stderr)
         return 2
-    from otkit import __version__
-    from otkit_vae.config import TrainConfig
-
-    training = jsonargparse.ArgumentParser(
-        exit_on_error=False,
-        description="Train a VAE with a latent penalty, and leave a run folder: config.yaml, checkpoint.ckpt, "
-        "metrics.csv, reconstructions.png, samples.png, latent.png. Prints a table of numbers on held-out data, "
-        "those of the codes beside their values if codes and prior agreed.",
-        epilog="example: otkit-vae train --penalty kl --epochs 30 --seed 1 --out runs/kl",
-    )
-    training.add_argument("--config", action="config", help="A YAML file of options, such as the config.yaml of a run.")
-    training.add_class_arguments(TrainConfig)
-    parser = jsonargparse.ArgumentParser(
-        prog="otkit-vae",
-        exit_on_error=False,
-        version=f"otkit {__version__}",
-        description="Variational auto-encoders with Wasserstein penalties.",
-    )
-    parser.add_subcommands(dest="command").add_subcommand("train", training, help="Train a model on images.")
-
     try:
-        options = parser.parse_args(arguments)
-        chosen = options.train.as_dict()
-        chosen.pop("config")
-        config = TrainConfig(**chosen)
-        # Imported only now: the engine takes seconds to load, and --help should not.
-        from otkit_vae.training import train
-
-        run = train(config)
+        options = _parser(jsonargparse).parse_args(arguments)
+        _run(options.command, options[options.command].as_dict())
     except KeyboardInterrupt:
         print("otkit-vae: interrupted; what the run folder has is kept, its checkpoint included", file=sys.stderr)
         return 130
     except (jsonargparse.ArgumentError, ValueError, TypeError, ArithmeticError, OSError, MemoryError) as error:
         print(f"otkit-vae: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    print(run.evaluation.table())
-    print(f"\n{run.folder}")
-    for file in sorted(run.folder.iterdir()):
-        print(f"  {file.name}")
     return 0
+
+
+def _parser(jsonargparse: Any) -> Any:
+    """The options of every command, from the classes and functions that take them."""
+    from otkit import __version__
+    from otkit_vae import commands
+    from otkit_vae.config import TrainConfig
+    from otkit_vae.evaluation import EvaluationOptions
+
+    def command(description: str, example: str) -> Any:
+        return jsonargparse.ArgumentParser(
+            exit_on_error=False, description=description, epilog=f"example: otkit-vae {example}"
+        )
+
+    training = command(
+        "Train a VAE with a latent penalty, and leave a run folder: config.yaml, checkpoint.ckpt, metrics.csv, "
+        "reconstructions.png, samples.png, latent.png. Prints a table of numbers on held-out data, "
+        "those of the codes beside their values if codes and prior agreed.",
+        "train --penalty kl --epochs 30 --seed 1 --out runs/kl",
+    )
+    training.add_argument("--config", action="config", help="A YAML file of options, such as the config.yaml of a run.")
+    training.add_class_arguments(TrainConfig)
+
+    evaluation = command(
+        "Evaluate a run on its held-out data: reconstruction, codes against the prior, a bound of log p(x), samples in "
+        "the features of a classifier of the data, augmented training. Prints a table and writes RUN/evaluation.json.",
+        "evaluate runs/kl",
+    )
+    evaluation.add_argument("run", type=str, help="The folder of a finished training.")
+    evaluation.add_class_arguments(EvaluationOptions)
+
+    sampling = command(
+        "Draw samples from a run into an .npz file (images, codes), with a picture beside it.",
+        "sample runs/kl --n 1000 --from mixture --out samples.npz",
+    )
+    sampling.add_function_arguments(commands.sample, as_positional=True, skip={"source"})
+    sampling.add_argument(
+        "--from",
+        choices=["prior", "mixture"],
+        default="prior",
+        help="Where the codes are drawn from: the prior, or a mixture of Gaussians fitted to the training codes.",
+    )
+
+    augmentation = command(
+        "Generate labelled data from a run into an .npz file (images, labels), by a Gaussian of codes for each class, "
+        "with a picture beside it.",
+        "augment runs/kl --n_per_class 500 --out augmented.npz",
+    )
+    augmentation.add_function_arguments(commands.augment, as_positional=True)
+
+    comparison = command(
+        "Train with several penalties and seeds, all else equal, and compare: a table (comparison.md, .csv and .json), "
+        "and samples and reconstructions side by side. Started again, it goes on where it was stopped.",
+        "compare --penalties kl,gaussian_w2 --seeds 3 --epochs 10 --out comparison",
+    )
+    comparison.add_argument("--config", action="config", help="A YAML file of options.")
+    comparison.add_function_arguments(commands.compare, skip={"training"})
+    comparison.add_class_arguments(TrainConfig, skip={"penalty", "weight", "out"})
+
+    parser = jsonargparse.ArgumentParser(
+        prog="otkit-vae",
+        exit_on_error=False,
+        version=f"otkit {__version__}",
+        description="Variational auto-encoders with Wasserstein penalties.",
+    )
+    subcommands = parser.add_subcommands(dest="command")
+    subcommands.add_subcommand("train", training, help="Train a model on images.")
+    subcommands.add_subcommand("evaluate", evaluation, help="Evaluate a trained model.")
+    subcommands.add_subcommand("sample", sampling, help="Draw samples from a trained model.")
+    subcommands.add_subcommand("augment", augmentation, help="Generate labelled data with a trained model.")
+    subcommands.add_subcommand("compare", comparison, help="Train and compare several penalties.")
+    return parser
+
+
+def _run(command: str, chosen: dict[str, Any]) -> None:
+    """Do what was asked for."""
+    from otkit_vae import commands
+    from otkit_vae.config import TrainConfig
+    from otkit_vae.evaluation import EvaluationOptions
+
+    chosen.pop("config", None)
+    if command == "train":
+        commands.train(TrainConfig(**chosen))
+    elif command == "evaluate":
+        commands.evaluate(chosen.pop("run"), EvaluationOptions(**chosen))
+    elif command == "sample":
+        commands.sample(source=chosen.pop("from"), **chosen)
+    elif command == "augment":
+        commands.augment(**chosen)
+    else:
+        mine = {name: chosen.pop(name) for name in ("out", "penalties", "seeds", "weights")}
+        commands.compare(TrainConfig(**chosen), **mine)
 
 
 if __name__ == "__main__":

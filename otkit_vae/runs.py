@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -13,8 +15,12 @@ from otkit_vae import penalties
 from otkit_vae.checkpoint import load
 from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data, load_data
+from otkit_vae.evaluation import EvaluationOptions, FullEvaluation, evaluate_fully
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective
+
+EVALUATION = "evaluation.json"
+"""The file of a run's numbers."""
 
 
 class SavedRun(NamedTuple):
@@ -35,8 +41,12 @@ class SavedRun(NamedTuple):
     objective: Objective
 
 
-def open_run(folder: str | Path) -> SavedRun:
+def open_run(folder: str | Path, data: Data | None = None) -> SavedRun:
     """Open a run folder.
+
+    Args:
+        folder: What ``otkit-vae train`` wrote.
+        data: Its data, if they are in memory; they are loaded again by default.
 
     Raises:
         FileNotFoundError: The folder is not there, or has no config.yaml or checkpoint.ckpt, or its data are gone.
@@ -52,7 +62,7 @@ def open_run(folder: str | Path) -> SavedRun:
     prefix = "objective."
     # Some penalties have a part that is trained, an adversary.
     objective.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
-    return SavedRun(folder, config, data_of(config), model, objective.eval())
+    return SavedRun(folder, config, data_of(config) if data is None else data, model, objective.eval())
 
 
 def read_config(file: Path) -> TrainConfig:
@@ -68,12 +78,37 @@ def objective_of(config: TrainConfig) -> Objective:
     return Objective(penalties.get(config.penalty), config.weight)
 
 
+def model_of(config: TrainConfig, data: Data) -> VAE:
+    """An untrained model as the options ask for, of the shape of the data."""
+    return VAE.sized(data.train.shape[1:], config.latent_dim, config.likelihood, config.widths)
+
+
 def data_of(config: TrainConfig) -> Data:
     """The data that the options ask for."""
     return load_data(config.data)
 
 
-def identity(config: TrainConfig) -> dict[str, object]:
+def identity(config: TrainConfig) -> dict[str, Any]:
     """The options that a result depends on, the default weight as a number."""
     options = asdict(config) | {"weight": objective_of(config).weight}
-    return {name: value for name, value in options.items() if name not in ("out", "progress")}
+    # As a file has it: a tuple there is a list.
+    return json.loads(json.dumps({k: v for k, v in options.items() if k not in ("out", "progress")}))
+
+
+def write_evaluation(run: SavedRun, options: EvaluationOptions, cache: Path) -> FullEvaluation:
+    """Evaluate a run fully, and write evaluation.json into its folder, in one step.
+
+    Args:
+        run: The run.
+        options: The options of the evaluation.
+        cache: The file of the classifier.
+    """
+    evaluation = evaluate_fully(
+        run.model, run.objective, run.data, options, batch_size=run.config.batch_size, cache=cache
+    )
+    content = {"training": identity(run.config), "evaluation": asdict(options), **evaluation.as_dict()}
+    file = run.folder / EVALUATION
+    partial = file.with_name(f"{file.name}.{os.getpid()}")
+    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    partial.replace(file)
+    return evaluation

@@ -18,6 +18,7 @@ from otkit_vae.evaluation._codes import encode as encode
 from otkit_vae.evaluation._codes import fit_classes as fit_classes
 from otkit_vae.evaluation._codes import fit_mixture as fit_mixture
 from otkit_vae.evaluation._full import Bound as Bound
+from otkit_vae.evaluation._full import EvaluationOptions as EvaluationOptions
 from otkit_vae.evaluation._full import FullEvaluation as FullEvaluation
 from otkit_vae.evaluation._full import Samples as Samples
 from otkit_vae.evaluation._full import evaluate_fully as evaluate_fully
@@ -42,6 +43,7 @@ __all__ = [
     "Classifier",
     "Codes",
     "Evaluation",
+    "EvaluationOptions",
     "FullEvaluation",
     "Labelled",
     "Latent",

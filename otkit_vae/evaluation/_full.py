@@ -26,6 +26,34 @@ LARGEST_BOUND = 1000
 
 
 @dataclass(frozen=True)
+class EvaluationOptions:
+    """Options of a full evaluation.
+
+    Args:
+        importance_samples: How many samples for each observation in the bound of the log-likelihood.
+        labelled_per_class: How many training observations of each class are labelled, where data are augmented.
+        generated_per_class: How many observations of each class are generated then.
+        seed: Seeds all draws. The classifier of the features is the same for every seed.
+    """
+
+    importance_samples: int = 100
+    labelled_per_class: int = 10
+    generated_per_class: int = 30
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("importance_samples", 1),
+            ("labelled_per_class", 2),
+            ("generated_per_class", 1),
+            ("seed", 0),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} is {value!r}; expected a whole number >= {least}")
+
+
+@dataclass(frozen=True)
 class Bound:
     r"""The importance-weighted bound on some held-out observations.
 
@@ -137,13 +165,10 @@ def evaluate_fully(
     model: VAE,
     objective: Objective,
     data: Data,
+    options: EvaluationOptions = EvaluationOptions(),  # noqa: B008
     *,
     batch_size: int = 128,
-    importance_samples: int = 100,
-    labelled_per_class: int = 10,
-    generated_per_class: int = 30,
     cache: Path | None = None,
-    seed: int = 0,
 ) -> FullEvaluation:
     """Compute all numbers of a trained model.
 
@@ -154,32 +179,18 @@ def evaluate_fully(
         model: The model.
         objective: The objective that it was trained with.
         data: The data that it was trained on, with what was held out.
+        options: How many of what.
         batch_size: The batch size at which the penalty is computed.
-        importance_samples: How many samples for each observation in the bound of the log-likelihood.
-        labelled_per_class: How many training observations of each class are labelled, where data are augmented.
-        generated_per_class: How many observations of each class are generated then.
         cache: The file of the classifier, read if it fits the data and written otherwise.
-        seed: Seeds all draws. The classifier of the features is the same for every seed.
     """
-    generator = torch.Generator().manual_seed(seed)
-    held_out = evaluate(model, objective, data.held_out, batch_size=batch_size, seed=seed)
-    relation = latent(encode(model, data.held_out, generator=generator), model.prior, generator=generator)
-    train = labelled(data)
+    generator = torch.Generator().manual_seed(options.seed)
+    held_out = evaluate(model, objective, data.held_out, batch_size=batch_size, seed=options.seed)
     return FullEvaluation(
         held_out,
-        relation,
-        _bound(model, data.held_out, importance_samples, generator),
-        _samples(model, data, cache, seed, generator),
-        None
-        if train is None or data.held_out_labels is None or int(train.labels.unique(return_counts=True)[1].min()) < 2
-        else augmentation(
-            model,
-            train,
-            Labelled(data.held_out, data.held_out_labels),
-            labelled_per_class=labelled_per_class,
-            generated_per_class=generated_per_class,
-            generator=generator,
-        ),
+        latent(encode(model, data.held_out, generator=generator), model.prior, generator=generator),
+        _bound(model, data.held_out, options.importance_samples, generator),
+        _samples(model, data, cache, options.seed, generator),
+        _augmentation(model, data, options, generator),
     )
 
 
@@ -187,6 +198,22 @@ def labelled(data: Data) -> Labelled | None:
     """The training data and their labels, of two classes at least; None if there are none."""
     labels = data.train_labels
     return None if labels is None or len(labels.unique()) < 2 else Labelled(data.train, labels)
+
+
+def _augmentation(
+    model: VAE, data: Data, options: EvaluationOptions, generator: torch.Generator
+) -> Augmentation | None:
+    train = labelled(data)
+    if train is None or data.held_out_labels is None or int(train.labels.unique(return_counts=True)[1].min()) < 2:
+        return None
+    return augmentation(
+        model,
+        train,
+        Labelled(data.held_out, data.held_out_labels),
+        labelled_per_class=options.labelled_per_class,
+        generated_per_class=options.generated_per_class,
+        generator=generator,
+    )
 
 
 def _bound(model: VAE, x: Tensor, n_samples: int, generator: torch.Generator) -> Bound | None:

@@ -1,0 +1,173 @@
+"""What each command does and prints. The options of most are the arguments of their functions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from otkit_vae.config import TrainConfig
+    from otkit_vae.evaluation import EvaluationOptions
+
+# Imports are within the functions: --help should not wait for the engine and the pictures.
+
+
+def train(config: TrainConfig) -> None:
+    """Train, and print the table of held-out numbers and the files of the run.
+
+    Args:
+        config: The options of the training.
+    """
+    from otkit_vae.training import train as run_training
+
+    run = run_training(config)
+    print(run.evaluation.table())
+    print(f"\n{run.folder}")
+    for file in sorted(run.folder.iterdir()):
+        print(f"  {file.name}")
+
+
+def evaluate(run: str, options: EvaluationOptions) -> None:
+    """Evaluate a run on its held-out data, print the table, and write RUN/evaluation.json.
+
+    Args:
+        run: The folder of a finished training.
+        options: How many of what.
+    """
+    from otkit_vae.runs import EVALUATION, open_run, write_evaluation
+
+    opened = open_run(run)
+    print(write_evaluation(opened, options, opened.folder / "classifier.pt").table())
+    print(f"\n{opened.folder / EVALUATION}")
+
+
+def sample(run: str, n: int = 100, out: str = "samples.npz", source: str = "prior", seed: int = 0) -> None:
+    """Draw samples: the .npz has the images, means of p(x|z), and the codes z; a picture of the first is beside it.
+
+    Args:
+        run: The folder of a finished training.
+        n: How many samples.
+        out: The .npz file to write, which must be new.
+        source: Where the codes are drawn from: "prior", or "mixture", Gaussians fitted to the training codes.
+        seed: Seeds the draws.
+    """
+    import torch
+
+    from otkit_vae import pictures
+    from otkit_vae.evaluation import decode, encode, fit_mixture
+    from otkit_vae.runs import open_run
+    from otkit_vae.sampling import sample as draw
+
+    if n < 1:
+        raise ValueError(f"n is {n}; expected a whole number >= 1")
+    file, generator = _new_file(out), torch.Generator().manual_seed(_seed(seed))
+    opened = open_run(run)
+    codes = opened.model.prior
+    if source == "mixture":
+        codes = fit_mixture(encode(opened.model, opened.data.train, generator=generator).z, seed=seed)
+    with torch.no_grad():
+        z = draw(codes, n, generator)
+    images = decode(opened.model, z)
+    _save(file, images=images, codes=z)
+    pictures.grid(images[:100], file.with_suffix(".png"), title=f"samples: decoded from z ~ the {source}")
+    print(f"{n} samples of shape {tuple(images.shape[1:])}\n\n{file}\n{file.with_suffix('.png')}")
+
+
+def augment(
+    run: str,
+    n_per_class: int = 100,
+    labelled_per_class: int | None = None,
+    out: str = "augmented.npz",
+    seed: int = 0,
+) -> None:
+    """Generate labelled observations, by a Gaussian of codes for each class; the .npz has images and labels.
+
+    Args:
+        run: The folder of a finished training, whose data have labels.
+        n_per_class: How many to generate of each class.
+        labelled_per_class: How many training observations of each class the Gaussians are fitted to; all if null.
+        out: The .npz file to write, which must be new; its first images are beside it as a .png.
+        seed: Seeds the draws.
+    """
+    import torch
+
+    from otkit_vae import pictures
+    from otkit_vae.evaluation import augment as generate
+    from otkit_vae.evaluation import labelled, labelled_subset
+    from otkit_vae.runs import open_run
+
+    if n_per_class < 1:
+        raise ValueError(f"n_per_class is {n_per_class}; expected a whole number >= 1")
+    if labelled_per_class is not None and labelled_per_class < 2:
+        raise ValueError(f"labelled_per_class is {labelled_per_class}; expected a whole number >= 2, or null for all")
+    file, generator = _new_file(out), torch.Generator().manual_seed(_seed(seed))
+    opened = open_run(run)
+    data = labelled(opened.data)
+    if data is None:
+        raise ValueError(
+            f"run: its data ({opened.config.data}) have no labels of two classes or more; expected an .npz file with "
+            "labels under y, labels or target, or digits"
+        )
+    if labelled_per_class is not None:
+        data = labelled_subset(*data, labelled_per_class, generator=generator)
+    images, labels = generate(opened.model, data, n_per_class, generator=generator)
+    _save(file, images=images, labels=labels)
+    rows = {str(int(label)): images[labels == label][:10] for label in labels.unique()[:20]}
+    pictures.side_by_side(rows, file.with_suffix(".png"), title="generated, by class")
+    print(f"{len(images)} observations of {len(labels.unique())} classes\n\n{file}\n{file.with_suffix('.png')}")
+
+
+def compare(
+    training: TrainConfig,
+    out: str,
+    penalties: str = "all",
+    seeds: int = 3,
+    weights: dict[str, float] | None = None,
+) -> None:
+    """Train with several penalties and seeds, and compare: a table (Markdown, CSV and JSON) and pictures side by side.
+
+    A comparison that was stopped goes on where it was if it is started again; penalties and seeds can be added.
+
+    Args:
+        training: The options of every training.
+        out: The folder to write: new, empty, or a comparison with the same options.
+        penalties: The names of penalties, separated by commas; "all" for all there are.
+        seeds: How many seeds, of which that of the options is the first.
+        weights: The weights of penalties that shall not have their default, such as {kl: 0.5}.
+    """
+    from otkit_vae import comparison
+    from otkit_vae import penalties as registered
+
+    names = registered.names() if penalties == "all" else tuple(filter(None, map(str.strip, penalties.split(","))))
+    found = comparison.compare(
+        training, names, n_seeds=seeds, out=out, weights=weights, progress=training.progress
+    )
+    print(found.markdown())
+    print(f"\n{found.folder}")
+    for file in sorted(path for path in found.folder.iterdir() if path.is_file()):
+        print(f"  {file.name}")
+
+
+def _seed(seed: int) -> int:
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed}; expected a whole number from 0 to 2**32 - 1")
+    return seed
+
+
+def _new_file(out: str) -> Path:
+    """The .npz file to write, checked before the work."""
+    file = Path(out)
+    if file.suffix != ".npz":
+        raise ValueError(f"out is {out!r}; expected the name of an .npz file")
+    for path in (file, file.with_suffix(".png")):
+        if path.exists():
+            raise FileExistsError(f"out: {path} exists; expected a new file")
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"out: no folder {file.parent}; expected one that exists")
+    return file
+
+
+def _save(file: Path, **tensors: object) -> None:
+    import numpy as np
+
+    np.savez_compressed(file, **{name: np.asarray(tensor) for name, tensor in tensors.items()})

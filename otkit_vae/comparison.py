@@ -1,0 +1,290 @@
+"""Trainings that differ in the penalty and the seed only, and one table of what they are worth.
+
+A comparison is a folder with a run folder for each penalty and seed. A run is finished once it has its evaluation.json,
+written last and in one step; a comparison that is started again goes on with the first that is not, and trains that
+anew. Penalties and seeds can be added later; all other options must stay, or the runs would not compare.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import yaml
+from torch import Generator
+from tqdm import tqdm
+
+from otkit_vae import pictures
+from otkit_vae.checkpoint import load
+from otkit_vae.config import TrainConfig
+from otkit_vae.data import Data
+from otkit_vae.evaluation import EvaluationOptions, decode, encode, fit_mixture
+from otkit_vae.runs import EVALUATION, data_of, identity, model_of, objective_of, open_run, write_evaluation
+from otkit_vae.sampling import sample
+from otkit_vae.training import train
+
+COLUMNS = {
+    "squared_error": "squared error",
+    "log_likelihood_bound": "log p(x) ≥",
+    "moments_w2": "W2(q, p) moments",
+    "w2": "W2(q, p) samples",
+    "active_units": "active units",
+    "posterior_scale": "scale of q(z|x)",
+    "prior_frechet": "Fréchet, prior",
+    "mixture_frechet": "Fréchet, mixture",
+    "prior_precision": "precision, prior",
+    "prior_recall": "recall, prior",
+    "augmented_accuracy": "augmented accuracy",
+}
+"""The measures of the table, by their headings; the files have them all."""
+
+SHOWN = 12
+"""How many observations there are in a row of a picture."""
+
+
+class Row(NamedTuple):
+    """One measure of one penalty over the seeds.
+
+    Attributes:
+        penalty: The penalty.
+        measure: The key of the measure.
+        title: What it is, in words.
+        mean: The mean over the seeds.
+        sd: The standard deviation over the seeds; None of a single one.
+        null: The mean of its null values; None where it has none.
+        better: "lower" or "higher"; None where neither is.
+        n_seeds: The number of seeds.
+    """
+
+    penalty: str
+    measure: str
+    title: str
+    mean: float
+    sd: float | None
+    null: float | None
+    better: str | None
+    n_seeds: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found: its folder, and a row for each penalty and measure."""
+
+    folder: Path
+    rows: tuple[Row, ...]
+
+    def markdown(self) -> str:
+        """A table with a row for each penalty, mean ± standard deviation over the seeds; the best means are bold.
+
+        The last row has the null values: where codes follow the prior, or training data stand for samples.
+        """
+        cells = {(row.penalty, row.measure): row for row in self.rows}
+        penalties = list(dict.fromkeys(row.penalty for row in self.rows))
+        keys = [key for key in COLUMNS if any(row.measure == key for row in self.rows)]
+        best = {key: _best([row for row in self.rows if row.measure == key]) for key in keys}
+
+        def cell(penalty: str, key: str) -> str:
+            row = cells.get((penalty, key))
+            if row is None:
+                return "–"
+            text = f"{row.mean:.4g}" if row.sd is None else f"{row.mean:.4g} ± {row.sd:.2g}"
+            return f"**{text}**" if penalty == best[key] else text
+
+        def null(key: str) -> str:
+            values = [row.null for row in self.rows if row.measure == key and row.null is not None]
+            return f"{np.mean(values):.4g}" if values else ""
+
+        lines = [["penalty", *(COLUMNS[key] for key in keys)]]
+        lines += [[penalty, *(cell(penalty, key) for key in keys)] for penalty in penalties]
+        lines += [["null value", *(null(key) for key in keys)]]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        lines.insert(1, ["-" * width for width in widths])
+        return "\n".join(
+            "| " + " | ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)) + " |"
+            for line in lines
+        )
+
+
+def compare(
+    base: TrainConfig,
+    penalties: Sequence[str],
+    *,
+    n_seeds: int = 3,
+    out: str | Path,
+    weights: Mapping[str, float] | None = None,
+    progress: bool = True,
+) -> Comparison:
+    """Train with each penalty and seed, evaluate, and leave a table and pictures.
+
+    The folder gets comparison.csv and comparison.json with all measures, comparison.md with those of the table, and
+    samples.png, mixture.png and reconstructions.png with a row for each penalty (of the first seed).
+
+    Args:
+        base: The options of every training, whose seed is the first; its penalty, weight and out are not used.
+        penalties: The names of the penalties.
+        n_seeds: The number of seeds: base.seed, base.seed + 1, ...
+        out: The folder, which is new, empty, or a comparison with the same options, that is then continued.
+        weights: The weights of penalties that shall not have their default.
+        progress: Whether to show a progress bar over the trainings.
+
+    Raises:
+        ValueError: An unknown penalty, options that do not fit the data or a penalty; nothing was trained.
+        FileExistsError: The folder has something else in it, or a comparison with other options.
+    """
+    out = Path(out)
+    configs = _configs(base, penalties, n_seeds, out, dict(weights or {}))
+    data = data_of(base)
+    for config in configs[::n_seeds]:
+        _try(config, data)
+    _claim(out, configs[0])
+    evaluations = {}
+    with tqdm(configs, unit="run", desc="comparison", disable=not progress) as bar:
+        for config in bar:
+            bar.set_postfix(penalty=config.penalty, seed=config.seed)
+            evaluations[config.penalty, config.seed] = _run(config, data, out)
+    comparison = Comparison(out, tuple(_rows(evaluations)))
+    _write(comparison)
+    _draw([config for config in configs if config.seed == base.seed], data, out)
+    return comparison
+
+
+def _configs(
+    base: TrainConfig, names: Sequence[str], n_seeds: int, out: Path, weights: dict[str, float]
+) -> list[TrainConfig]:
+    """The options of all trainings, checked."""
+    if not names:
+        raise ValueError("penalties is empty; expected the names of penalties, separated by commas")
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if twice:
+        raise ValueError(f"penalties has {', '.join(twice)} twice; expected each once")
+    if isinstance(n_seeds, bool) or not isinstance(n_seeds, int) or n_seeds < 1:
+        raise ValueError(f"seeds is {n_seeds!r}; expected a whole number >= 1")
+    unknown = sorted(set(weights) - set(names))
+    if unknown:
+        raise ValueError(f"weights has {', '.join(unknown)}; expected names among penalties, {', '.join(names)}")
+    configs = []
+    for name in names:
+        for seed in range(base.seed, base.seed + n_seeds):
+            folder = str(out / f"{name}-{seed}")
+            try:
+                configs.append(
+                    replace(base, penalty=name, weight=weights.get(name), seed=seed, out=folder, progress=False)
+                )
+            except ValueError as error:
+                raise ValueError(f"penalties: {error}") from None
+    return configs
+
+
+def _try(config: TrainConfig, data: Data) -> None:
+    """Compute the objective once, so that what cannot work says so before the first training."""
+    with torch.random.fork_rng(), torch.no_grad():
+        model, objective = model_of(config, data), objective_of(config)
+        for part in (data.train, data.held_out):
+            model.likelihood.check(part)
+        try:
+            objective(model, data.train[: config.batch_size])
+        except (ValueError, NotImplementedError) as error:
+            raise ValueError(f"penalties: {config.penalty} cannot be trained with these options: {error}") from None
+
+
+def _claim(out: Path, config: TrainConfig) -> None:
+    """Make the folder a comparison of these options, or see that it is one."""
+    file = out / "options.yaml"
+    options = {name: value for name, value in identity(config).items() if name not in ("penalty", "weight", "seed")}
+    if file.is_file():
+        known = yaml.safe_load(file.read_text())
+        other = [name for name in options if name not in known or known[name] != options[name]]
+        if other:
+            raise FileExistsError(
+                f"out: {out} is a comparison with other options: "
+                + ", ".join(f"{name} is {known.get(name)!r} there, {options[name]!r} here" for name in other)
+                + "; expected the same options, or a new folder"
+            )
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"out: {out} exists and is no comparison; expected a new or empty folder, or one")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file.write_text(yaml.safe_dump(options, sort_keys=False))
+    except OSError as error:
+        raise OSError(f"out: {out} cannot be made ({error.strerror}); expected a folder that can be written") from None
+
+
+def _run(config: TrainConfig, data: Data, out: Path) -> dict[str, Any]:
+    """The content of a run's evaluation.json, after what is left to do for it."""
+    folder, options = Path(str(config.out)), EvaluationOptions(seed=config.seed)
+    file, wanted = folder / EVALUATION, identity(config)
+    known = json.loads(file.read_text()) if file.is_file() else {}
+    if known and known["training"] != wanted:
+        other = ", ".join(
+            f"{name} {known['training'].get(name)!r}, not {value!r}"
+            for name, value in wanted.items()
+            if known["training"].get(name) != value
+        )
+        raise FileExistsError(f"out: {folder} was trained with {other}; expected the same options, or a new folder")
+    if not known:
+        if folder.exists():
+            # Begun by a comparison that did not finish it.
+            shutil.rmtree(folder)
+        train(config)
+    if not known or known["evaluation"] != asdict(options):
+        write_evaluation(open_run(folder, data), options, out / "classifier.pt")
+    return json.loads(file.read_text())
+
+
+def _rows(evaluations: Mapping[tuple[str, int], dict[str, Any]]) -> list[Row]:
+    """The measures of each penalty, over its seeds."""
+    rows = []
+    for penalty in dict.fromkeys(name for name, _ in evaluations):
+        parts = [content["measures"] for (name, _), content in evaluations.items() if name == penalty]
+        for key in dict.fromkeys(key for part in parts for key in part):
+            found = [part[key] for part in parts if key in part]
+            values = [measure["value"] for measure in found]
+            nulls = [measure["null"] for measure in found if measure["null"] is not None]
+            sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            null = float(np.mean(nulls)) if nulls else None
+            rows.append(
+                Row(penalty, key, found[0]["title"], float(np.mean(values)), sd, null, found[0]["better"], len(values))
+            )
+    return rows
+
+
+def _best(rows: Sequence[Row]) -> str | None:
+    """The penalty with the best mean; None where there is no better and worse, or nothing to choose from."""
+    finite = [row for row in rows if math.isfinite(row.mean)]
+    if len(finite) < 2 or finite[0].better is None:
+        return None
+    return (min if finite[0].better == "lower" else max)(finite, key=lambda row: row.mean).penalty
+
+
+def _write(comparison: Comparison) -> None:
+    with (comparison.folder / "comparison.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(Row._fields)
+        writer.writerows(comparison.rows)
+    rows = [row._asdict() for row in comparison.rows]
+    (comparison.folder / "comparison.json").write_text(json.dumps(rows, indent=2, ensure_ascii=False))
+    (comparison.folder / "comparison.md").write_text(comparison.markdown() + "\n")
+
+
+def _draw(configs: Sequence[TrainConfig], data: Data, out: Path) -> None:
+    """Samples of the prior and of a mixture, and reconstructions, the same codes and originals for each penalty."""
+    originals = data.held_out[:SHOWN]
+    samples, mixtures, reconstructions = {}, {}, {"originals": originals}
+    for config in configs:
+        model, generator = load(str(config.out)), Generator().manual_seed(config.seed)
+        mixture = fit_mixture(encode(model, data.train, generator=generator).z, seed=config.seed)
+        samples[config.penalty] = model.sample(SHOWN, generator=generator)
+        mixtures[config.penalty] = decode(model, sample(mixture, SHOWN, generator))
+        reconstructions[config.penalty] = model.reconstruct(originals)
+    pictures.side_by_side(samples, out / "samples.png", title="samples: decoded from z ~ p(z)")
+    pictures.side_by_side(mixtures, out / "mixture.png", title="samples: decoded from z ~ a mixture of Gaussians")
+    pictures.side_by_side(reconstructions, out / "reconstructions.png", title="held-out originals, reconstructions")
