@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -258,11 +257,12 @@ def _rows(evaluations: Mapping[tuple[str, int], dict[str, Any]]) -> list[Row]:
 
 
 def _best(rows: Sequence[Row]) -> str | None:
-    """The penalty with the best mean; None where there is no better and worse, or nothing to choose from."""
-    finite = [row for row in rows if math.isfinite(row.mean)]
-    if len(finite) < 2 or finite[0].better is None:
+    """The penalty with the best mean; None where there is no better and worse, or no single best."""
+    if len(rows) < 2 or rows[0].better is None:
         return None
-    return (min if finite[0].better == "lower" else max)(finite, key=lambda row: row.mean).penalty
+    best = (min if rows[0].better == "lower" else max)(row.mean for row in rows)
+    first, *others = (row.penalty for row in rows if row.mean == best)
+    return None if others else first
 
 
 def _write(comparison: Comparison) -> None:

@@ -32,7 +32,7 @@ from otkit_vae.evaluation._codes import decode, encode, fit_classes
 from otkit_vae.evaluation._measures import Measure
 from otkit_vae.model import VAE
 
-STEPS = 500
+STEPS = 200
 """The steps of the two classifiers."""
 
 

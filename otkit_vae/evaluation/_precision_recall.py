@@ -23,7 +23,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy.spatial.distance import cdist
 from torch import Tensor
 
 LARGEST_SAMPLE = 5000
@@ -72,17 +74,18 @@ def precision_recall(real: Tensor, generated: Tensor, *, k: int = 3) -> Precisio
             raise ValueError(f"k is {k}, and {name} has {len(points)} points; expected 1 <= k < the number of points")
         if not bool(torch.isfinite(points).all()):
             raise ValueError(f"{name} has NaN or infinite values; expected finite features")
-    real, generated = real.double(), generated.double()
-    return PrecisionRecall(_covered(generated, real, k), _covered(real, generated, k))
+    r, g = (points.double().numpy(force=True) for points in (real, generated))
+    real_radii, generated_radii = (torch.from_numpy(_radii(points, k)) for points in (r, g))
+    within, recalled = 0, torch.zeros(len(r), dtype=torch.bool)
+    for start in range(0, len(g), CHUNK):
+        distances = torch.from_numpy(cdist(g[start : start + CHUNK], r))
+        within += int((distances <= real_radii).any(-1).sum())
+        recalled |= (distances <= generated_radii[start : start + CHUNK, None]).any(0)
+    return PrecisionRecall(within / len(g), recalled.double().mean().item())
 
 
-def _covered(points: Tensor, support: Tensor, k: int) -> float:
-    """The fraction of points within the balls around the points of a support."""
+def _radii(points: np.ndarray, k: int) -> np.ndarray:
+    """The distance of each point to its k-th nearest neighbour among the others, with shape (n,)."""
     # The nearest point of all is the point itself.
-    radii = torch.cat([_distances(part, support).kthvalue(k + 1).values for part in support.split(CHUNK)])
-    inside = [(_distances(part, support) <= radii).any(-1) for part in points.split(CHUNK)]
-    return torch.cat(inside).double().mean().item()
-
-
-def _distances(x: Tensor, y: Tensor) -> Tensor:
-    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+    chunks = (torch.from_numpy(cdist(points[i : i + CHUNK], points)) for i in range(0, len(points), CHUNK))
+    return torch.cat([chunk.topk(k + 1, largest=False).values[:, -1] for chunk in chunks]).numpy()

@@ -1,0 +1,109 @@
+"""Codes, what is fitted to them, and their measures: known answers."""
+
+import pytest
+import torch
+from torch.distributions import Independent, Normal
+
+from otkit import ConvergenceWarning
+from otkit_vae import VAE
+from otkit_vae.evaluation import Codes, active_units, encode, fit_classes, fit_mixture, latent, noiseless_units
+
+
+def test_codes_by_batches_are_the_codes():
+    torch.manual_seed(0)
+    model, x = VAE.sized((4, 4), 3), torch.rand(50, 4, 4)
+    codes, parts = encode(model, x), encode(model, x, batch_size=7)
+    assert codes.mean.shape == codes.scale.shape == codes.z.shape == (50, 3)
+    for whole, part in zip(codes[:2], parts[:2], strict=True):
+        assert torch.allclose(whole, part, atol=1e-6)
+    assert torch.allclose(codes.mean, model.encode(x).mean)
+    assert ((codes.z - codes.mean) / codes.scale).std() == pytest.approx(1, abs=0.2)
+
+
+def test_active_units_are_those_whose_means_vary_by_more_than_a_hundredth():
+    torch.manual_seed(0)
+    noise = torch.randn(1000, 4, dtype=torch.float64)
+    noise = (noise - noise.mean(0)) / noise.std(0)
+    variances = torch.tensor([0.0, 0.0099, 0.0101, 1.0])
+    assert active_units(5 + noise * variances.sqrt()).tolist() == [False, False, True, True]
+
+
+def test_units_without_noise():
+    scales = torch.tensor([[1.0, 0.02, 0.015, 0.0], [1.0, 0.02, 0.0001, 0.0]])
+    prior = torch.tensor([1.0, 1.0, 2.0, 1.0])
+    # The third: rms 0.0106 against 0.01 · 2. The last has never had noise.
+    assert noiseless_units(scales, prior).tolist() == [False, False, True, False]
+
+
+def test_codes_from_the_prior_are_at_the_null_value_and_collapsed_ones_raise_the_alarm():
+    generator = torch.Generator().manual_seed(0)
+    prior = Independent(Normal(torch.zeros(3), torch.ones(3)), 1)
+    z = torch.randn(2000, 3, generator=generator)
+    match = latent(Codes(torch.zeros_like(z), torch.ones_like(z), z), prior, generator=generator)
+    assert match.sliced_w2 == pytest.approx(match.sliced_w2_null, rel=0.5)
+    assert match.active == (False,) * 3
+    assert match.alarm is None
+    # A shift by t has the sliced W2 |t| / sqrt(d).
+    shifted = latent(Codes(z + 3, torch.full_like(z, 0.001), z + 3), prior, generator=generator)
+    assert shifted.sliced_w2 == pytest.approx(3, rel=0.05)
+    assert shifted.active == (True,) * 3
+    assert "sigma collapse: in 3 of 3 units" in shifted.alarm
+    assert {m.key: m.value for m in shifted.measures()}["noiseless_units"] == 3
+
+
+def test_a_mixture_finds_its_components():
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.tensor([[-10.0, 0.0], [10.0, 0.0], [0.0, 20.0]])
+    z = (centres + torch.tensor([1.0, 0.5]) * torch.randn(800, 3, 2, generator=generator)).flatten(0, 1)
+    mixture = fit_mixture(z, components=3)
+    order = mixture.component_distribution.mean[:, 0].argsort()
+    assert torch.allclose(mixture.component_distribution.mean[order], centres[[0, 2, 1]], atol=0.15)
+    cov = mixture.component_distribution.covariance_matrix
+    assert torch.allclose(cov, torch.tensor([1.0, 0.25]).diag().expand(3, 2, 2), atol=0.12)
+    assert mixture.sample((5,)).shape == (5, 2)
+    assert mixture.sample((5,)).dtype == z.dtype
+    assert torch.equal(fit_mixture(z, components=3).component_distribution.mean, mixture.component_distribution.mean)
+
+
+def test_a_mixture_of_few_or_equal_codes():
+    assert fit_mixture(torch.randn(12, 3)).component_distribution.batch_shape == (1,)
+    equal = fit_mixture(torch.ones(40, 3))
+    assert torch.allclose(equal.sample((5,)), torch.ones(5, 3), atol=0.02)
+    with pytest.raises(ValueError, match="z has 1 codes"):
+        fit_mixture(torch.ones(1, 3))
+    with pytest.raises(ValueError, match="components is 0"):
+        fit_mixture(torch.ones(9, 3), components=0)
+
+
+def test_a_mixture_says_that_it_did_not_converge(monkeypatch):
+    import sklearn.mixture
+
+    real = sklearn.mixture.GaussianMixture
+    monkeypatch.setattr(sklearn.mixture, "GaussianMixture", lambda k, **o: real(k, **(o | {"max_iter": 1})))
+    torch.manual_seed(0)
+    with pytest.warns(ConvergenceWarning, match="take fewer components"):
+        fit_mixture(torch.randn(300, 4), components=5)
+
+
+def test_class_gaussians_have_the_moments_of_their_class():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(3000) % 2 * 7
+    z = torch.randn(3000, 2, generator=generator) * torch.where(labels == 7, 2.0, 0.5)[:, None] + labels[:, None]
+    fitted = fit_classes(z, labels)
+    assert fitted.classes.tolist() == [0, 7]
+    drawn, of = fitted.draw(4000, generator=generator)
+    assert drawn.shape == (8000, 2)
+    for label, scale in ((0, 0.5), (7, 2.0)):
+        part = drawn[of == label]
+        assert len(part) == 4000
+        assert torch.allclose(part.mean(0), torch.full((2,), float(label)), atol=0.15)
+        assert torch.allclose(part.std(0), torch.full((2,), scale), rtol=0.1)
+
+
+def test_class_gaussians_of_two_or_equal_codes_exist_and_of_one_do_not():
+    z = torch.tensor([[0.0, 1.0, 2.0], [1.0, 1.0, 0.0], [5.0, 5.0, 5.0], [5.0, 5.0, 5.0]])
+    fitted = fit_classes(z, torch.tensor([0, 0, 1, 1]))
+    assert bool(torch.isfinite(fitted.gaussians.scale_tril).all())
+    assert torch.allclose(fitted.gaussians.mean[1], torch.full((3,), 5.0))
+    with pytest.raises(ValueError, match="class 1 has one observation"):
+        fit_classes(z[:3], torch.tensor([0, 0, 1]))

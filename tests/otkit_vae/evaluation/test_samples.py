@@ -1,0 +1,163 @@
+"""Features, the quality of samples in them, and augmented training: on data whose answers are known."""
+
+import pytest
+import torch
+
+from otkit_vae import VAE
+from otkit_vae.evaluation import (
+    Labelled,
+    augment,
+    augmentation,
+    cached_classifier,
+    fit_classifier,
+    labelled_subset,
+    quality,
+    sample_quality,
+)
+
+
+def stripes(n, seed=0):
+    """Images of three classes, each with another bright row, in noise."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(3, (n,), generator=generator)
+    x = 0.2 * torch.rand(n, 8, 8, generator=generator)
+    x[torch.arange(n), 2 * labels] += 0.7
+    return Labelled(x, 10 * labels)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8), (8, 8, 1), (64,), (2, 32), (2, 2, 2, 8)])
+def test_a_classifier_of_any_shape_learns_its_labels(shape):
+    x, labels = stripes(300)
+    classifier = fit_classifier(x.reshape(-1, *shape), labels, steps=60)
+    held_out, truth = stripes(200, seed=1)
+    assert classifier.accuracy(held_out.reshape(-1, *shape), truth) > 0.95
+    assert classifier.features(x.reshape(-1, *shape), batch_size=77).shape == (300, 64)
+
+
+def test_a_classifier_repeats_by_its_seed_and_leaves_the_global_state():
+    x, labels = stripes(60)
+    before = torch.random.get_rng_state()
+    first, second, other = (fit_classifier(x, labels, steps=5, seed=seed).features(x) for seed in (1, 1, 2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_a_label_that_training_had_not_is_never_found():
+    x, labels = stripes(100)
+    assert fit_classifier(x, labels, steps=60).accuracy(x, labels + 1) == 0
+
+
+def test_the_file_of_a_classifier_is_read_for_its_own_data_only(tmp_path, monkeypatch):
+    steps = "otkit_vae.evaluation._classifier.STEPS"
+    monkeypatch.setattr(steps, 5)
+    fits = []
+    monkeypatch.setattr(
+        "otkit_vae.evaluation._classifier.fit_classifier",
+        lambda x, labels, seed: fits.append(seed) or fit_classifier(x, labels, steps=5, seed=seed),
+    )
+    x, labels = stripes(60)
+    file = tmp_path / "classifier.pt"
+    made, read = (cached_classifier(x, labels, cache=file) for _ in range(2))
+    assert fits == [0]
+    assert torch.equal(made.features(x), read.features(x))
+    assert torch.equal(made.classes, read.classes)
+    cached_classifier(1 - x, labels, cache=file)
+    cached_classifier(1 - x, labels.flip(0), cache=file)
+    cached_classifier(1 - x, labels.flip(0), cache=file, seed=3)
+    assert fits == [0, 0, 0, 3]
+    file.write_bytes(b"something else")
+    cached_classifier(x, labels, cache=file)
+    assert len(fits) == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["classifier.pt"]
+
+
+def test_quality_of_points_that_are_shifted():
+    torch.manual_seed(0)
+    real = torch.randn(400, 3, dtype=torch.float64)
+    same = quality(real, real)
+    assert (same.frechet, same.w2, same.sliced_w2) == pytest.approx((0, 0, 0), abs=1e-9)
+    assert (same.precision, same.recall) == (1, 1)
+    # A translation by t: the Fréchet distance is |t|², W2 is |t|, its sliced form |t| / sqrt(d) for any n.
+    moved = quality(real + 2, real, generator=torch.Generator().manual_seed(0))
+    assert moved.frechet == pytest.approx(12)
+    assert moved.w2 == pytest.approx(12**0.5)
+    assert moved.sliced_w2 == pytest.approx(2, rel=0.1)
+    assert moved.precision < 0.5
+
+
+def test_samples_of_the_right_codes_are_better():
+    torch.manual_seed(0)
+    model = VAE.sized((4,), 2)
+    codes = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(2), torch.ones(2)), 1)
+    wide = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(2), torch.full((2,), 3.0)), 1)
+    real = model.sample(500)
+    good, bad = (
+        sample_quality(model, c, lambda x: 10 * x, 10 * real, generator=torch.Generator().manual_seed(1))
+        for c in (codes, wide)
+    )
+    assert good.frechet < 0.1 * bad.frechet
+    assert good.w2 < bad.w2
+    assert good.recall > 0.9
+    assert good.n == 500
+
+
+def test_a_subset_has_as_many_of_each_class():
+    x, labels = stripes(100)
+    subset = labelled_subset(x, labels, 7, generator=torch.Generator().manual_seed(0))
+    assert [(subset.labels == label).sum() for label in (0, 10, 20)] == [7, 7, 7]
+    for image, label in zip(*subset, strict=True):
+        (where,) = (x == image).flatten(1).all(1).nonzero()
+        assert labels[where] == label
+
+
+class Copy(torch.nn.Module):
+    """A model whose codes are the observations themselves: what it generates is as good as its Gaussians."""
+
+    def encode(self, x):
+        base = torch.distributions.Normal(x.flatten(1), torch.full_like(x.flatten(1), 1e-4))
+        return torch.distributions.Independent(base, 1)
+
+    def decode(self, z):
+        return torch.distributions.Normal(z.unflatten(1, (8, 8)), 1.0)
+
+
+def test_generated_observations_are_of_their_class():
+    data = stripes(300)
+    generated = augment(Copy(), data, 20, generator=torch.Generator().manual_seed(0))
+    assert generated.x.shape == (60, 8, 8)
+    assert fit_classifier(*data, steps=60).accuracy(*generated) > 0.95
+    assert generated.labels.tolist() == sorted([0, 10, 20] * 20)
+
+
+def test_augmentation_compares_over_seeds_and_sees_labels_that_are_wrong(monkeypatch):
+    monkeypatch.setattr("otkit_vae.evaluation._augmentation.STEPS", 40)
+    data, held_out = stripes(300), stripes(100, seed=1)
+    found = augmentation(Copy(), data, held_out, n_seeds=2, generator=torch.Generator().manual_seed(0))
+    assert len(found.real) == len(found.augmented) == 2
+    assert min(found.real + found.augmented) > 0.9
+
+    class Wrong(Copy):
+        def decode(self, z):
+            return torch.distributions.Normal(super().decode(z).mean.roll(2, 1), 1.0)
+
+    wrong = augmentation(Wrong(), data, held_out, n_seeds=1, generator=torch.Generator().manual_seed(0))
+    assert wrong.augmented[0] < 0.7
+    (measure,) = found.measures()
+    assert measure.title == "accuracy, 10 real + 30 generated a class"
+    assert measure.null == sum(found.real) / 2
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x, y: fit_classifier(x, y[:-1]), "labels has shape"),
+        (lambda x, y: fit_classifier(x, 0 * y), "labels has one class"),
+        (lambda x, y: augmentation(Copy(), (x, y), (x, y), labelled_per_class=1), "labelled_per_class is 1"),
+        (lambda x, y: augmentation(Copy(), (x, y), (x, y), generated_per_class=0), "generated_per_class is 0"),
+        (lambda x, y: augmentation(Copy(), (x, y), (x, y), n_seeds=0), "n_seeds is 0"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(*stripes(30))

@@ -1,0 +1,244 @@
+"""The commands on finished runs and the comparison, as a user starts them: short, on real digits."""
+
+import csv
+import json
+import shutil
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+
+from otkit_vae import cli, comparison
+from otkit_vae.data import load_data
+from otkit_vae.evaluation import fit_classifier
+
+# The engine and its dependencies warn of their own deprecations in a first import.
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+def command(*arguments):
+    return cli.main(list(map(str, arguments)))
+
+
+def train(out, *options):
+    assert command("train", "--epochs", 2, "--penalty", "kl", "--progress", "false", "--out", out, *options) == 0
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    train(folder / "run", "--latent_dim", 3, "--epochs", 12)
+    x = np.random.default_rng(0).normal(size=(60, 6, 5))
+    np.save(folder / "bare.npy", x)
+    train(folder / "bare", "--data", folder / "bare.npy", "--likelihood", "gaussian")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def quick(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("otkit_vae.evaluation._augmentation.STEPS", 10)
+    monkeypatch.setattr(
+        "otkit_vae.evaluation._classifier.fit_classifier",
+        lambda x, labels, seed: fit_classifier(x, labels, steps=100, seed=seed),
+    )
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return shutil.copytree(trained / "run", tmp_path / "run")
+
+
+def test_evaluate_prints_and_writes_all_numbers(run, capsys):
+    assert command("evaluate", run, "--importance_samples", 5) == 0
+    first = (run / "evaluation.json").read_text()
+    content = json.loads(first)
+    assert content["training"]["penalty"] == "kl"
+    assert content["evaluation"]["importance_samples"] == 5
+    printed = capsys.readouterr().out
+    measures = content["measures"]
+    for key in ("squared_error", "moments_w2", "sliced_w2", "prior_frechet", "mixture_recall", "augmented_accuracy"):
+        assert measures[key]["title"] in printed
+        assert np.isfinite(measures[key]["value"])
+    assert "not Inception" in printed
+    assert "K = 5" in measures["log_likelihood_bound"]["title"]
+    # An ELBO is a mean of the same draws' reconstruction and KL, a bound with more samples lies above it.
+    assert measures["log_likelihood_bound"]["value"] > -measures["reconstruction"]["value"] - measures["penalty"]["value"]
+    # Samples of a mixture fitted to the codes are nearer to the data than those of the prior, real data nearest.
+    assert measures["mixture_frechet"]["value"] < measures["prior_frechet"]["value"]
+    assert measures["mixture_frechet"]["null"] < 0.5 * measures["mixture_frechet"]["value"]
+    assert (run / "classifier.pt").is_file()
+    assert command("evaluate", run, "--importance_samples", 5) == 0
+    assert (run / "evaluation.json").read_text() == first
+
+
+def test_evaluate_without_labels_compares_the_observations(trained, capsys):
+    assert command("evaluate", trained / "bare") == 0
+    printed = capsys.readouterr().out
+    assert "samples of the prior, in pixels" in printed
+    assert "have no labels" in printed
+    assert "accuracy" not in printed
+    assert not (trained / "bare" / "classifier.pt").exists()
+
+
+@pytest.mark.parametrize("source", ["prior", "mixture"])
+def test_sample_writes_images_codes_and_a_picture(run, source):
+    assert command("sample", run, "--n", 7, "--from", source, "--out", "a.npz", "--seed", 3) == 0
+    assert command("sample", run, "--n", 7, "--from", source, "--out", "b.npz", "--seed", 3) == 0
+    assert command("sample", run, "--n", 7, "--from", source, "--out", "c.npz", "--seed", 4) == 0
+    a, b, c = (np.load(f"{name}.npz") for name in "abc")
+    assert a["images"].shape == (7, 8, 8)
+    assert a["codes"].shape == (7, 3)
+    assert np.array_equal(a["images"], b["images"])
+    assert not np.array_equal(a["images"], c["images"])
+    assert matplotlib.image.imread("a.png")[..., :3].std() > 0.02
+
+
+def test_augment_writes_labelled_data_that_can_be_trained_on(run):
+    assert command("augment", run, "--n_per_class", 6, "--out", "all.npz") == 0
+    assert command("augment", run, "--n_per_class", 6, "--labelled_per_class", 5, "--out", "few.npz") == 0
+    content, few = np.load("all.npz"), np.load("few.npz")
+    assert content["images"].shape == (60, 8, 8)
+    assert np.bincount(content["labels"]).tolist() == [6] * 10
+    assert not np.array_equal(content["images"], few["images"])
+    data = load_data("digits")
+    classifier = fit_classifier(data.train, data.train_labels, steps=200)
+    images, labels = (torch.from_numpy(content[name]) for name in ("images", "labels"))
+    # Twelve epochs in three dimensions: far from all are of their class, but far more than a tenth.
+    assert classifier.accuracy(images, labels) > 0.3
+    assert load_data("all.npz").train.shape == (48, 8, 8)
+
+
+def test_compare_trains_all_and_goes_on_where_it_was(tmp_path, capsys, monkeypatch):
+    def compare(penalties, *options):
+        return command(
+            "compare", "--penalties", penalties, "--epochs", 1, "--latent_dim", 2, "--progress", "false", "--out", "out",
+            *options,
+        )  # fmt: skip
+
+    trained = []
+    real = comparison.train
+    monkeypatch.setattr(comparison, "train", lambda c: trained.append((c.penalty, c.seed)) or real(c))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(comparison, "write_evaluation", killed)
+        assert compare("kl,none", "--seeds", 2) == 130
+    assert trained == [("kl", 0)]
+    assert compare("kl,none", "--seeds", 2) == 0
+    # The run that was begun is trained again, as nobody knows how far it got.
+    assert trained == [("kl", 0), ("kl", 0), ("kl", 1), ("none", 0), ("none", 1)]
+    del trained[:]
+    printed = capsys.readouterr().out
+    files = {"comparison.csv", "comparison.json", "comparison.md", "samples.png", "mixture.png", "reconstructions.png"}
+    assert files <= {path.name for path in (tmp_path / "out").iterdir()}
+    markdown = (tmp_path / "out" / "comparison.md").read_text()
+    assert markdown in printed
+    assert "null value" in markdown
+
+    rows = list(csv.DictReader((tmp_path / "out" / "comparison.csv").open(newline="")))
+    assert {(row["penalty"], row["n_seeds"]) for row in rows} == {("kl", "2"), ("none", "2")}
+    values = [
+        json.loads((tmp_path / "out" / f"kl-{seed}" / "evaluation.json").read_text())["measures"]["squared_error"]["value"]
+        for seed in (0, 1)
+    ]
+    (row,) = [row for row in rows if (row["penalty"], row["measure"]) == ("kl", "squared_error")]
+    assert float(row["mean"]) == pytest.approx(np.mean(values))
+    assert float(row["sd"]) == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text())[0]["penalty"] == "kl"
+
+    # Finished runs are not trained again, evaluations with other options are made again, and seeds can be fewer.
+    (tmp_path / "out" / "evaluated").mkdir()
+    file = tmp_path / "out" / "kl-0" / "evaluation.json"
+    before = file.read_text()
+    assert command("evaluate", "out/kl-0", "--importance_samples", 2) == 0
+    assert file.read_text() != before
+    assert compare("none,kl", "--seeds", 1) == 0
+    assert file.read_text() == before
+    assert trained == []
+    # Other options are another comparison, other weights another run.
+    capsys.readouterr()
+    assert compare("kl", "--epochs", 2) == 2
+    assert "epochs is 1 there, 2 here" in capsys.readouterr().err
+    assert compare("kl", "--weights", "{kl: 0.5}") == 2
+    assert "kl-0 was trained with weight 1.0, not 0.5" in capsys.readouterr().err
+
+
+def test_the_best_is_bold_unless_there_are_two(tmp_path):
+    def row(penalty, measure, mean, better, null=None):
+        return comparison.Row(penalty, measure, measure, mean, 0.25, null, better, 3)
+
+    table = comparison.Comparison(
+        tmp_path,
+        (
+            row("kl", "squared_error", 2.0, "lower"),
+            row("kl", "prior_recall", 0.5, "higher", 0.9),
+            row("kl", "w2", 1.0, None, 1.5),
+            row("mmd", "squared_error", 1.0, "lower"),
+            row("mmd", "prior_recall", 0.5, "higher", 0.7),
+            row("mmd", "w2", 2.0, None, 1.5),
+        ),
+    )
+    assert table.markdown().split("\n") == [
+        "| penalty    | squared error  | W2(q, p) samples | recall, prior |",
+        "| ---------- | -------------- | ---------------- | ------------- |",
+        "| kl         | 2 ± 0.25       | 1 ± 0.25         | 0.5 ± 0.25    |",
+        "| mmd        | **1 ± 0.25**   | 2 ± 0.25         | 0.5 ± 0.25    |",
+        "| null value |                | 1.5              | 0.8           |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("evaluate", "nowhere"), "run: no file nowhere/config.yaml"),
+        (("evaluate", "RUN", "--importance_samples", 0), "importance_samples is 0"),
+        (("evaluate", "RUN", "--labelled_per_class", 1), "labelled_per_class is 1"),
+        (("sample", "nowhere"), "run: no file nowhere/config.yaml"),
+        (("sample", "RUN", "--n", 0), "n is 0"),
+        (("sample", "RUN", "--out", "samples.png"), "out is 'samples.png'; expected the name of an .npz file"),
+        (("sample", "RUN", "--out", "there.npz"), "out: there.npz exists"),
+        (("sample", "RUN", "--out", "no/where.npz"), "out: no folder no"),
+        (("sample", "RUN", "--from", "thin air"), "--from"),
+        (("sample", "RUN", "--seed", -1), "seed is -1"),
+        (("augment", "BARE"), "have no labels"),
+        (("augment", "RUN", "--n_per_class", 0), "n_per_class is 0"),
+        (("augment", "RUN", "--labelled_per_class", 1), "labelled_per_class is 1"),
+        (("compare", "--penalties", "kl"), "out"),
+        (
+            ("compare", "--out", "new", "--penalties", "kl,wassserstein"),
+            "penalties: penalty is 'wassserstein'; expected one of",
+        ),
+        (("compare", "--out", "new", "--penalties", "kl,kl"), "penalties has kl twice"),
+        (("compare", "--out", "new", "--penalties", ","), "penalties is empty"),
+        (("compare", "--out", "new", "--seeds", 0), "seeds is 0"),
+        (("compare", "--out", "new", "--penalties", "kl", "--weights", "{mmd: 1}"), "weights has mmd"),
+        (("compare", "--out", "new", "--penalties", "kl", "--weights", "{kl: -1}"), "weight is -1"),
+        (("compare", "--out", "new", "--data", "nowhere.npz"), "data: no file nowhere.npz"),
+        (("compare", "--out", "new", "--data", "wide.npy"), "the bernoulli likelihood expects [0, 1]"),
+        (("compare", "--out", "new", "--penalties", "kl,wasserstein", "--batch_size", 1), "batch_size is 1"),
+        (("compare", "--out", "full", "--penalties", "kl"), "out: full exists and is no comparison"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(trained, tmp_path, capsys, arguments, message):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("precious")
+    (tmp_path / "there.npz").write_text("precious")
+    np.save("wide.npy", np.random.default_rng(0).normal(size=(40, 4)))
+    before = sorted(tmp_path.rglob("*"))
+    folders = {"RUN": trained / "run", "BARE": trained / "bare"}
+    assert command(*(folders.get(argument, argument) for argument in arguments)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_of_another_version_is_refused(run, capsys):
+    (run / "config.yaml").write_text("penalty: kl\ncolour: red\n")
+    assert command("evaluate", run) == 2
+    assert "does not hold the options of a training of this version" in capsys.readouterr().err
