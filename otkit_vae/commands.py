@@ -139,9 +139,7 @@ def compare(
     from otkit_vae import penalties as registered
 
     names = registered.names() if penalties == "all" else tuple(filter(None, map(str.strip, penalties.split(","))))
-    found = comparison.compare(
-        training, names, n_seeds=seeds, out=out, weights=weights, progress=training.progress
-    )
+    found = comparison.compare(training, names, n_seeds=seeds, out=out, weights=weights, progress=training.progress)
     print(found.markdown())
     print(f"\n{found.folder}")
     for file in sorted(path for path in found.folder.iterdir() if path.is_file()):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -138,8 +137,8 @@ def cached_classifier(x: Tensor, labels: Tensor, *, cache: Path | None = None, s
             classifier = Classifier(x.shape[1:], content["state_dict"]["classes"])
             classifier.load_state_dict(content["state_dict"])
             return classifier.eval().requires_grad_(False)
-    except (FileNotFoundError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError):
-        pass  # not there, or not one of ours: it is made anew
+    except Exception:
+        pass  # not there, or not one of ours, of which the unpickler says so in many ways: it is made anew
     classifier = fit_classifier(x, labels, seed=seed)
     # In one step, so that a process that is killed or runs beside leaves a whole file.
     partial = cache.with_name(f"{cache.name}.{os.getpid()}")

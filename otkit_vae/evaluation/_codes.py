@@ -87,7 +87,9 @@ def fit_mixture(z: Tensor, *, components: int = COMPONENTS, seed: int = 0) -> Mi
     if components < 1:
         raise ValueError(f"components is {components}; expected a whole number >= 1")
     codes = z[:LARGEST_FIT].double().numpy(force=True)
-    gaussians = GaussianMixture(min(components, max(1, len(codes) // 10)), reg_covar=RIDGE, max_iter=500, random_state=seed)
+    gaussians = GaussianMixture(
+        min(components, max(1, len(codes) // 10)), reg_covar=RIDGE, max_iter=500, random_state=seed
+    )
     with warnings.catch_warnings():
         # k-means says so where codes coincide, and EM where it stopped; the second is said below.
         warnings.simplefilter("ignore", SklearnConvergenceWarning)
@@ -98,7 +100,9 @@ def fit_mixture(z: Tensor, *, components: int = COMPONENTS, seed: int = 0) -> Mi
             ConvergenceWarning,
             stacklevel=2,
         )
-    weights, locs, covs = (torch.from_numpy(a).to(z) for a in (gaussians.weights_, gaussians.means_, gaussians.covariances_))
+    weights, locs, covs = (
+        torch.from_numpy(a).to(z) for a in (gaussians.weights_, gaussians.means_, gaussians.covariances_)
+    )
     return MixtureSameFamily(
         Categorical(probs=weights, validate_args=False),
         MultivariateNormal(locs, scale_tril=torch.linalg.cholesky(covs.double()).to(z), validate_args=False),
