@@ -82,7 +82,7 @@ def _parser(jsonargparse: Any) -> Any:
     )
     comparison.add_argument("--config", action="config", help="A YAML file of options.")
     comparison.add_function_arguments(commands.compare, skip={"training"})
-    comparison.add_class_arguments(TrainConfig, skip={"penalty", "weight", "out"})
+    comparison.add_class_arguments(TrainConfig, skip={"penalty", "penalty_options", "weight", "out"})
 
     parser = jsonargparse.ArgumentParser(
         prog="otkit-vae",

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 import yaml
 from torch import Generator
 from tqdm import tqdm
@@ -26,9 +25,9 @@ from otkit_vae.checkpoint import load
 from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data
 from otkit_vae.evaluation import EvaluationOptions, decode, encode, fit_mixture
-from otkit_vae.runs import EVALUATION, data_of, identity, model_of, objective_of, open_run, write_evaluation
+from otkit_vae.runs import EVALUATION, data_of, identity, open_run, write_evaluation
 from otkit_vae.sampling import sample
-from otkit_vae.training import train
+from otkit_vae.training import prepare, train
 
 COLUMNS = {
     "squared_error": "squared error",
@@ -127,7 +126,8 @@ def compare(
     samples.png, mixture.png and reconstructions.png with a row for each penalty (of the first seed).
 
     Args:
-        base: The options of every training, whose seed is the first; its penalty, weight and out are not used.
+        base: The options of every training, whose seed is the first; its penalty, penalty_options, weight and out are
+            not used.
         penalties: The names of the penalties.
         n_seeds: The number of seeds: base.seed, base.seed + 1, ...
         out: The folder, which is new, empty, or a comparison with the same options, that is then continued.
@@ -175,7 +175,15 @@ def _configs(
             folder = str(out / f"{name}-{seed}")
             try:
                 configs.append(
-                    replace(base, penalty=name, weight=weights.get(name), seed=seed, out=folder, progress=False)
+                    replace(
+                        base,
+                        penalty=name,
+                        penalty_options=None,
+                        weight=weights.get(name),
+                        seed=seed,
+                        out=folder,
+                        progress=False,
+                    )
                 )
             except ValueError as error:
                 raise ValueError(f"penalties: {error}") from None
@@ -183,13 +191,10 @@ def _configs(
 
 
 def _try(config: TrainConfig, data: Data) -> None:
-    """Compute the objective once, so that what cannot work says so before the first training."""
-    with torch.random.fork_rng(), torch.no_grad():
-        model, objective = model_of(config, data), objective_of(config)
-        for part in (data.train, data.held_out):
-            model.likelihood.check(part)
+    """Make model and objective once, so that what cannot work says so before the first training."""
+    with torch.random.fork_rng():
         try:
-            objective(model, data.train[: config.batch_size])
+            prepare(config, data)
         except (ValueError, NotImplementedError) as error:
             raise ValueError(f"penalties: {config.penalty} cannot be trained with these options: {error}") from None
 
@@ -197,7 +202,11 @@ def _try(config: TrainConfig, data: Data) -> None:
 def _claim(out: Path, config: TrainConfig) -> None:
     """Make the folder a comparison of these options, or see that it is one."""
     file = out / "options.yaml"
-    options = {name: value for name, value in identity(config).items() if name not in ("penalty", "weight", "seed")}
+    options = {
+        name: value
+        for name, value in identity(config).items()
+        if name not in ("penalty", "penalty_options", "weight", "seed")
+    }
     if file.is_file():
         known = yaml.safe_load(file.read_text())
         other = [name for name in options if name not in known or known[name] != options[name]]

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 
-from otkit_vae import penalties
 from otkit_vae.checkpoint import load
 from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data, load_data
@@ -75,22 +74,18 @@ def read_config(file: Path) -> TrainConfig:
 
 def objective_of(config: TrainConfig) -> Objective:
     """The objective that the options ask for."""
-    return Objective(penalties.get(config.penalty), config.weight)
-
-
-def model_of(config: TrainConfig, data: Data) -> VAE:
-    """An untrained model as the options ask for, of the shape of the data."""
-    return VAE.sized(data.train.shape[1:], config.latent_dim, config.likelihood, config.widths)
+    return Objective(config.make_penalty(), config.weight, warmup=config.warmup)
 
 
 def data_of(config: TrainConfig) -> Data:
     """The data that the options ask for."""
-    return load_data(config.data)
+    return load_data(config.data, root=config.data_root)
 
 
 def identity(config: TrainConfig) -> dict[str, Any]:
     """The options that a result depends on, the default weight as a number."""
-    options = asdict(config) | {"weight": objective_of(config).weight}
+    # A balanced weight is a result, as in the config of a run.
+    options = asdict(config) | ({"weight": objective_of(config).weight} if config.balance == "none" else {})
     # As a file has it: a tuple there is a list.
     return json.loads(json.dumps({k: v for k, v in options.items() if k not in ("out", "progress")}))
 

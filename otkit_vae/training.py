@@ -12,7 +12,7 @@ import yaml
 
 from otkit_vae import pictures
 from otkit_vae.config import TrainConfig
-from otkit_vae.data import load_data
+from otkit_vae.data import Data, load_data
 from otkit_vae.engine import fit
 from otkit_vae.evaluation import Evaluation, evaluate
 from otkit_vae.model import VAE
@@ -39,6 +39,42 @@ def train(config: TrainConfig) -> Run:
         FileExistsError: The run folder has something in it.
     """
     data = load_data(config.data, root=config.data_root)
+    model, objective = prepare(config, data)
+    folder = _new_folder(config.out, f"{data.name}-{config.penalty}")
+    # A balanced weight is a result, not an option: given again it would be balanced again.
+    config = replace(config, out=str(folder), weight=objective.weight if config.balance == "none" else config.weight)
+    (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
+    print(
+        f"{data.name}: {len(data.train)} observations to train on, {len(data.held_out)} held out, "
+        f"of shape {tuple(data.train.shape[1:])}; penalty {config.penalty}, weight {objective.weight:g}",
+        file=sys.stderr,
+    )
+    fit(
+        model,
+        objective,
+        data.train,
+        data.held_out,
+        folder,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        seed=config.seed,
+        progress=config.progress,
+    )
+    model.cpu()
+    pictures.reconstructions(model, data.held_out, folder / "reconstructions.png")
+    pictures.samples(model, folder / "samples.png", seed=config.seed)
+    pictures.latent_map(model, data.held_out, data.held_out_labels, folder / "latent.png")
+    evaluation = evaluate(model, objective, data.held_out, batch_size=config.batch_size, seed=config.seed)
+    return Run(folder, model, evaluation)
+
+
+def prepare(config: TrainConfig, data: Data) -> tuple[VAE, Objective]:
+    """The untrained model and the objective that the options ask for, checked to fit the data and each other.
+
+    Raises:
+        ValueError: They do not fit.
+    """
     torch.manual_seed(config.seed)
     try:
         model = VAE.sized(
@@ -68,33 +104,7 @@ def train(config: TrainConfig) -> Run:
     objective.check(model, first)
     if config.balance == "gradient":
         objective.balance(model, first, generator=torch.Generator().manual_seed(config.seed))
-    folder = _new_folder(config.out, f"{data.name}-{config.penalty}")
-    # A balanced weight is a result, not an option: given again it would be balanced again.
-    config = replace(config, out=str(folder), weight=objective.weight if config.balance == "none" else config.weight)
-    (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
-    print(
-        f"{data.name}: {len(data.train)} observations to train on, {len(data.held_out)} held out, "
-        f"of shape {tuple(data.train.shape[1:])}; penalty {config.penalty}, weight {objective.weight:g}",
-        file=sys.stderr,
-    )
-    fit(
-        model,
-        objective,
-        data.train,
-        data.held_out,
-        folder,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        seed=config.seed,
-        progress=config.progress,
-    )
-    model.cpu()
-    pictures.reconstructions(model, data.held_out, folder / "reconstructions.png")
-    pictures.samples(model, folder / "samples.png", seed=config.seed)
-    pictures.latent_map(model, data.held_out, data.held_out_labels, folder / "latent.png")
-    evaluation = evaluate(model, objective, data.held_out, batch_size=config.batch_size, seed=config.seed)
-    return Run(folder, model, evaluation)
+    return model, objective
 
 
 def _new_folder(out: str | None, stem: str) -> Path:

@@ -122,7 +122,7 @@ class ClassGaussians(NamedTuple):
     gaussians: MultivariateNormal
 
     def draw(self, n: int, *, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
-        """n codes of each class, (C·n, d), and their labels (C·n,)."""
+        """N codes of each class, (C·n, d), and their labels (C·n,)."""
         z = sample(self.gaussians, n, generator)
         return z.transpose(0, 1).flatten(0, 1), self.classes.repeat_interleave(n)
 

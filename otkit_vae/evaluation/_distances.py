@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Generator, Tensor
 
 from otkit import empirical
@@ -21,7 +20,4 @@ def exact_w2(x: Tensor, y: Tensor) -> float:
 
 def sliced_w2(x: Tensor, y: Tensor, *, generator: Generator | None = None) -> float:
     """The sliced W2 between two samples (n, d) of one size, over 256 random directions."""
-    directions = torch.randn(PROJECTIONS, x.shape[-1], generator=generator, dtype=torch.float64)
-    directions = (directions / directions.norm(dim=-1, keepdim=True)).to(x.device)
-    along_x, along_y = ((directions @ points.double().mT).sort(-1).values for points in (x, y))
-    return (along_x - along_y).square().mean().sqrt().item()
+    return empirical.sliced_wasserstein(x.double(), y.double(), n_projections=PROJECTIONS, generator=generator).item()

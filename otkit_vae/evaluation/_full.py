@@ -165,7 +165,7 @@ def evaluate_fully(
     model: VAE,
     objective: Objective,
     data: Data,
-    options: EvaluationOptions = EvaluationOptions(),  # noqa: B008
+    options: EvaluationOptions = EvaluationOptions(),
     *,
     batch_size: int = 128,
     cache: Path | None = None,

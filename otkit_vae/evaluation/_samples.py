@@ -2,7 +2,8 @@ r"""How samples of a model compare with held-out data, in the features of a clas
 
 With the features of n held-out observations and of as many samples: the Fréchet distance
 
-.. math:: \|m_1 - m_2\|^2 + \operatorname{Tr}\bigl(\Sigma_1 + \Sigma_2 - 2 (\Sigma_1^{1/2} \Sigma_2 \Sigma_1^{1/2})^{1/2}\bigr)
+.. math:: \|m_1 - m_2\|^2
+          + \operatorname{Tr}\bigl(\Sigma_1 + \Sigma_2 - 2 (\Sigma_1^{1/2} \Sigma_2 \Sigma_1^{1/2})^{1/2}\bigr)
 
 between their Gaussian fits (`otkit.gaussian.frechet_distance`; a square, as FID is), the exact and the sliced
 :math:`W_2` between the points themselves, and improved precision and recall. The null value of each is the same number

@@ -115,8 +115,8 @@ def test_augment_writes_labelled_data_that_can_be_trained_on(run):
 def test_compare_trains_all_and_goes_on_where_it_was(tmp_path, capsys, monkeypatch):
     def compare(penalties, *options):
         return command(
-            "compare", "--penalties", penalties, "--epochs", 1, "--latent_dim", 2, "--progress", "false", "--out", "out",
-            *options,
+            "compare", "--penalties", penalties, "--epochs", 1, "--latent_dim", 2, "--progress", "false",
+            "--out", "out", *options,
         )  # fmt: skip
 
     for picture in ("reconstructions", "samples", "latent_map"):  # of each run, seconds in all
