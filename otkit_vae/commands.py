@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from otkit_vae.config import TrainConfig
@@ -168,4 +168,5 @@ def _new_file(out: str) -> Path:
 def _save(file: Path, **tensors: object) -> None:
     import numpy as np
 
-    np.savez_compressed(file, **{name: np.asarray(tensor) for name, tensor in tensors.items()})
+    arrays: Any = {name: np.asarray(tensor) for name, tensor in tensors.items()}
+    np.savez_compressed(file, **arrays)

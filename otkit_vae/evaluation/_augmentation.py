@@ -3,7 +3,8 @@ r"""What generated data are worth to a classifier: its accuracy with and without
 Of the training data only a few observations of each class are taken to be labelled. A Gaussian is fitted to the codes
 of those of each class (in a latent space the classes of which overlap little, a Gaussian each is a fair model),
 
-.. math:: q(z | y) \approx N(m_y, \Sigma_y), \qquad z = \text{one draw of } q(z|x) \text{ for each } x \text{ of class } y,
+.. math:: q(z | y) \approx N(m_y, \Sigma_y), \qquad
+          z = \text{one draw of } q(z|x) \text{ for each } x \text{ of class } y,
 
 with the Ledoit–Wolf covariance, and codes drawn from it are decoded: labelled observations that nobody took. The model
 itself saw all training observations, but no labels. A classifier trained on the labelled observations is then compared

@@ -2,8 +2,8 @@
 
 Two convolutions for images, a perceptron for anything else, then 64 features and a linear layer to the classes. Its
 features know what tells the classes of these data apart, and nothing of other images: a Fréchet distance in
-them is the "Fréchet distance in the features of a classifier trained on this data". It is not the Inception FID, and its
-values compare with those of the same classifier only. The training is the same for the same data and seed.
+them is the "Fréchet distance in the features of a classifier trained on this data". It is not the Inception FID, and
+its values compare with those of the same classifier only. The training is the same for the same data and seed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-r"""All numbers of a trained model: on held-out data, of its codes, its likelihood, its samples, and what these are for."""
+r"""All numbers of a trained model: on held-out data, of its codes, likelihood and samples, and what these are for."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def active_units(means: Tensor) -> Tensor:
 
 
 def noiseless_units(scales: Tensor, prior_scale: Tensor) -> Tensor:
-    """Which units have lost their noise, with shape (d,), from posterior standard deviations (n, d) and the prior's (d,).
+    """Which units have lost their noise, (d,), from posterior standard deviations (n, d) and the prior's (d,).
 
     Scales of exactly 0 are those of a deterministic posterior, which has no noise to lose.
     """

@@ -3,8 +3,8 @@ r"""A lower bound of the log-likelihood by importance sampling, which tightens w
 .. math:: \mathcal L_K(x) = E_{z_1, \dots, z_K \sim q(z|x)} \log \frac1K \sum_{k=1}^K \frac{p(x|z_k)\, p(z_k)}{q(z_k|x)}
           \le \log p(x) .
 
-:math:`\mathcal L_1` is the ELBO, :math:`\mathcal L_K \le \mathcal L_{K+1}`, and the limit is :math:`\log p(x)` where the
-weights are bounded. At q(z|x) = p(z|x) all weights are equal, and the bound is exact at any K. It holds for any
+:math:`\mathcal L_1` is the ELBO, :math:`\mathcal L_K \le \mathcal L_{K+1}`, and the limit is :math:`\log p(x)` where
+the weights are bounded. At q(z|x) = p(z|x) all weights are equal, and the bound is exact at any K. It holds for any
 posterior with a density, whatever penalty it was trained with; one without noise has none. A narrow q(z|x) leaves the
 bound valid, but loose.
 
