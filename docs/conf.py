@@ -1,5 +1,6 @@
 """Sphinx: ``python -m sphinx -W -b html docs build/html``, with the ``docs`` extra."""
 
+import re
 from importlib.metadata import version as installed
 
 project = "otkit"
@@ -44,3 +45,14 @@ plot_apply_rcparams = True
 
 html_theme = "furo"
 html_title = f"otkit {version}"
+
+
+def setup(app):
+    """Shapes like (N, *event) are shapes, not emphasis."""
+    app.connect(
+        "autodoc-process-docstring", lambda *a: a[-1].__setitem__(slice(None), [_shapes(line) for line in a[-1]])
+    )
+
+
+def _shapes(line):
+    return re.sub(r"([(, ])\*event", r"\1\\*event", line)

@@ -160,7 +160,7 @@ def check_translation(distance: Callable[..., Any], x: Any, y: Any, shift: Any, 
 
 
 def check_scaling(distance: Callable[..., Any], x: Any, y: Any, scale: float = 2.0, **options: Unpack[Options]) -> None:
-    """W(s x, s y) = |s| W(x, y)."""
+    """Scaling both measures by s scales the distance by its absolute value."""
     trial = _Trial("scaling", distance, options, x=x, y=y)
     (x, y), d = trial.measures, dimension(trial.measures[0])
     trial.inputs["s"] = scale
@@ -439,7 +439,7 @@ def check_dual_feasibility(
         a: The weights of the rows, with shape (n,); uniform by default. Points without mass bind too.
         b: The weights of the columns, with shape (m,); uniform by default.
         value: The value that <f, a> + <g, b> must equal, if given.
-        tol: What may be off; by default 16 eps·(n + m)·max|M|.
+        tol: What may be off; by default 16 eps·(n + m) times the largest cost.
     """
     eps = machine_epsilon(f)
     f, g, M = (to_numpy(part) for part in (f, g, M))

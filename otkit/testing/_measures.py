@@ -113,7 +113,7 @@ def mixture(first: np.ndarray | Measure, second: np.ndarray | Measure, weight: f
 
 
 def costs(first: np.ndarray | Measure, second: np.ndarray | Measure, p: float) -> np.ndarray:
-    """The costs |x_i - y_j|^p, with shape (n, m)."""
+    """The p-th powers of the distances between points, with shape (n, m)."""
     return np.linalg.norm(points_of(first)[:, None] - points_of(second), axis=-1) ** p
 
 

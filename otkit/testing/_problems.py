@@ -43,7 +43,7 @@ class Problem:
         p: The exponent.
         value: W_p(x, y); with a reg the entropic cost OT_reg(x, y).
         theorem: Why.
-        reg: The regularisation of the entropic cost, in units of |x - y|²; None for a distance.
+        reg: The regularisation of the entropic cost, in squared units of the points; None for a distance.
         error: How far the answer for x and y as given may be from `value`, beyond rounding.
     """
 
@@ -73,7 +73,7 @@ def _of_displacements(x: np.ndarray | Measure, images: np.ndarray, theorem: str,
 
 @st.composite
 def translations(draw: DrawFn, d: int, *, weighted: bool = False, p: float | None = None) -> Problem:
-    """X against x + t: |t|, for every p."""
+    """X against x + t: the length of t, for every p."""
     x, p = draw(_one(d, weighted)), p or draw(_EXPONENTS)
     shift = np.array(draw(st.lists(_NUMBERS, min_size=d, max_size=d)))
     y = pushforward(x, np.eye(d), shift)

@@ -37,7 +37,7 @@ from otkit_vae.sampling import sample
 
 @register("sinkhorn")
 class Sinkhorn(AggregatedPenalty):
-    """OT_ε with cost |z - y|^p between the codes of the batch and as many prior samples, aggregated.
+    """Regularised transport between the codes of the batch and as many prior samples, aggregated.
 
     Args:
         reg: The regularisation, relative to the mean squared distance of two prior samples, to the power p/2.
