@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from otkit.empirical._measures import in_parallel
+from otkit.empirical._measures import in_parallel, power_of_two
 
 Result = TypeVar("Result")
 
@@ -129,7 +129,7 @@ def power(distance: Tensor, p: float) -> Tensor:
 
 
 def costs_between(x: Tensor, y: Tensor, p: float) -> tuple[Costs, float]:
-    r"""The costs over the largest of them, :math:`(|x_i - y_j| / s)^p`, and the longest distance s > 0.
+    r"""The costs in units of about the largest of them, :math:`(|x_i - y_j| / s)^p`, and the length s > 0.
 
     Args:
         x: Points, with shape (n, d).
@@ -141,9 +141,10 @@ def costs_between(x: Tensor, y: Tensor, p: float) -> tuple[Costs, float]:
         return found
     x, y, unit = _in_units(x.unsqueeze(0), y.unsqueeze(0))
     x, y = x[0], y[0]
-    longest = max(over_blocks(PointCosts(x, y, 1), lambda low, block: float(block.max()))) or 1.0
+    longest = max(over_blocks(PointCosts(x, y, 1), lambda low, block: float(block.max())))
     _require_finite_length(unit * longest)
-    return PointCosts(x / longest, y / longest, p), float(unit * longest)
+    length = _length(unit.new_tensor(longest), p)
+    return PointCosts(x / length, y / length, p), float(unit * length)
 
 
 def costs_of_batch(x: Tensor, y: Tensor, p: float) -> list[tuple[Costs, float]]:
@@ -151,11 +152,11 @@ def costs_of_batch(x: Tensor, y: Tensor, p: float) -> list[tuple[Costs, float]]:
     x, y, unit = _in_units(x, y)
     distance = distances(x, y)
     longest = distance.amax((-2, -1))
-    longest = torch.where(longest > 0, longest, torch.ones_like(longest))
     _require_finite_length(unit * longest)
+    length = _length(longest, p)
     # In place: for large matrices the memory of a copy costs more than the arithmetic.
-    costs = power(distance.div_(longest[:, None, None]), p).numpy(force=True)
-    return [(MatrixCosts(M), length) for M, length in zip(costs, (unit * longest).tolist(), strict=True)]
+    costs = power(distance.div_(length[:, None, None]), p).numpy(force=True)
+    return [(MatrixCosts(M), length) for M, length in zip(costs, (unit * length).tolist(), strict=True)]
 
 
 def _in_units(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -163,8 +164,16 @@ def _in_units(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     first = x[:, :1]
     x, y = x - first, y - first
     unit = torch.maximum(x.abs().amax((-2, -1)), y.abs().amax((-2, -1)))
-    unit = torch.where(unit > 0, unit, torch.ones_like(unit))
+    unit = power_of_two(unit)
     return x / unit[:, None, None], y / unit[:, None, None], unit
+
+
+def _length(longest: Tensor, p: float) -> Tensor:
+    """What distances are divided by so that the largest cost is about one: a power of two, which does not round.
+
+    For a large p the largest cost, between 1 and 2^p, would not be about one.
+    """
+    return power_of_two(longest) if p <= 4 else torch.where(longest > 0, longest, 1.0)
 
 
 def _require_finite_length(length: Tensor) -> None:

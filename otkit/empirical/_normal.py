@@ -31,8 +31,8 @@ from otkit._arguments import (
 )
 from otkit._derivatives import attach
 from otkit._root import root
-from otkit.empirical._measures import pair_of_measures
-from otkit.empirical._quantile import ascending, in_order, power_of_two, require_points_1d, unless_uniform
+from otkit.empirical._measures import pair_of_measures, power_of_two
+from otkit.empirical._quantile import ascending, in_order, require_points_1d, unless_uniform
 
 
 def transport_cost_1d_to_normal(

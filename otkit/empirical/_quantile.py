@@ -35,7 +35,7 @@ from torch import Tensor
 from otkit._arguments import Array, Restore, as_tensors, require_exponent, shape
 from otkit._derivatives import needs_gradient
 from otkit._root import root
-from otkit.empirical._measures import Measures, pair_of_measures
+from otkit.empirical._measures import Measures, pair_of_measures, power_of_two
 
 
 def transport_cost_1d(
@@ -141,11 +141,6 @@ def relative_cost_1d(measures: Measures, p: float) -> tuple[Tensor, Tensor]:
     length = power_of_two(longest)
     mass = 0.5 * (a.sum(-1) + b.sum(-1))
     return mass * mean_power(difference / length.unsqueeze(-1), widths, p), length
-
-
-def power_of_two(length: Tensor) -> Tensor:
-    """The power of two next below a length, by which to divide without rounding; 1 for 0."""
-    return torch.where(length > 0, torch.ldexp(torch.ones_like(length), torch.frexp(length).exponent - 1), 1.0)
 
 
 def unless_uniform(a: Tensor, b: Tensor) -> tuple[Tensor | None, Tensor | None]:

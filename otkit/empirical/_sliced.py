@@ -43,9 +43,9 @@ from otkit._arguments import (
 )
 from otkit._derivatives import attach, needs_gradient
 from otkit._root import root
-from otkit.empirical._measures import pair_of_measures
+from otkit.empirical._measures import pair_of_measures, power_of_two
 from otkit.empirical._normal import require_normal, require_two, squared_cost_to_normal
-from otkit.empirical._quantile import mean_power, monotone_coupling, power_of_two, unless_uniform
+from otkit.empirical._quantile import mean_power, monotone_coupling, unless_uniform
 
 Seed: TypeAlias = torch.Generator | np.random.Generator | int | None
 

@@ -10,6 +10,7 @@ that an entropic or unfinished solution still says where the exact cost is.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -171,6 +172,7 @@ def solve_matrix(
             largest = high - low or 1.0
             if not largest < float("inf"):
                 raise ValueError(f"M has costs from {low:g} to {high:g}; expected a difference that float64 holds")
+            largest = math.ldexp(1.0, math.frexp(largest)[1] - 1)  # a power of two, which does not round
             costs = MatrixCosts(((M - low if low else M) / largest).numpy(force=True))
             if reg is None:
                 return exact_transport(costs, a, b, largest, low, options)
