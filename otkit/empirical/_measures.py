@@ -145,8 +145,12 @@ def in_parallel(solve: Callable[..., Result], problems: Sequence[tuple[Any, ...]
     workers = min(len(problems), torch.get_num_threads())
     if workers <= 1:
         return [solve(*problem) for problem in problems]
+    step = max(1, len(problems) // (8 * workers))  # handing out small problems one by one costs as much as they do
+    parts = [problems[low : low + step] for low in range(0, len(problems), step)]
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda problem: solve(*problem), problems))
+        return [
+            result for part in pool.map(lambda part: [solve(*problem) for problem in part], parts) for result in part
+        ]
 
 
 def on_support(
