@@ -142,8 +142,8 @@ def costs_between(x: Tensor, y: Tensor, p: float) -> tuple[Costs, float]:
     x, y, unit = _in_units(x.unsqueeze(0), y.unsqueeze(0))
     x, y = x[0], y[0]
     longest = max(over_blocks(PointCosts(x, y, 1), lambda low, block: float(block.max())))
-    _require_finite_length(unit * longest)
     length = _length(unit.new_tensor(longest), p)
+    _require_finite_length(unit * length)
     return PointCosts(x / length, y / length, p), float(unit * length)
 
 
@@ -151,9 +151,8 @@ def costs_of_batch(x: Tensor, y: Tensor, p: float) -> list[tuple[Costs, float]]:
     """The same for points (k, n, d) and (k, m, d), at once, with the matrices held."""
     x, y, unit = _in_units(x, y)
     distance = distances(x, y)
-    longest = distance.amax((-2, -1))
-    _require_finite_length(unit * longest)
-    length = _length(longest, p)
+    length = _length(distance.amax((-2, -1)), p)
+    _require_finite_length(unit * length)
     # In place: for large matrices the memory of a copy costs more than the arithmetic.
     costs = power(distance.div_(length[:, None, None]), p).numpy(force=True)
     return [(MatrixCosts(M), length) for M, length in zip(costs, (unit * length).tolist(), strict=True)]
@@ -169,11 +168,11 @@ def _in_units(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _length(longest: Tensor, p: float) -> Tensor:
-    """What distances are divided by so that the largest cost is about one: a power of two, which does not round.
+    """What distances are divided by so that no cost is larger than one: a power of two, which does not round.
 
-    For a large p the largest cost, between 1 and 2^p, would not be about one.
+    For a large p the largest cost, at least 2^-p, would not be about one.
     """
-    return power_of_two(longest) if p <= 4 else torch.where(longest > 0, longest, 1.0)
+    return 2 * power_of_two(longest) if p <= 4 else torch.where(longest > 0, longest, 1.0)
 
 
 def _require_finite_length(length: Tensor) -> None:

@@ -172,7 +172,9 @@ def solve_matrix(
             largest = high - low or 1.0
             if not largest < float("inf"):
                 raise ValueError(f"M has costs from {low:g} to {high:g}; expected a difference that float64 holds")
-            largest = math.ldexp(1.0, math.frexp(largest)[1] - 1)  # a power of two, which does not round
+            exponent = math.frexp(largest)[1]
+            if exponent <= 1023:
+                largest = math.ldexp(1.0, exponent)  # a power of two, which does not round
             costs = MatrixCosts(((M - low if low else M) / largest).numpy(force=True))
             if reg is None:
                 return exact_transport(costs, a, b, largest, low, options)
