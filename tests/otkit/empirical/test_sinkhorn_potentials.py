@@ -1,10 +1,12 @@
+import sys
+
 import numpy as np
 import ot
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otkit.empirical._sinkhorn import entropic_potentials
+from otkit.empirical._sinkhorn import _symmetric, entropic_potentials
 from otkit.empirical._sinkhorn._newton import Scaling, regularisations
 from otkit.empirical._sinkhorn._watch import Watch
 from otkit.testing import measures
@@ -140,6 +142,18 @@ def test_symmetric_has_one_potential_and_the_same_plan(p):
     np.testing.assert_allclose(plan_of(one, M, a, a, reg), plan_of(two, M, a, a, reg), atol=1e-8)
 
 
+def test_symmetric_goes_over_to_newtons_method(monkeypatch):
+    rng = np.random.default_rng(0)
+    x, a = rng.normal(size=(20, 2)), uniform(20)
+    M = squared_distances(x, x)
+    by_averages = entropic_potentials(M, a, a, 0.1, symmetric=True, tol=1e-12)
+    monkeypatch.setattr(_symmetric, "_PATIENCE", 1)
+    by_newton = entropic_potentials(M, a, a, 0.1, symmetric=True, tol=1e-12)
+    assert by_newton.converged
+    np.testing.assert_array_equal(by_newton.f, by_newton.g)
+    np.testing.assert_allclose(by_newton.f, by_averages.f, atol=1e-10)
+
+
 def test_newtons_direction_by_both_solvers():
     M, a, b = problem("weights", 80, 90)
     scaling = Scaling(M, a, b, 0.05 * float(M.mean()), None, Watch(100))
@@ -180,6 +194,13 @@ def test_progress_is_shown(capsys):
     M, a, b = problem("plain", 10, 10)
     entropic_potentials(M, a, b, 0.1, progress=True)
     assert "marginal error" in capsys.readouterr().err
+
+
+def test_progress_is_shown_without_tqdm(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    M, a, b = problem("plain", 10, 10)
+    entropic_potentials(M, a, b, 0.1, progress=True)
+    assert "\rSinkhorn: iteration 1, marginal error " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,7 @@ x3, y3 = np.zeros((3, 2)), np.ones((4, 2))
             ValueError,
             "projections must have rows of length 1; got one of length 1.41",
         ),
+        ({"projections": np.full((1, 2), np.nan)}, ValueError, "projections must be finite"),
         ({"projections": np.ones((3, 3))}, ValueError, r"projections has shape \(3, 3\); expected directions \(L, 2\)"),
         ({"projections": np.eye(2)[:1], "return_error": True}, ValueError, "1 directions have no standard error"),
         ({"generator": "0"}, TypeError, "generator is '0' of type str"),
@@ -233,6 +234,13 @@ def test_bad_input_names_the_argument(options, error, message):
     for distance in (sliced_cost_to_normal, sliced_wasserstein_to_normal):
         with pytest.raises(error, match=message):
             distance(x3, **options)
+
+
+def test_the_normal_is_standard_by_default():
+    x = rng.normal(size=(20, 2))
+    expected = sliced_cost_to_normal(x, loc=np.zeros(2), scale=np.ones(2), generator=0)
+    assert sliced_cost_to_normal(x, generator=0) == expected
+    assert sliced_wasserstein_to_normal(x, generator=0) == pytest.approx(expected**0.5, rel=1e-14)
 
 
 def test_bad_input_beside_a_normal():

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otkit.gaussian import _crossed, pairwise_w2, pairwise_w2_squared, w2_squared
+from otkit.gaussian import _crossed, _pairwise, pairwise_w2, pairwise_w2_squared, w2_squared
 from otkit.testing import gaussians
 
 rng = np.random.default_rng(0)
@@ -173,6 +173,19 @@ def test_gradients_are_those_of_the_pairs(d, monkeypatch):
     twice = gradients(lambda m, C: one_by_one(m, C, m, C), *arrays[:2])
     for ours, theirs in zip(alone, twice, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("lists", [1, 2])
+def test_the_code_for_other_devices_agrees(lists, monkeypatch):
+    arrays = sum((family(n, 3, 1e2, seed=n) for n in (5, 4)[:lists]), ())
+    on_cpu = pairwise_w2_squared(*arrays), gradients(pairwise_w2_squared, *arrays)
+    monkeypatch.setattr(_pairwise, "_on_cpu", lambda covs: False)
+    elsewhere = pairwise_w2_squared(*arrays), gradients(pairwise_w2_squared, *arrays)
+    np.testing.assert_allclose(elsewhere[0], on_cpu[0], rtol=1e-11, atol=1e-14)
+    for ours, theirs in zip(elsewhere[1], on_cpu[1], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-10)
+    same = pairwise_w2_squared(*arrays[:2], *arrays[:2])
+    np.testing.assert_array_equal(np.diagonal(same), 0)
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 17])
