@@ -65,7 +65,6 @@ FAULTS = {
     "a divergence that is not debiased in y": Fault(DIVERGENCE, "(between - half_x) - half_y", "between - half_x", DEBIASED),
     "a divergence debiased twice": Fault(DIVERGENCE, "value - 0.5 * value.detach()", "value", DEBIASED),
     "the entropy is dropped": Fault(SOLVED, "value=mass * (scale * dual + low)", "value=mass * (scale * rounded.cost + low * rounded.mass)", SOLVE),
-    "a bound by potentials that are not feasible": Fault(SOLVED, "lower_bound(inner, a_, b_, row_transform(inner, found.g))", "lower_bound(inner, a_, b_, found.f)", SOLVE),
 }  # fmt: skip
 
 

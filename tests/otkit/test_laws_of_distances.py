@@ -96,7 +96,7 @@ SOME = [
 
 @pytest.mark.parametrize(("distance", "on", "law", "options"), EACH)
 def test_the_law_holds(distance, on, law, options):
-    violation = find_violation(distance, law, on=on, **options)
+    violation = find_violation(distance, law, on=on, max_examples=settings().max_examples * 3 // 8, **options)
     if violation is not None:
         raise violation
 
