@@ -29,6 +29,9 @@ GROUP_BYTES = 2**25
 BLOCK = 2**18
 """About how many entries a block has: 2 MB, which the cache of one core holds."""
 
+LARGE_BLOCK = 5 * 2**20
+"""The same for many costs: above 32 MiB memory goes back to the system, which small results else leave in pieces."""
+
 
 class Costs(Protocol):
     """A matrix C (n, m) of costs that can be looked at in parts."""
@@ -163,6 +166,7 @@ def _in_units(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     first = x[:, :1]
     x, y = x - first, y - first
     unit = torch.maximum(x.abs().amax((-2, -1)), y.abs().amax((-2, -1)))
+    _require_finite_length(unit)
     unit = power_of_two(unit)
     return x / unit[:, None, None], y / unit[:, None, None], unit
 
@@ -183,7 +187,7 @@ def _require_finite_length(length: Tensor) -> None:
 def over_blocks(costs: Costs, work: Callable[[int, np.ndarray], Result]) -> list[Result]:
     """What work(low, block) returns for each block of rows from row low on, on all threads."""
     n, m = costs.shape
-    step = max(1, BLOCK // m)
+    step = max(1, (BLOCK if n * m <= 2**26 else LARGE_BLOCK) // m)
     spans = [(low, min(low + step, n)) for low in range(0, n, step)]
     return in_parallel(lambda low, high: work(low, costs.block(low, high)), spans)
 
