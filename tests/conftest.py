@@ -18,6 +18,9 @@ from hypothesis import settings
 
 torch.set_num_threads(1)
 
+# Programs, of which some need what the tests do not.
+collect_ignore_glob = ["benchmarks/*", "comparison/*", "mutation/*"]
+
 settings.register_profile("dev", deadline=None, max_examples=40, derandomize=True, print_blob=True)
 settings.register_profile("ci", settings.get_profile("dev"), max_examples=400)
 settings.register_profile("mutation", settings.get_profile("dev"), max_examples=8)
