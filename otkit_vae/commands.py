@@ -34,10 +34,12 @@ def evaluate(run: str, options: EvaluationOptions) -> None:
         run: The folder of a finished training.
         options: How many of what.
     """
+    from otkit_vae.evaluation import Reference
     from otkit_vae.runs import EVALUATION, open_run, write_evaluation
 
     opened = open_run(run)
-    print(write_evaluation(opened, options, opened.folder / "classifier.pt").table())
+    reference = Reference(opened.data, opened.folder / "classifier.pt")
+    print(write_evaluation(opened, options, reference).table())
     print(f"\n{opened.folder / EVALUATION}")
 
 

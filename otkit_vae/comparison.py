@@ -25,7 +25,7 @@ from otkit_vae import pictures
 from otkit_vae.checkpoint import load
 from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data
-from otkit_vae.evaluation import EvaluationOptions, decode, encode, fit_mixture
+from otkit_vae.evaluation import EvaluationOptions, Reference, decode, encode, fit_mixture
 from otkit_vae.runs import EVALUATION, data_of, identity, open_run, write_evaluation
 from otkit_vae.sampling import sample
 from otkit_vae.training import prepare, train
@@ -145,11 +145,11 @@ def compare(
     for config in configs[::n_seeds]:
         _try(config, data)
     _claim(out, configs[0])
-    evaluations = {}
+    evaluations, reference = {}, Reference(data, out / "classifier.pt")
     with tqdm(configs, unit="run", desc="comparison", disable=not progress) as bar:
         for config in bar:
             bar.set_postfix(penalty=config.penalty, seed=config.seed)
-            evaluations[config.penalty, config.seed] = _run(config, data, out)
+            evaluations[config.penalty, config.seed] = _run(config, reference)
     comparison = Comparison(out, tuple(_rows(evaluations)))
     _write(comparison)
     _draw([config for config in configs if config.seed == base.seed], data, out)
@@ -227,7 +227,7 @@ def _claim(out: Path, config: TrainConfig) -> None:
         raise OSError(f"out: {out} cannot be made ({error.strerror}); expected a folder that can be written") from None
 
 
-def _run(config: TrainConfig, data: Data, out: Path) -> dict[str, Any]:
+def _run(config: TrainConfig, reference: Reference) -> dict[str, Any]:
     """The content of a run's evaluation.json, after what is left to do for it."""
     folder, options = Path(str(config.out)), EvaluationOptions(seed=config.seed)
     file, wanted = folder / EVALUATION, identity(config)
@@ -245,7 +245,7 @@ def _run(config: TrainConfig, data: Data, out: Path) -> dict[str, Any]:
             shutil.rmtree(folder)
         train(config)
     if not known or known["evaluation"] != asdict(options):
-        write_evaluation(open_run(folder, data), options, out / "classifier.pt")
+        write_evaluation(open_run(folder, reference.data), options, reference)
     return json.loads(file.read_text())
 
 

@@ -60,7 +60,7 @@ class Training(lightning.LightningModule):
         theirs = list(penalty.discriminator.parameters()) if isinstance(penalty, AdversarialPenalty) else []
         known = {id(parameter) for parameter in theirs}
         ours = [parameter for parameter in self.parameters() if id(parameter) not in known]
-        optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(ours, lr=self.learning_rate)]
+        optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(ours, lr=self.learning_rate, fused=True)]
         if isinstance(penalty, AdversarialPenalty):
             optimizers.append(torch.optim.Adam(theirs, lr=penalty.learning_rate))
         return optimizers

@@ -14,7 +14,7 @@ import yaml
 from otkit_vae.checkpoint import load
 from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data, load_data
-from otkit_vae.evaluation import EvaluationOptions, FullEvaluation, evaluate_fully
+from otkit_vae.evaluation import EvaluationOptions, FullEvaluation, Reference, evaluate_fully
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective
 
@@ -90,16 +90,16 @@ def identity(config: TrainConfig) -> dict[str, Any]:
     return json.loads(json.dumps({k: v for k, v in options.items() if k not in ("out", "progress")}))
 
 
-def write_evaluation(run: SavedRun, options: EvaluationOptions, cache: Path) -> FullEvaluation:
+def write_evaluation(run: SavedRun, options: EvaluationOptions, reference: Reference) -> FullEvaluation:
     """Evaluate a run fully, and write evaluation.json into its folder, in one step.
 
     Args:
         run: The run.
         options: The options of the evaluation.
-        cache: The file of the classifier.
+        reference: What models of the run's data are judged against.
     """
     evaluation = evaluate_fully(
-        run.model, run.objective, run.data, options, batch_size=run.config.batch_size, cache=cache
+        run.model, run.objective, run.data, options, batch_size=run.config.batch_size, reference=reference
     )
     content = {"training": identity(run.config), "evaluation": asdict(options), **evaluation.as_dict()}
     file = run.folder / EVALUATION

@@ -9,6 +9,7 @@ from otkit_vae.evaluation._augmentation import Labelled as Labelled
 from otkit_vae.evaluation._augmentation import augment as augment
 from otkit_vae.evaluation._augmentation import augmentation as augmentation
 from otkit_vae.evaluation._augmentation import labelled_subset as labelled_subset
+from otkit_vae.evaluation._augmentation import real_accuracies as real_accuracies
 from otkit_vae.evaluation._classifier import Classifier as Classifier
 from otkit_vae.evaluation._classifier import cached_classifier as cached_classifier
 from otkit_vae.evaluation._classifier import fit_classifier as fit_classifier
@@ -22,7 +23,6 @@ from otkit_vae.evaluation._full import EvaluationOptions as EvaluationOptions
 from otkit_vae.evaluation._full import FullEvaluation as FullEvaluation
 from otkit_vae.evaluation._full import Samples as Samples
 from otkit_vae.evaluation._full import evaluate_fully as evaluate_fully
-from otkit_vae.evaluation._full import labelled as labelled
 from otkit_vae.evaluation._held_out import Evaluation as Evaluation
 from otkit_vae.evaluation._held_out import evaluate as evaluate
 from otkit_vae.evaluation._latent import Latent as Latent
@@ -33,6 +33,8 @@ from otkit_vae.evaluation._likelihood import importance_weighted_bound as import
 from otkit_vae.evaluation._measures import Measure as Measure
 from otkit_vae.evaluation._precision_recall import PrecisionRecall as PrecisionRecall
 from otkit_vae.evaluation._precision_recall import precision_recall as precision_recall
+from otkit_vae.evaluation._reference import Reference as Reference
+from otkit_vae.evaluation._reference import labelled as labelled
 from otkit_vae.evaluation._samples import Quality as Quality
 from otkit_vae.evaluation._samples import quality as quality
 from otkit_vae.evaluation._samples import sample_quality as sample_quality
@@ -50,6 +52,7 @@ __all__ = [
     "Measure",
     "PrecisionRecall",
     "Quality",
+    "Reference",
     "Samples",
     "active_units",
     "augment",
@@ -69,5 +72,6 @@ __all__ = [
     "noiseless_units",
     "precision_recall",
     "quality",
+    "real_accuracies",
     "sample_quality",
 ]

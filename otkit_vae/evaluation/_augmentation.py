@@ -21,6 +21,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -111,7 +112,8 @@ def augmentation(
     labelled_per_class: int = 10,
     generated_per_class: int = 30,
     n_seeds: int = 3,
-    generator: Generator | None = None,
+    seed: int = 0,
+    real: Sequence[float] | None = None,
 ) -> Augmentation:
     """Compare classifiers trained with and without generated data.
 
@@ -122,23 +124,39 @@ def augmentation(
         labelled_per_class: How many of each class are taken to be labelled, at least 2.
         generated_per_class: How many to generate of each class.
         n_seeds: How many seeds; each draws another labelled subset as well.
-        generator: The source of randomness.
+        seed: The first of them. The subsets are the same for every model.
+        real: What `real_accuracies` gives for the same arguments, where it is known from another model.
 
     Raises:
         ValueError: A number that is too small, or a class with one observation.
     """
-    for name, value, least in (
-        ("labelled_per_class", labelled_per_class, 2),
-        ("generated_per_class", generated_per_class, 1),
-        ("n_seeds", n_seeds, 1),
-    ):
+    if generated_per_class < 1:
+        raise ValueError(f"generated_per_class is {generated_per_class}; expected a whole number >= 1")
+    subsets = _subsets(train, labelled_per_class, n_seeds, seed)
+    if real is None:
+        real = real_accuracies(train, held_out, labelled_per_class=labelled_per_class, n_seeds=n_seeds, seed=seed)
+    augmented = []
+    for k, labelled in subsets:
+        generated = augment(model, labelled, generated_per_class, generator=torch.Generator().manual_seed(k))
+        both = Labelled(*(torch.cat(parts) for parts in zip(labelled, generated, strict=True)))
+        augmented.append(fit_classifier(*both, steps=STEPS, seed=k).accuracy(*held_out))
+    return Augmentation(labelled_per_class, generated_per_class, tuple(real), tuple(augmented))
+
+
+def real_accuracies(
+    train: Labelled, held_out: Labelled, *, labelled_per_class: int = 10, n_seeds: int = 3, seed: int = 0
+) -> tuple[float, ...]:
+    """The accuracies without generated data, which depend on no model; arguments as of `augmentation`."""
+    return tuple(
+        fit_classifier(*labelled, steps=STEPS, seed=k).accuracy(*held_out)
+        for k, labelled in _subsets(train, labelled_per_class, n_seeds, seed)
+    )
+
+
+def _subsets(train: Labelled, per_class: int, n_seeds: int, seed: int) -> list[tuple[int, Labelled]]:
+    """A seed for each classifier, and the labelled observations that it sees."""
+    for name, value, least in (("labelled_per_class", per_class, 2), ("n_seeds", n_seeds, 1)):
         if value < least:
             raise ValueError(f"{name} is {value}; expected a whole number >= {least}")
-    real, augmented = [], []
-    for seed in range(n_seeds):
-        labelled = labelled_subset(*train, labelled_per_class, generator=generator)
-        generated = augment(model, labelled, generated_per_class, generator=generator)
-        both = Labelled(*(torch.cat(parts) for parts in zip(labelled, generated, strict=True)))
-        for data, accuracies in ((labelled, real), (both, augmented)):
-            accuracies.append(fit_classifier(*data, steps=STEPS, seed=seed).accuracy(*held_out))
-    return Augmentation(labelled_per_class, generated_per_class, tuple(real), tuple(augmented))
+    seeds = range(seed * n_seeds, (seed + 1) * n_seeds)  # no two evaluations share one
+    return [(k, labelled_subset(*train, per_class, generator=torch.Generator().manual_seed(k))) for k in seeds]

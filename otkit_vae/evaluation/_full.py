@@ -3,21 +3,20 @@ r"""All numbers of a trained model: on held-out data, of its codes, likelihood a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from otkit_vae.data import Data
-from otkit_vae.evaluation._augmentation import Augmentation, Labelled, augmentation
-from otkit_vae.evaluation._classifier import cached_classifier
-from otkit_vae.evaluation._codes import encode, fit_mixture
+from otkit_vae.evaluation._augmentation import Augmentation, augmentation
+from otkit_vae.evaluation._codes import LARGEST_FIT, encode, fit_mixture
 from otkit_vae.evaluation._held_out import Evaluation, evaluate
 from otkit_vae.evaluation._latent import Latent, latent
 from otkit_vae.evaluation._likelihood import has_density, importance_weighted_bound
 from otkit_vae.evaluation._measures import Measure, Section, table
-from otkit_vae.evaluation._samples import Quality, quality, sample_quality
+from otkit_vae.evaluation._reference import Reference
+from otkit_vae.evaluation._samples import Quality, sample_quality
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective
 
@@ -168,7 +167,7 @@ def evaluate_fully(
     options: EvaluationOptions = EvaluationOptions(),
     *,
     batch_size: int = 128,
-    cache: Path | None = None,
+    reference: Reference | None = None,
 ) -> FullEvaluation:
     """Compute all numbers of a trained model.
 
@@ -181,38 +180,32 @@ def evaluate_fully(
         data: The data that it was trained on, with what was held out.
         options: How many of what.
         batch_size: The batch size at which the penalty is computed.
-        cache: The file of the classifier, read if it fits the data and written otherwise.
+        reference: `Reference` of these data, to be shared by their models; made anew if None.
     """
+    reference = Reference(data) if reference is None else reference
     generator = torch.Generator().manual_seed(options.seed)
     held_out = evaluate(model, objective, data.held_out, batch_size=batch_size, seed=options.seed)
     return FullEvaluation(
         held_out,
         latent(encode(model, data.held_out, generator=generator), model.prior, generator=generator),
         _bound(model, data.held_out, options.importance_samples, generator),
-        _samples(model, data, cache, options.seed, generator),
-        _augmentation(model, data, options, generator),
+        _samples(model, reference, options.seed, generator),
+        _augmentation(model, reference, options),
     )
 
 
-def labelled(data: Data) -> Labelled | None:
-    """The training data and their labels, of two classes at least; None if there are none."""
-    labels = data.train_labels
-    return None if labels is None or len(labels.unique()) < 2 else Labelled(data.train, labels)
-
-
-def _augmentation(
-    model: VAE, data: Data, options: EvaluationOptions, generator: torch.Generator
-) -> Augmentation | None:
-    train = labelled(data)
-    if train is None or data.held_out_labels is None or int(train.labels.unique(return_counts=True)[1].min()) < 2:
+def _augmentation(model: VAE, reference: Reference, options: EvaluationOptions) -> Augmentation | None:
+    real = reference.real_accuracies(options.labelled_per_class, options.seed)
+    if real is None or reference.train is None or reference.held_out is None:
         return None
     return augmentation(
         model,
-        train,
-        Labelled(data.held_out, data.held_out_labels),
+        reference.train,
+        reference.held_out,
         labelled_per_class=options.labelled_per_class,
         generated_per_class=options.generated_per_class,
-        generator=generator,
+        seed=options.seed,
+        real=real,
     )
 
 
@@ -224,23 +217,10 @@ def _bound(model: VAE, x: Tensor, n_samples: int, generator: torch.Generator) ->
     return Bound(len(x), n_samples, bounds.mean().item(), (bounds.std() / len(x) ** 0.5).item())
 
 
-def _samples(model: VAE, data: Data, cache: Path | None, seed: int, generator: torch.Generator) -> Samples:
-    train = labelled(data)
-    classifier = None if train is None else cached_classifier(*train, cache=cache)
-    n = min(len(data.held_out), len(data.train))
-    features = flat if classifier is None else classifier.features
-    real = features(data.held_out[:n])
-    mixture = fit_mixture(encode(model, data.train, generator=generator).z, seed=seed)
-    return Samples(
-        accuracy=None
-        if classifier is None or data.held_out_labels is None
-        else classifier.accuracy(data.held_out, data.held_out_labels),
-        prior=sample_quality(model, model.prior, features, real, generator=generator),
-        mixture=sample_quality(model, mixture, features, real, generator=generator),
-        real=quality(features(data.train[:n]), real, generator=generator),
+def _samples(model: VAE, reference: Reference, seed: int, generator: torch.Generator) -> Samples:
+    mixture = fit_mixture(encode(model, reference.data.train[:LARGEST_FIT], generator=generator).z, seed=seed)
+    prior, ex_post = (
+        sample_quality(model, codes, reference.features, reference.real, generator=generator)
+        for codes in (model.prior, mixture)
     )
-
-
-def flat(x: Tensor) -> Tensor:
-    """Observations (n, *event) as features (n, d)."""
-    return x.flatten(1)
+    return Samples(accuracy=reference.accuracy, prior=prior, mixture=ex_post, real=reference.null)
