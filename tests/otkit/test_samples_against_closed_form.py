@@ -34,8 +34,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, norm
 
-from otkit.empirical import sinkhorn_cost, transport_cost
-from otkit.gaussian import fit, frechet_distance, transport_map, w2_squared
+from otkit.empirical import sinkhorn_cost, solve, transport_cost
+from otkit.gaussian import fit, frechet_distance, transport_map, w2, w2_squared
 from otkit.testing import affine_gaussians, check_gelbrich_bound, convex_gradients, gaussians, measures, point_clouds
 
 ALPHA = 1e-6
@@ -114,28 +114,38 @@ def test_the_interval_is_narrow_enough_to_tell():
         assert high - low < loc**2 + bias
 
 
-def test_the_central_limit_theorem_of_w2_squared():
-    r"""√n (W2²(P_n, Q_n) - W2²) → N(0, Var φ(X) + Var ψ(Y)), φ and ψ the dual potentials (del Barrio & Loubes 2019).
+@pytest.mark.parametrize(("delta", "scale"), [(100.0, 1.0), (400.0, 1.5), (400.0, 0.25)])
+def test_the_central_limit_theorem_of_w2(delta, scale):
+    r"""√n (W2(P_n, Q_n) - W2) → N(0, (Var φ(X) + Var ψ(Y)) / 4 W2²), φ and ψ the potentials (del Barrio & Loubes 2019).
 
-    For a translation by δ, φ(x) = -2 δ x and ψ(y) = 2 δ y up to constants, and the variance is 4 δ² (σ² + σ²). By
-    duality W2²(P_n, Q_n) is never below the linear part, which is exactly normal here, and the rest Δ has the exact
-    mean 2 σ² (1 - κ_n), so that by Markov's inequality the law is off the normal by u / (√(2π) s) + E Δ / u for every
-    u, s the standard deviation; and the distribution of R values is off its law by at most Massart's √(log(2/α) / 2R).
+    For P = N(0, 1) and Q = N(δ, s²) these are, up to constants and with z = y - δ,
+
+        φ(x) = -2 δ x + (1 - s) x²    and    ψ(y) = 2 δ z + (1 - 1/s) z².
+
+    By duality W2²(P_n, Q_n) is never below the mean of φ and ψ over the samples. Of that the parts in x and z are
+    exactly normal, with standard deviation sd; the squares have mean zero about their own and a variance v, and what
+    is left, Δ, has the exact mean 2 s (1 - κ_n). Hence, by Chebyshev's and Markov's inequalities, the law of W2² is off
+    the normal by t / (√(2π) sd) + v / t² and u / (√(2π) sd) + E Δ / u at most, for every t and u; and the distribution
+    of R values is off its law by √(log(2/α) / 2R) at most (Massart 1990). The root is monotone: it moves no quantile.
     """
-    n, R, delta = 200, 20_000, 100.0
+    n, R = 200, 20_000
     rng = np.random.default_rng(2)
-    x, y = rng.normal(size=(R, n)), rng.normal(size=(R, n)) + delta
-    values = on_the_line(x, y)
-    linear = delta**2 + 2 * delta * (y.mean(-1) - delta - x.mean(-1))
-    assert (values - linear >= -1e-9 * delta**2).all()
-    s = np.sqrt(8 * delta**2 / n)
-    standard = np.sort((values - delta**2) / s)
-    empirical = np.arange(1, R + 1) / R
-    off = np.maximum(np.abs(norm.cdf(standard) - empirical), np.abs(norm.cdf(standard) - empirical + 1 / R)).max()
-    rest = 2 * np.sqrt(2 * (1 - matched_share(n)) / (np.sqrt(2 * np.pi) * s))
-    bound = rest + np.sqrt(np.log(2 / ALPHA) / (2 * R))
+    x, z = rng.normal(size=(R, n)), scale * rng.normal(size=(R, n))
+    distances = np.sqrt(on_the_line(x, z + delta))
+    closed = float(w2(np.zeros(1), np.eye(1), np.array([delta]), scale**2 * np.eye(1)))
+    linear = (1 - scale) * x**2 - 2 * delta * x + (1 - 1 / scale) * z**2 + 2 * delta * z
+    assert (distances**2 - delta**2 - linear.mean(-1) >= -1e-9 * delta**2).all()
+    sd = 2 * delta * np.sqrt((1 + scale**2) / n)
+    slope = np.sqrt(2 * np.pi) * sd
+    v = 2 * ((1 - scale) ** 2 + (scale**2 - scale) ** 2) / n
+    t = (2 * v * slope) ** (1 / 3)
+    squares = t / slope + v / t**2 if v else 0.0
+    bound = squares + 2 * np.sqrt(2 * scale * (1 - matched_share(n)) / slope) + np.sqrt(np.log(2 / ALPHA) / (2 * R))
+    # Φ of what W2 says of the normal, at each value, between the two steps of the empirical distribution there.
+    expected, steps = norm.cdf((np.sort(distances) ** 2 - closed**2) / sd), np.arange(R + 1) / R
+    off = max(np.abs(expected - steps[1:]).max(), np.abs(expected - steps[:-1]).max())
     assert off <= bound
-    # It can tell: the variance without one of the samples, half of it, is farther from the normal than the bound.
+    # It can tell: half of the variance would be farther off.
     half = np.sqrt(2)
     crossing = np.sqrt(np.log(half) / (half**2 - 1) * 2) * half
     assert norm.cdf(crossing) - norm.cdf(crossing / half) > bound
@@ -163,21 +173,28 @@ def test_the_bias_between_equal_gaussians_falls_with_the_slope_minus_two_over_d(
     assert slopes[0] > -0.5
 
 
-@pytest.mark.parametrize(("n", "R"), [(16, 200), (64, 100), (256, 20)])
-def test_debiased_by_independent_samples_a_translation_is_unbiased_at_any_n(n, R):
-    r"""E [W2²(P_n, Q_n) - ½ W2²(P_n, P'_n) - ½ W2²(Q_n, Q'_n)] = |δ|² exactly, for Q = P + δ."""
+def test_debiased_by_independent_samples_a_translation_is_unbiased_at_any_n_and_consistent():
+    r"""E [W2²(P_n, Q_n) - ½ W2²(P_n, P'_n) - ½ W2²(Q_n, Q'_n)] = |δ|² exactly, for Q = P + δ; the spread falls with n.
+
+    For the last, by Poincaré's inequality the variance of each W2 is at most L² = 2/n.
+    """
     d, delta = 4, 3.0
-    rng = np.random.default_rng([4, n])
+    rng = np.random.default_rng(4)
     loc = np.array([delta, 0, 0, 0])
-    groups = [rng.normal(size=(2, R, n, d)) for _ in range(3)]
-    across, within_p, within_q = (
-        confidence_interval(transport_cost(x, y), np.sqrt(2 / n), ALPHA / 3)
-        for x, y in ((groups[0][0], groups[0][1] + loc), groups[1], groups[2] + loc)
-    )
     closed = w2_squared(np.zeros(d), np.eye(d), loc, np.eye(d))
-    low = across[0] - 0.5 * (within_p[1] + within_q[1])
-    high = across[1] - 0.5 * (within_p[0] + within_q[0])
-    assert low <= closed <= high
+    widths, spreads = [], []
+    for n, R in ((16, 200), (64, 100), (256, 40)):
+        groups = [rng.normal(size=(2, R, n, d)) for _ in range(3)]
+        costs = [transport_cost(x, y) for x, y in ((groups[0][0], groups[0][1] + loc), groups[1], groups[2] + loc)]
+        across, within_p, within_q = (confidence_interval(c, np.sqrt(2 / n), ALPHA / 9) for c in costs)
+        low = across[0] - 0.5 * (within_p[1] + within_q[1])
+        high = across[1] - 0.5 * (within_p[0] + within_q[0])
+        assert low <= closed <= high
+        widths.append((high - low) * np.sqrt(R))
+        spreads.append(np.std(costs[0] - 0.5 * (costs[1] + costs[2])))
+    # At one number of repetitions, the interval and the spread of single estimates fall as n grows.
+    assert widths[2] < widths[1] < widths[0]
+    assert spreads[2] < spreads[1] < spreads[0]
 
 
 def test_samples_close_in_on_the_closed_form():
@@ -224,6 +241,25 @@ def test_regularised_is_above_exact_by_at_most_the_entropy(both, relative):
     assert gap <= reg * entropy + 1e-12 * (1 + largest)
     assert caught or gap >= -2 * tol * potential - 1e-12 * (1 + largest)
     assert entropy <= np.log(min((a > 0).sum(), (b > 0).sum())) + 1e-12
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_regularised_closes_in_on_exact_within_certified_bounds(seed):
+    """The interval that a regularised solution certifies holds the exact cost at every reg, and shrinks with it."""
+    rng = np.random.default_rng(seed)
+    x, y, a = rng.normal(size=(30, 2)), rng.normal(size=(20, 2)) + 1, rng.dirichlet(np.ones(30))
+    exact, rounding = solve(x, y, a=a), 1e-13
+    assert exact.upper_bound - exact.lower_bound <= rounding
+    widths = []
+    for reg in (1.0, 0.1, 0.01, 0.001):
+        found = solve(x, y, a=a, reg=reg, tol=1e-9)
+        assert found.converged
+        assert found.lower_bound - rounding <= exact.cost <= found.upper_bound + rounding
+        # An entropic plan costs no more than reg times the entropy above the optimum, and its value no less than it.
+        assert exact.cost - rounding <= found.cost <= exact.cost + reg * np.log(20) + 1e-7
+        widths.append(found.upper_bound - found.lower_bound)
+    assert (np.diff(widths) < 0).all()
+    assert widths[-1] <= 0.001 * np.log(20)
 
 
 @given(st.integers(1, 3).flatmap(lambda d: st.tuples(gaussians(d), gaussians(d))))

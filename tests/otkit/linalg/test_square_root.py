@@ -1,8 +1,9 @@
+import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from hypothesis import given
+from hypothesis import example, given
 
 from otkit.linalg import inv_sqrtm, sqrtm
 from otkit.testing import psd_matrices
@@ -28,10 +29,28 @@ def test_batched_against_scipy():
     np.testing.assert_allclose(sqrtm(A), expected, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("smallest", [1.0, 1e-4, 1e-8])
+def test_against_sixty_digits(smallest):
+    Q = np.linalg.qr(spd(3))[0]
+    A = (Q * [1.0, 0.5, smallest]) @ Q.T
+    A = (A + A.T) / 2
+    with mpmath.workdps(60):
+        eigenvalues, V = mpmath.eigsy(mpmath.matrix(A.tolist()))
+        root = V * mpmath.diag([mpmath.sqrt(e) for e in eigenvalues]) * V.T
+        inverse = V * mpmath.diag([1 / mpmath.sqrt(e) for e in eigenvalues]) * V.T
+        root, inverse = (np.array(exact.tolist(), dtype=float) for exact in (root, inverse))
+    # An eigenvalue that is off by eps has a root that is off by eps / (2 λ^½), and its inverse by eps / (2 λ^{3/2}).
+    eps = 10 * np.finfo(float).eps
+    np.testing.assert_allclose(sqrtm(A), root, rtol=0, atol=eps / smallest**0.5)
+    np.testing.assert_allclose(inv_sqrtm(A), inverse, rtol=0, atol=eps / smallest**1.5)
+
+
 # Laws
 
 
 @given(psd_matrices(4, cond=1e8, singular=True))
+@example(np.zeros((4, 4)))
+@example(np.diag([1e150, 1e-150, 0.0, 1.0]))
 def test_square_gives_the_matrix_back(A):
     S = sqrtm(A)
     np.testing.assert_array_equal(S, S.T)
@@ -80,6 +99,15 @@ def test_gradient_at_zero_eigenvalues_is_finite_and_that_of_the_range():
     sqrtm(A).sum().backward()
     # dS_ij = dA_ij / (s_i + s_j), and 0 where that is 0/0.
     expected = torch.tensor([[1 / 4, 1 / 2, 1 / 2], [1 / 2, 0, 0], [1 / 2, 0, 0]], dtype=torch.float64)
+    torch.testing.assert_close(A.grad, expected)
+
+
+def test_gradient_of_the_inverse_root_at_zero_eigenvalues_is_that_at_fixed_rank():
+    """dX = -X dS X: only the range counts, of which the eigenvalue 4 has -1/2 · 4^(-3/2)."""
+    A = torch.diag(torch.tensor([4.0, 0.0, 1e-17], dtype=torch.float64)).requires_grad_()
+    inv_sqrtm(A).sum().backward()
+    expected = torch.zeros(3, 3, dtype=torch.float64)
+    expected[0, 0] = -1 / 16
     torch.testing.assert_close(A.grad, expected)
 
 
