@@ -1,13 +1,18 @@
 """Sphinx: ``python -m sphinx -W -b html docs build/html``, with the ``docs`` extra."""
 
 import re
+import sys
 from importlib.metadata import version as installed
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "otkit"
 author = "The otkit developers"
 version = release = installed("otkit")
 
 extensions = [
+    "measured",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
@@ -29,7 +34,7 @@ bibtex_bibfiles = ["references.bib"]
 bibtex_default_style = "alpha"
 
 plot_basedir = "."
-plot_html_show_source_link = True
+plot_html_show_source_link = False
 plot_html_show_formats = False
 plot_formats = [("svg", 100)]
 plot_rcparams = {
@@ -45,6 +50,8 @@ plot_apply_rcparams = True
 
 html_theme = "furo"
 html_title = f"otkit {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 
 def setup(app):

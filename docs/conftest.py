@@ -5,7 +5,7 @@ from doctest import ELLIPSIS
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
-collect_ignore_glob = ["conf.py", "figures/*"]
+collect_ignore_glob = ["conf.py", "measured.py", "figures/*"]
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser(doctest_optionflags=ELLIPSIS), SkipParser()], patterns=["*.md"]
 ).pytest()

@@ -1,26 +1,30 @@
-"""Run the benchmarks: ``python -m tests.benchmarks [NAME ...] [--threads 1 2] [--json FILE]``.
+"""Run the benchmarks: ``python -m tests.benchmarks [NAME ...] [--threads 1 2] [--json docs/measurements]``.
 
 Each file here whose name is a claim has a function ``rows()``; a row says what was asked and whether it was missed.
 Every number of threads runs in a process of its own, with OpenBLAS, MKL and torch held to it.
+What is recorded in docs/measurements is what the tables and plots of the documentation are made of.
 """
 
 import argparse
 import importlib
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.benchmarks import recorded
+
 HERE = Path(__file__).parent
-CLAIMS = sorted(f.stem for f in HERE.glob("*.py") if f.stem not in {"__main__", "paired"})
+CLAIMS = sorted(f.stem for f in HERE.glob("*.py") if f.stem not in {"__main__", "paired", "recorded"})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which claims to measure: {', '.join(CLAIMS)}")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="numbers of threads, each measured")
-    parser.add_argument("--json", type=Path, help="where to add the rows, one JSON object a line")
+    parser.add_argument(
+        "--json", type=Path, help="a folder with one file of JSON lines a claim; what it has on a claim is replaced"
+    )
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     unknown = set(options.names) - set(CLAIMS)
@@ -32,11 +36,11 @@ def main() -> None:
     for threads in options.threads:
         held = {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "OPENBLAS", "MKL")}
         command = [sys.executable, "-m", "tests.benchmarks", *options.names, "--child", "--threads", str(threads)]
-        command += ["--json", str(options.json)] if options.json else []
+        command += ["--json", str(options.json.absolute())] if options.json else []
         subprocess.run(command, env=os.environ | held, cwd=HERE.parent.parent, check=True)
 
 
-def measure(names: list[str], threads: int, file: Path | None) -> None:
+def measure(names: list[str], threads: int, folder: Path | None) -> None:
     import torch
 
     from tests.benchmarks.paired import machine
@@ -45,12 +49,15 @@ def measure(names: list[str], threads: int, file: Path | None) -> None:
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
     for name in names:
         module = importlib.import_module(f"tests.benchmarks.{name}")
-        print(f"\n{name.replace('_', ' ')}\n{'':<74}{'ours':>13}{'other':>14}  other / ours", flush=True)
+        print(f"\n{name.replace('_', ' ')}", flush=True)
+        found = []
         for row in module.rows():
+            if not found:
+                print(getattr(row, "HEAD", ""))
             print(row, flush=True)
-            if file is not None:
-                with file.open("a") as lines:
-                    print(json.dumps({"claim": name, **row.json(), **machine()}), file=lines)
+            found.append({**row.json(), **machine()})
+        if folder is not None:
+            recorded.write(folder / f"{name}.jsonl", found)
 
 
 if __name__ == "__main__":

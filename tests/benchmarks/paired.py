@@ -1,14 +1,22 @@
-"""Timing by pairs: alternately in one process, so that a machine's moods cancel in the ratio."""
+"""Timing by pairs: alternately in one process, so that a machine's moods cancel in the ratio.
 
+A case names its sizes as "d 8", "n 1000", "reg 0.02", so that plots can find them (`recorded.size`).
+"""
+
+import contextlib
 import os
 import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
+
+from tests.benchmarks.recorded import PACKAGES
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,8 @@ class Row:
     low: float
     high: float
     asked: float | None
+
+    HEAD: ClassVar[str] = f"{'':<74}{'ours':>13}{'other':>14}  other / ours"
 
     def __str__(self) -> str:
         asked = "" if self.asked is None else f"asked {self.asked:g}{'' if self.ratio >= self.asked else '  MISSED'}"
@@ -82,11 +92,26 @@ def paired(
 
 def machine() -> dict[str, object]:
     """What the numbers depend on."""
-    packages = {name: version(name) for name in ("numpy", "scipy", "torch", "POT")}
     return {
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        **packages,
+        **versions(),
     }
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    described = Path("/proc/cpuinfo")
+    names = [line for line in described.read_text().splitlines() if "model name" in line] if described.exists() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """The versions of the packages that are compared, as far as they are installed."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
