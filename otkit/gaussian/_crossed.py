@@ -252,8 +252,12 @@ def _by_trace(first: Factors, second: Factors, rows: slice, columns: slice, pair
 
 
 def _equal(values: ndarray, first: Factors, second: Factors) -> ndarray:
-    """Which pairs are equal: what is left of them is rounding."""
-    return values <= (8 * first.cov.shape[-1] * EPS) ** 2 * np.add.outer(first.trace, second.trace)
+    """Which pairs are equal: what is left of them is rounding; where it is not so small, the entries say it."""
+    rounding_level, trace = 8 * first.cov.shape[-1] * EPS, np.add.outer(first.trace, second.trace)
+    equal, small = values <= rounding_level**2 * trace, values <= rounding_level * trace
+    for i in np.flatnonzero(small.any(1)):
+        equal[i, small[i]] |= (first.cov[i] == second.cov[small[i]]).all((1, 2))
+    return equal
 
 
 def _tile_size(first: Factors, second: Factors) -> tuple[int, int]:

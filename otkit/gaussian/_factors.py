@@ -85,9 +85,11 @@ def factor_residual(F: Tensor, G: Tensor) -> Tensor:
     Q = polar_factor(F.mT @ G)
     residual, other = F - G @ Q.mT, G - F @ Q
     value = residual.detach().square().sum((-2, -1))
-    # Equal factors have Q = I to rounding: what is left is rounding, and means 0.
+    # Equal factors have Q = I to rounding, or to what their near singularity makes of it: what is left means 0.
     size = F.detach().square().sum((-2, -1))
     equal = value <= (8 * F.shape[-1] * torch.finfo(F.dtype).eps) ** 2 * size
+    if F.shape == G.shape:
+        equal = equal | (F == G).flatten(-2).all(-1)
     zero = equal[..., None, None]
     gradients = torch.where(zero, 0 * residual, 2 * residual), torch.where(zero, 0 * other, 2 * other)
     return attach(torch.where(equal, 0 * value, value), (F, G), gradients)

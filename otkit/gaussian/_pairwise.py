@@ -29,7 +29,7 @@ from otkit._derivatives import needs_gradient
 from otkit._operators import operator
 from otkit._root import root
 from otkit.gaussian import _crossed
-from otkit.gaussian._bures import bures_squared, procrustes
+from otkit.gaussian._bures import bures_squared
 from otkit.gaussian._checks import require_gaussian, require_same_dimension
 
 
@@ -161,7 +161,7 @@ def squared_distances(
 
 @operator("crossed_bures", lambda covs1, covs2, *_: covs1.new_empty(*covs1.shape[:-2], covs2.shape[-3]))
 def _values(covs1: Tensor, covs2: Tensor, half: bool, eps: float, validate: bool) -> Tensor:
-    n, m, d = covs1.shape[-3], covs2.shape[-3], covs1.shape[-1]
+    n, m = covs1.shape[-3], covs2.shape[-3]
     values = covs1.new_zeros(*covs1.shape[:-3], n, m)
     for one, other, out in _problems(covs1, covs2, values):
         if validate:
@@ -172,9 +172,7 @@ def _values(covs1: Tensor, covs2: Tensor, half: bool, eps: float, validate: bool
             out.copy_(torch.from_numpy(_crossed.squared_distances(*_both_factors(one, other, half, eps), half=half)))
             continue
         for i in range(n):
-            out[i], _, _ = procrustes.value_and_gradients(one[i].expand_as(other), other, eps)
-        trace = [each.diagonal(dim1=-2, dim2=-1).sum(-1) for each in (one, other)]
-        out[out <= (8 * d * torch.finfo(out.dtype).eps) ** 2 * (trace[0].unsqueeze(-1) + trace[1])] = 0
+            out[i] = bures_squared(one[i].expand_as(other), other, eps=eps, validate=False)
     return values
 
 
@@ -192,11 +190,13 @@ def _gradients(
             out1.copy_(torch.from_numpy(parts[0]))
             out2.copy_(torch.from_numpy(parts[1]))
             continue
-        w = torch.where(value == 0, 0 * weight, weight)[..., None, None]
-        for i in range(len(one)):
-            _, first, second = procrustes.value_and_gradients(one[i].expand_as(other), other, eps)
-            out1[i] = (w[i] * first).sum(0)
-            out2 += w[i] * second
+        for i, w in enumerate(weight):
+
+            def total(cov1: Tensor, covs2: Tensor, w: Tensor = w) -> Tensor:
+                return (w * bures_squared(cov1.expand_as(covs2), covs2, eps=eps, validate=False)).sum()
+
+            out1[i], second = torch.func.grad(total, argnums=(0, 1))(one[i], other)
+            out2 += second
     return gradients1, gradients2
 
 

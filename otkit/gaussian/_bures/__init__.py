@@ -51,11 +51,14 @@ def _numbers(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: 
         value, gradient1, gradient2 = (torch.from_numpy(part) for part in numbers)
     else:
         value, gradient1, gradient2 = procrustes.value_and_gradients(pair[0], pair[1], eps)
-    # Equal covariances have equal factors and R = I to rounding: what is left is rounding, and means 0.
+    # Equal covariances have equal factors and R = I to rounding: what is left is rounding, and means 0. Where they are
+    # near singular R is not I, and the entries have to say it.
     identity = torch.eye(d, dtype=value.dtype, device=value.device).flatten()
     trace = sum(cov.flatten(-2) @ identity for cov in pair)
-    equal = value <= (8 * d * torch.finfo(value.dtype).eps) ** 2 * trace
-    if bool(equal.any()):
+    rounding_level = 8 * d * torch.finfo(value.dtype).eps
+    small = value <= rounding_level * trace
+    if bool(small.any()):
+        equal = small & ((value <= rounding_level**2 * trace) | (pair[0] == pair[1]).flatten(1).all(1))
         value[equal] = 0
         if gradients:
             gradient1[equal] = gradient2[equal] = 0

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otkit.gaussian import w2, w2_squared, w2_squared_diagonal
+from otkit.gaussian import pairwise_w2, w2, w2_squared, w2_squared_diagonal, w2_squared_from_factors
 from otkit.testing import gaussians, psd_matrices, rotations
 
 
@@ -114,6 +114,20 @@ def test_identity_is_exact_with_gradient_zero(gaussian):
         assert value.item() == 0
         for grad in torch.autograd.grad(value, tensors):
             assert (grad == 0).all()
+
+
+@pytest.mark.parametrize("distance", [w2, w2_squared_from_factors, lambda *both: pairwise_w2(*both).diagonal()])
+@pytest.mark.parametrize(("d", "cond", "unit"), [(5, 1e8, 1e-150), (32, 1e12, 1.0), (32, 1e17, 1.0), (100, 1e17, 1.0)])
+def test_identity_is_exact_at_near_singular_covariances(distance, d, cond, unit):
+    """Polar factors there are not I, and what they leave is not rounding of the trace."""
+    Q = np.linalg.qr(np.random.default_rng(0).normal(size=(2, d, d)))[0]
+    C = unit * (Q * np.geomspace(1, 1 / cond, d)) @ np.swapaxes(Q, -1, -2)
+    arrays = np.ones((2, d)), (C + np.swapaxes(C, -1, -2)) / 2
+    tensors = [torch.tensor(part, requires_grad=True) for part in (*arrays, *arrays)]
+    value = distance(*tensors)
+    assert (value == 0).all()
+    for grad in torch.autograd.grad(value.sum(), tensors):
+        assert (grad == 0).all()
 
 
 @given(st.integers(1, 3).flatmap(lambda d: st.tuples(*[gaussians(d, singular=True)] * 3)))
