@@ -2,7 +2,8 @@
 
 The value of an optimisation problem is differentiated with its optimal variables held (the envelope theorem), so a
 solver that has the optimum has the gradient too. `attach` ties such a gradient to the value; `refuse_second` makes a
-gradient that must not be differentiated again raise, instead of coming out as a constant.
+gradient that must not be differentiated again raise, instead of coming out as a constant. `Function` is what all
+operations with a derivative of their own are made of.
 """
 
 from __future__ import annotations
@@ -11,6 +12,28 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+
+class Function(torch.autograd.Function):
+    """An operation whose passes are made of operations that torch maps and differentiates, backwards.
+
+    A `jvp`, the derivative forwards, is not given: ``torch.compile(fullgraph=True)`` refuses what has one.
+    """
+
+    generate_vmap_rule = True
+
+    @classmethod
+    def apply(cls, *arguments: Any) -> Any:
+        """The operation, on positional arguments."""
+        try:
+            return super().apply(*arguments)
+        except NotImplementedError as error:
+            if "jvp" not in str(error):
+                raise
+            raise NotImplementedError(
+                "derivatives by forward mode (torch.func.jvp, jacfwd, hessian) are not implemented; those by reverse "
+                "mode are: instead of torch.func.hessian(f), take torch.func.jacrev(torch.func.jacrev(f))"
+            ) from None
 
 
 def needs_gradient(*tensors: Tensor) -> bool:
@@ -56,9 +79,7 @@ def refuse_gradient(value: Tensor, inputs: tuple[Tensor, ...], message: str) -> 
     return _Refusal.apply(message, value, *inputs)
 
 
-class _Attach(torch.autograd.Function):
-    generate_vmap_rule = True
-
+class _Attach(Function):
     @staticmethod
     def forward(refuse: str | None, value: Tensor, *inputs_and_gradients: Tensor) -> Tensor:
         return value.clone()
@@ -78,9 +99,7 @@ class _Attach(torch.autograd.Function):
         return None, grad, *products, *[None] * len(gradients)
 
 
-class _Refusal(torch.autograd.Function):
-    generate_vmap_rule = True
-
+class _Refusal(Function):
     @staticmethod
     def forward(message: str, first: Tensor, *inputs: Tensor) -> Tensor:
         return first.clone()

@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+from otkit._derivatives import Function
+
+Operator = TypeVar("Operator", bound=Callable[..., Any])
 Check = Callable[[str, Tensor, float], None]
 
 
@@ -23,7 +25,7 @@ def transforming() -> bool:
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
-def operator(name: str, shapes: Callable[..., Any]) -> Callable[[Function], Function]:
+def operator(name: str, shapes: Callable[..., Any]) -> Callable[[Operator], Operator]:
     """Make a function of tensors an operator ``otkit::name`` wherever `transforming`.
 
     The function's parameters are annotated; its tensors all have the same leading dimensions, which are batches, and so
@@ -34,7 +36,7 @@ def operator(name: str, shapes: Callable[..., Any]) -> Callable[[Function], Func
         shapes: From the same arguments, empty tensors of the results' shapes.
     """
 
-    def decorate(function: Function) -> Function:
+    def decorate(function: Operator) -> Operator:
         hidden: Any = torch.library.custom_op(f"otkit::{name}", mutates_args=())(function)
         hidden.register_fake(shapes)
 
@@ -91,9 +93,7 @@ def _checked(tensor: Tensor, check: str, name: str, eps: float) -> Tensor:
     return tensor.clone()
 
 
-class _Checked(torch.autograd.Function):
-    generate_vmap_rule = True
-
+class _Checked(Function):
     @staticmethod
     def forward(tensor: Tensor, check: str, name: str, eps: float) -> Tensor:
         return _checked(tensor, check, name, eps)

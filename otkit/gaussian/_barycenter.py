@@ -52,7 +52,7 @@ from otkit._arguments import (
     working_precision,
 )
 from otkit._convergence import ConvergenceWarning
-from otkit._derivatives import refuse_second
+from otkit._derivatives import Function, refuse_second
 from otkit._operators import checked, operator
 from otkit.gaussian._bures.procrustes import factor
 from otkit.gaussian._checks import require_covariance, require_probabilities
@@ -81,7 +81,8 @@ def barycenter(
     covariances is that at fixed rank; where the barycenter is singular too it is that of the fixed point with the range
     of S held: exact if the range holds all the covariances, and otherwise without the turn of the range, whose rate may
     be infinite; finite in any case.
-    Works under `torch.func` transforms and ``torch.compile(fullgraph=True)``, validation included.
+    Works under `torch.func` transforms (``jacrev(jacrev(f))``, not ``hessian``, which wants forward mode) and under
+    ``torch.compile(fullgraph=True)``, validation included.
     Everything is computed in float64 and returned in the dtype that came.
 
     Cost: :math:`O(K d^3)` an iteration, of which 10 to 20 are needed at condition numbers of 10 and about 100 at 1e8;
@@ -129,10 +130,8 @@ def barycenter(
     return restore(loc.expand(*batch, -1)), restore(S.expand(*batch, -1, -1))
 
 
-class _Barycenter(torch.autograd.Function):
+class _Barycenter(Function):
     """(covs, weights) -> S."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(C: Tensor, w: Tensor, tol: float, max_iter: int) -> Tensor:

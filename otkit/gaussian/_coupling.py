@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from otkit._derivatives import Function
 from otkit._operators import operator
 from otkit.gaussian._bures.procrustes import factor
 
@@ -79,12 +80,10 @@ def solve_product_lyapunov(P: Tensor, Q: Tensor, A: Tensor, A_inverse: Tensor, q
     return _ProductLyapunov.apply(P, Q, A, A_inverse, quotients, symmetric(C))
 
 
-class _ProductLyapunov(torch.autograd.Function):
+class _ProductLyapunov(Function):
     r"""The adjoint equation, :math:`Q P Z + Z P Q = \bar X`, is the same with P and Q exchanged. With its solution,
     :math:`\bar C = Z`, :math:`\bar P = -(Z X Q + Q X Z)` and :math:`\bar Q = -(P Z X + X Z P)`.
     """
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(P: Tensor, Q: Tensor, A: Tensor, A_inverse: Tensor, quotients: Tensor, C: Tensor) -> Tensor:

@@ -70,7 +70,8 @@ def w2_squared(
     Second derivatives are exact at positive definite covariances; at singular ones, where they are infinite, those
     within the ranges are given. Everything is computed in float64 and returned in the dtype that came.
 
-    Works under `torch.func` transforms and ``torch.compile(fullgraph=True)``, validation included.
+    Works under `torch.func` transforms (``jacrev(jacrev(f))``, not ``hessian``, which wants forward mode) and under
+    ``torch.compile(fullgraph=True)``, validation included.
 
     Cost: :math:`O(d^3)` a pair, about that of one symmetric eigendecomposition, gradients included; elementwise for d
     = 1, 2.

@@ -50,6 +50,7 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, require_positive, working_precision
+from otkit._derivatives import Function
 from otkit.gaussian._checks import checked_values, require_gaussians
 from otkit.gaussian._riccati import correlate, entropic_map, q_plus_s
 
@@ -136,10 +137,8 @@ def _between(dispersion: Any, loc1: Any, cov1: Any, loc2: Any, cov2: Any, reg: f
     return restore((m1 - m2).square().sum(-1) + dispersion.apply(C1, C2, s[..., None])[0])
 
 
-class _EntropicCost(torch.autograd.Function):
+class _EntropicCost(Function):
     r""":math:`(\Sigma_1, \Sigma_2, s) \mapsto` the cost beside the means, and its gradients :math:`I - T`."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(cov1: Tensor, cov2: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -168,10 +167,8 @@ class _EntropicCost(torch.autograd.Function):
         return grad * gradient1, grad * gradient2, None
 
 
-class _SinkhornDivergence(torch.autograd.Function):
+class _SinkhornDivergence(Function):
     r""":math:`(\Sigma_1, \Sigma_2, s) \mapsto` the divergence beside the means, and its gradients -X and -X'."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(cov1: Tensor, cov2: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:

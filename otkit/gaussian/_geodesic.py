@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, require_broadcast, require_finite, working_precision
+from otkit._derivatives import Function
 from otkit._operators import checked, value_check
 from otkit.gaussian._checks import checked_values, require_gaussians
 from otkit.gaussian._coupling import Coupling, couple, solve_product_lyapunov, symmetric
@@ -100,10 +101,8 @@ def require_time(name: str, time: Tensor, eps: float) -> None:
         raise ValueError(f"{name} must lie in [0, 1], between the two Gaussians; got {time[outside][0].item():.6g}")
 
 
-class _CrossCovariance(torch.autograd.Function):
+class _CrossCovariance(Function):
     r"""(Σ1, Σ2) -> (Γ, *coupling), of which :math:`\Gamma = A E B^\top` carries the derivative."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(cov1: Tensor, cov2: Tensor) -> tuple[Tensor, ...]:

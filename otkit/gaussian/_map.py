@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, working_precision
+from otkit._derivatives import Function
 from otkit._operators import checked, value_check
 from otkit.gaussian._checks import checked_values, require_gaussians
 from otkit.gaussian._coupling import Coupling, couple, solve_product_lyapunov, symmetric
@@ -46,7 +47,8 @@ def transport_map(loc1: Array, cov1: Array, loc2: Array, cov2: Array, *, validat
     the smallest is given, :math:`\Sigma_2^{1/2} (\Sigma_2^{1/2} \Sigma_1 \Sigma_2^{1/2})^{+1/2} \Sigma_2^{1/2}`. There
     and at a singular :math:`\Sigma_2` the gradient is that at fixed rank; the derivative towards full rank is infinite,
     and second derivatives are refused.
-    Works under `torch.func` transforms and ``torch.compile(fullgraph=True)``, validation included.
+    Works under `torch.func` transforms (``jacrev(jacrev(f))``, not ``hessian``, which wants forward mode) and under
+    ``torch.compile(fullgraph=True)``, validation included.
     Everything is computed in float64 and returned in the dtype that came.
 
     Cost: :math:`O(d^3)` a pair: two Cholesky factors (an eigendecomposition where one does not exist) and one SVD.
@@ -99,7 +101,7 @@ def only_first(gradient: Tensor, coupling: Coupling, what: str) -> Tensor:
     return _OnlyFirst.apply(gradient, coupling.null1 + coupling.null2, what)
 
 
-class _Map(torch.autograd.Function):
+class _Map(Function):
     r"""(Σ1, Σ2) -> (T, *coupling), of which T carries the derivative.
 
     Where :math:`\Sigma_1` is singular, :math:`T = B W^{-1/2} B^\top` with :math:`W = B^\top \Sigma_1 B =
@@ -108,8 +110,6 @@ class _Map(torch.autograd.Function):
     .. math:: \bar\Sigma_1 = B Y B^\top, \quad Y_{ij} = \frac{-C_{ij}}{s_i s_j (s_i + s_j)}, \qquad
               \bar B = 2 (\bar T B \operatorname{diag}(1/s) + \Sigma_1 B Y) .
     """
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(cov1: Tensor, cov2: Tensor) -> tuple[Tensor, ...]:
@@ -137,9 +137,7 @@ class _Map(torch.autograd.Function):
         return only_first(grad1, coupling, "transport_map"), only_first(grad2, coupling, "transport_map")
 
 
-class _OnlyFirst(torch.autograd.Function):
-    generate_vmap_rule = True
-
+class _OnlyFirst(Function):
     @staticmethod
     def forward(gradient: Tensor, null: Tensor, what: str) -> Tensor:
         return gradient.clone()

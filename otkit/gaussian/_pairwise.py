@@ -25,7 +25,7 @@ from otkit._arguments import (
     shape,
     working_precision,
 )
-from otkit._derivatives import needs_gradient
+from otkit._derivatives import Function, needs_gradient
 from otkit._operators import operator
 from otkit._root import root
 from otkit.gaussian import _crossed
@@ -47,7 +47,8 @@ def pairwise_w2_squared(
     with a diagonal of exactly 0, and half of the work. Second derivatives are those of `w2_squared`, and hold
     :math:`n\,m\,d^2` numbers. Everything is computed in float64 and returned in the dtype that came.
 
-    Works under `torch.func` transforms and ``torch.compile(fullgraph=True)``, validation included.
+    Works under `torch.func` transforms (``jacrev(jacrev(f))``, not ``hessian``, which wants forward mode) and under
+    ``torch.compile(fullgraph=True)``, validation included.
 
     Cost: :math:`O((n + m + n m)\,d^3)` and as much again for the gradients; memory :math:`O(n m + (n + m) d^2)`.
 
@@ -217,10 +218,8 @@ def _both_factors(covs1: Tensor, covs2: Tensor, half: bool, eps: float) -> tuple
     return first, first if half else _crossed.factors_of("covs2", np.ascontiguousarray(covs2.detach().numpy()), eps)
 
 
-class _Crossed(torch.autograd.Function):
+class _Crossed(Function):
     """(Σ, Σ') -> the matrices of squared distances."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(covs1: Tensor, covs2: Tensor, half: bool, eps: float, validate: bool) -> Tensor:
@@ -238,10 +237,8 @@ class _Crossed(torch.autograd.Function):
         return (first + second, None, None, None, None) if ctx.half else (first, second, None, None, None)
 
 
-class _CrossedGradients(torch.autograd.Function):
+class _CrossedGradients(Function):
     """The gradients of `_Crossed`, with a derivative that holds all the pairs at once."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(
@@ -270,10 +267,8 @@ class _CrossedGradients(torch.autograd.Function):
         return (first + second, None, None, third, None, None) if ctx.half else (first, second, None, third, None, None)
 
 
-class _SquaredDifferences(torch.autograd.Function):
+class _SquaredDifferences(Function):
     """(m, m') -> |m_i - m'_j|², with shape (..., n, m), holding some of the differences at a time."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(locs1: Tensor, locs2: Tensor) -> Tensor:

@@ -31,6 +31,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from otkit._derivatives import Function
+
 
 def entropic_map(A: Tensor, B: Tensor, s: Tensor) -> Tensor:
     """T, with shape (..., d, d), differentiable to any order in both covariances; s has shape (..., 1)."""
@@ -68,14 +70,12 @@ def q_plus_s(x: Tensor, s: Tensor) -> Tensor:
     return torch.hypot(2 * x, s) + s
 
 
-class _Riccati(torch.autograd.Function):
+class _Riccati(Function):
     r""":math:`(A, B, s) \mapsto T`, with P, N diag(k) and z, which help to solve for its derivative.
 
     The adjoints are :math:`\bar B = Y` and :math:`\bar A = -T\,Y\,T`, with Y the solution of the Sylvester equation
     with A T in place of T A and the incoming gradient on the right.
     """
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(A: Tensor, B: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -96,15 +96,13 @@ class _Riccati(torch.autograd.Function):
         return -(T @ Y @ T), Y, None
 
 
-class _Sylvester(torch.autograd.Function):
+class _Sylvester(Function):
     r""":math:`(M, C, s) \mapsto X` with :math:`M X + X M^\top + s\,X = C`, where :math:`M = L R^\top` and
     :math:`R^\top L = \operatorname{diag}(z)`, differentiable in M and C to any order.
 
     X is the function :math:`1 / (z_i + z_j + s)` of M on the left and on the right. M may be defective in the limit,
     so it is not diagonalised: the function is expanded about 0 in L and R.
     """
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(M: Tensor, C: Tensor, s: Tensor, L: Tensor, R: Tensor, z: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from otkit._derivatives import Function
+
 
 def solve_lyapunov(S: Tensor, s: Tensor, V: Tensor, C: Tensor, *, zero: float) -> Tensor:
     r"""The solution X of :math:`S X + X S = C` for positive semidefinite S, differentiable in S and C to any order.
@@ -42,12 +44,10 @@ def pseudo_inverse(S: Tensor, s: Tensor, V: Tensor, *, zero: float) -> Tensor:
     return _PseudoInverse.apply(S, s, V, zero)
 
 
-class _Lyapunov(torch.autograd.Function):
+class _Lyapunov(Function):
     r"""With :math:`Y` the solution for the incoming gradient, the adjoints are :math:`\bar C = Y` and
     :math:`\bar S = -(Y X^\top + X^\top Y)`, symmetrised.
     """
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(S: Tensor, s: Tensor, V: Tensor, C: Tensor, zero: float) -> Tensor:
@@ -68,10 +68,8 @@ class _Lyapunov(torch.autograd.Function):
         return 0.5 * (S_bar + S_bar.mT), None, None, Y, None
 
 
-class _PseudoInverse(torch.autograd.Function):
+class _PseudoInverse(Function):
     r"""(S, s, V) -> :math:`X = V \operatorname{diag}(1/s) V^\top`, with 1/0 = 0 and :math:`dX = -X\,dS\,X`."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(S: Tensor, s: Tensor, V: Tensor, zero: float) -> Tensor:

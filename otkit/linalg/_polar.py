@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, checked_finite, require_square
+from otkit._derivatives import Function
 from otkit.linalg._lyapunov import pseudo_inverse, rounding, solve_lyapunov
 
 
@@ -69,10 +70,8 @@ def polar_factor(M: Tensor) -> Tensor:
     return _PolarFactor.apply(M)[0]
 
 
-class _PolarFactor(torch.autograd.Function):
+class _PolarFactor(Function):
     """M -> (R, h, V), of which R carries the derivative; h and V are the eigenvalues, ascending, and vectors of H."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(M: Tensor) -> tuple[Tensor, Tensor, Tensor]:

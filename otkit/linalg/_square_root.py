@@ -33,6 +33,7 @@ from otkit._arguments import (
     require_square,
     require_symmetric,
 )
+from otkit._derivatives import Function
 from otkit._operators import checked
 from otkit.linalg._lyapunov import pseudo_inverse, rounding, solve_lyapunov
 
@@ -41,7 +42,8 @@ def sqrtm(A: Array, *, validate: bool = True) -> Array:
     r"""The principal square root :math:`A^{1/2}` of symmetric positive semidefinite matrices.
 
     Gradient: the Lyapunov equation above, itself differentiable to any order; at zero eigenvalues the convention above.
-    Works under `torch.func` transforms and ``torch.compile(fullgraph=True)``, validation included.
+    Works under `torch.func` transforms (``jacrev(jacrev(f))``, not ``hessian``, which wants forward mode) and under
+    ``torch.compile(fullgraph=True)``, validation included.
 
     Cost: one symmetric eigendecomposition, :math:`O(d^3)` a matrix; the backward pass is four products.
 
@@ -91,10 +93,8 @@ def square_root(matrix: Tensor, eps: float = 0.0, *, validate: bool) -> tuple[Te
     return _SquareRoot.apply(matrix, eps if validate else None)
 
 
-class _SquareRoot(torch.autograd.Function):
+class _SquareRoot(Function):
     r"""A -> (S, s, V), of which S carries the derivative; where there is an eps, λ is checked by it."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(A: Tensor, eps: float | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import require_symmetric
-from otkit._derivatives import attach, needs_gradient
+from otkit._derivatives import Function, attach, needs_gradient
 from otkit.gaussian._bures import blocks, procrustes
 from otkit.linalg._lyapunov import pseudo_inverse, rounding, solve_lyapunov
 from otkit.linalg._square_root import square_root
@@ -90,7 +90,7 @@ def _(info: Any, in_dims: Any, cov1: Tensor, cov2: Tensor, eps: float, validate:
     return _bures(*moved, eps, validate, gradients), (0, 0, 0) if gradients else (0, None, None)
 
 
-class _ValueAndGradients(torch.autograd.Function):
+class _ValueAndGradients(Function):
     r"""(Σ1, Σ2) -> the value, without history, and :math:`I - T` and :math:`I - T^{-1}`, with theirs.
 
     Differentiating :math:`T \Sigma_1 T = \Sigma_2` gives :math:`dT\,\Sigma_1 T + T \Sigma_1\,dT = d\Sigma_2 -
@@ -102,8 +102,6 @@ class _ValueAndGradients(torch.autograd.Function):
 
     At singular covariances the roots are pseudo-inverted: finite, and right within the ranges.
     """
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(cov1: Tensor, cov2: Tensor, eps: float, validate: bool) -> tuple[Tensor, Tensor, Tensor]:

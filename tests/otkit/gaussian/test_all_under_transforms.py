@@ -75,6 +75,13 @@ def test_compiles_without_graph_breaks(form):
     torch.testing.assert_close(differentiated(compiled, arguments), differentiated(scalar(function), arguments))
 
 
+@pytest.mark.filterwarnings("default")  # torch's forward mode uses what it deprecates
+def test_forward_mode_says_what_to_do_instead(form):
+    function, arguments = form
+    with pytest.raises(NotImplementedError, match=r"instead of torch.func.hessian\(f\), take torch.func.jacrev"):
+        torch.func.jvp(scalar(function), arguments, arguments)
+
+
 @pytest.mark.parametrize("name", ["sqrtm", "transport_map", "geodesic", "barycenter", "entropic_cost", "mixture_w2"])
 def test_validation_survives(name):
     function, arguments = FORMS[name]
