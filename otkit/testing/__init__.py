@@ -12,11 +12,9 @@ explains.
 from otkit.testing._laws import check_batch as check_batch
 from otkit.testing._laws import check_bounds as check_bounds
 from otkit.testing._laws import check_convexity as check_convexity
-from otkit.testing._laws import check_dual_feasibility as check_dual_feasibility
 from otkit.testing._laws import check_gelbrich_bound as check_gelbrich_bound
 from otkit.testing._laws import check_gradient as check_gradient
 from otkit.testing._laws import check_identity as check_identity
-from otkit.testing._laws import check_marginals as check_marginals
 from otkit.testing._laws import check_monotone_in_p as check_monotone_in_p
 from otkit.testing._laws import check_problem as check_problem
 from otkit.testing._laws import check_relabelling as check_relabelling
@@ -29,6 +27,8 @@ from otkit.testing._laws import check_translation as check_translation
 from otkit.testing._laws import check_triangle_inequality as check_triangle_inequality
 from otkit.testing._measures import Gaussian as Gaussian
 from otkit.testing._measures import Measure as Measure
+from otkit.testing._plans import check_dual_feasibility as check_dual_feasibility
+from otkit.testing._plans import check_marginals as check_marginals
 from otkit.testing._problems import Problem as Problem
 from otkit.testing._problems import affine_gaussians as affine_gaussians
 from otkit.testing._problems import commuting_gaussians as commuting_gaussians

@@ -102,6 +102,19 @@ def test_gradient_at_zero_eigenvalues_is_finite_and_that_of_the_range():
     torch.testing.assert_close(A.grad, expected)
 
 
+@given(psd_matrices(3, cond=1e2))
+@example(np.diag([1.0, 1.0, 4.0]))
+def test_gradients_are_symmetric_whatever_comes_in(A):
+    """A symmetric matrix moves by symmetric ones, so that its gradient is the symmetric one of all that agree there."""
+    tensor = torch.tensor(A, requires_grad=True)
+    weights = torch.arange(9.0, dtype=torch.float64).reshape(3, 3)
+    (first,) = torch.autograd.grad((sqrtm(tensor) * weights).sum(), tensor, create_graph=True)
+    (second,) = torch.autograd.grad((first * weights).sum(), tensor)
+    assert sqrtm(A)[0, 1] == sqrtm(A)[1, 0]
+    for gradient in (first.detach(), second):
+        torch.testing.assert_close(gradient, gradient.mT, rtol=1e-12, atol=1e-12 * float(gradient.abs().max()))
+
+
 def test_gradient_of_the_inverse_root_at_zero_eigenvalues_is_that_at_fixed_rank():
     """dX = -X dS X: only the range counts, of which the eigenvalue 4 has -1/2 · 4^(-3/2)."""
     A = torch.diag(torch.tensor([4.0, 0.0, 1e-17], dtype=torch.float64)).requires_grad_()

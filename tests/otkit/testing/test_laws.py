@@ -205,6 +205,21 @@ def test_the_gradient_of_a_power_has_its_degree():
         check_gradient(lambda x, y: (x - y).square().sum(), torch.as_tensor(x), torch.as_tensor(y))
 
 
+def test_gradients_are_granted_the_rounding_of_the_data_and_no_more():
+    """Two points 1 apart, far from the origin: a cost by |x|² + |y|² - 2<x, y> has eps times their size to lose."""
+    x, y = torch.tensor([[1e3]], dtype=torch.float64), torch.tensor([[1e3 + 1]], dtype=torch.float64)
+
+    def off_by(error):
+        def cost(x, y):
+            return (x - y).square().sum() + error * x.sum() - error * x.sum().detach()
+
+        return lambda: check_gradient(cost, x, y, power=True)
+
+    off_by(1e-13)()
+    with pytest.raises(LawViolation, match="breaks the law of gradient"):
+        off_by(1e-9)()
+
+
 def test_plans_and_potentials():
     a, b = np.full(5, 0.2), np.array([0.1, 0.2, 0.3, 0.4])
     M = ot.dist(x, y[:4])
