@@ -30,13 +30,22 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import beta, norm
 
 from otkit.empirical import sinkhorn_cost, solve, transport_cost
 from otkit.gaussian import fit, frechet_distance, transport_map, w2, w2_squared
-from otkit.testing import affine_gaussians, check_gelbrich_bound, convex_gradients, gaussians, measures, point_clouds
+from otkit.testing import (
+    Gaussian,
+    Problem,
+    affine_gaussians,
+    check_gelbrich_bound,
+    convex_gradients,
+    gaussians,
+    measures,
+    point_clouds,
+)
 
 ALPHA = 1e-6
 
@@ -65,7 +74,12 @@ def on_the_line(x, y):
 # Exact at any n
 
 
+# Costs of 1e-16, of which the simplex took any plan for optimal: its tolerances are absolute.
+STRETCHED = Problem(Gaussian(np.zeros(2), np.eye(2)), Gaussian(np.zeros(2), np.diag([4.0, 1.0])), 2, 1.0, "by hand")
+
+
 @given(st.integers(1, 3).flatmap(lambda d: st.tuples(point_clouds(d), affine_gaussians(d))))
+@example((1e-8 * np.random.default_rng(0).normal(size=(20, 2)), STRETCHED))
 def test_the_image_of_samples_under_a_gaussian_map(both):
     """x against T x, T the map of two Gaussians: W2² of the samples and of their moments are one number."""
     x, problem = both

@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import ot
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otkit.empirical._sinkhorn import _symmetric, entropic_potentials
@@ -100,7 +100,11 @@ def test_converges_and_measures_its_error(kind, relative):
     assert solved.n_iter < 2500
 
 
+TIED = np.stack([np.arange(6.0), np.zeros(6)], axis=1)
+
+
 @given(measures(2), measures(2), st.sampled_from([1.0, 1e-1, 1e-2, 1e-4]))
+@example((TIED, uniform(6)), (TIED + np.array([0.5, 0.0]), uniform(6)), 1e-4)  # crawled
 def test_small_problems_converge_at_once(first, second, relative):
     (x, a), (y, b) = first, second
     M = squared_distances(x, y)

@@ -3,7 +3,7 @@ import numpy as np
 import ot
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otkit.gaussian import pairwise_w2, w2, w2_squared, w2_squared_diagonal, w2_squared_from_factors
@@ -106,7 +106,12 @@ def test_symmetry_and_known_value(both):
     assert value == pytest.approx(exact(m1, C1, m2, C2), rel=1e-7, abs=1e-12 * scale)
 
 
+# W2² was rounding, which the gradient of its root divided by.
+NEAR_SINGULAR = np.diag(np.geomspace(1, 1e-16, 4)) + 1e-9 * (1 - np.eye(4))
+
+
 @given(st.integers(1, 4).flatmap(lambda d: gaussians(d, singular=True)))
+@example((np.ones(4), NEAR_SINGULAR @ NEAR_SINGULAR))
 def test_identity_is_exact_with_gradient_zero(gaussian):
     tensors = [torch.tensor(part, requires_grad=True) for part in (*gaussian, *gaussian)]
     for distance in (w2, w2_squared):
@@ -152,6 +157,23 @@ def test_translation_scaling_rotation(both, scale, data):
 
 
 # Derivatives
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_derivatives_of_the_diagonal_form(equal):
+    """At equal Gaussians too: the square has no kink, and its second derivatives are those of |Δm|² + |Δs|²."""
+    values = torch.tensor([[1.0, -2.0], [0.5, 3.0], [0.0, 1.0], [2.0, 0.25]], dtype=torch.float64)
+    m1, s1, m2, s2 = (each.clone().requires_grad_() for each in (values[[0, 1, 0, 1]] if equal else values))
+    assert torch.autograd.gradcheck(w2_squared_diagonal, (m1, s1, m2, s2))
+    assert torch.autograd.gradgradcheck(w2_squared_diagonal, (m1, s1, m2, s2))
+
+
+def test_the_diagonal_form_in_low_precision():
+    """float32 inputs are computed as they are, to a few roundings of the sizes squared."""
+    m1, s1, m2, s2 = np.abs(np.random.default_rng(0).normal(size=(4, 50))).astype(np.float32)
+    low, high = w2_squared_diagonal(m1, s1, m2, s2), w2_squared_diagonal(*(v.astype(float) for v in (m1, s1, m2, s2)))
+    assert low.dtype == np.float32
+    assert low == pytest.approx(high, rel=50 * 2**-23)
 
 
 def parametrised(m1, A, m2, B):

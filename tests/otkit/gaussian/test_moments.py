@@ -1,13 +1,58 @@
+import mpmath
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from otkit.empirical import transport_cost
 from otkit.gaussian import fit, frechet_distance, w2_squared
+from otkit.testing import isometries, point_clouds
 
 rng = np.random.default_rng(0)
+
+
+# Known answers and oracles
+
+
+def test_by_hand():
+    x, y = np.array([[0.0], [2.0]]), np.array([[1.0], [7.0]])
+    loc, cov = fit(x)
+    assert (loc.item(), cov.item()) == (1.0, 2.0)
+    assert fit(x, correction=0)[1].item() == pytest.approx(1.0, rel=1e-15)
+    # |1 - 4|² + (1 - 3)², and (√2 - √18)² = 8 with n - 1.
+    assert frechet_distance(x, y, correction=0) == pytest.approx(13, rel=1e-15)
+    assert frechet_distance(x, y) == pytest.approx(17, rel=1e-15)
+
+
+def test_frechet_distance_against_sqrtm():
+    x, y = rng.normal(size=(30, 4)) @ rng.normal(size=(4, 4)), rng.normal(size=(20, 4)) + 1
+    C1, C2 = np.cov(x.T), np.cov(y.T)
+    half = scipy.linalg.sqrtm(C1)
+    cross = scipy.linalg.sqrtm(half @ C2 @ half)
+    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(C1 + C2 - 2 * cross)
+    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-11)
+
+
+def test_frechet_distance_of_near_samples_against_sixty_digits():
+    """The trace form has no digit left here: W2² is 1e-18 of the traces, and rounded data know 8 digits of it."""
+    x = rng.normal(size=(12, 2))
+    y = x + 1e-9 * rng.normal(size=(12, 2))
+    with mpmath.workdps(60):
+        (m1, C1), (m2, C2) = (_exact_moments(points) for points in (x, y))
+        half = mpmath.sqrtm(C1)
+        traces = C1 + C2 - 2 * mpmath.sqrtm(half * C2 * half)
+        exact = float(mpmath.norm(m1 - m2) ** 2 + traces[0, 0] + traces[1, 1])
+    assert frechet_distance(x, y) == pytest.approx(exact, rel=1e-6)
+
+
+def _exact_moments(points):
+    n = len(points)
+    P = mpmath.matrix(points.tolist())
+    m = mpmath.matrix([sum(P[i, k] for i in range(n)) / n for k in range(2)])
+    P = mpmath.matrix([[P[i, k] - m[k] for k in range(2)] for i in range(n)])
+    return m, P.T * P / (n - 1)
 
 
 @pytest.mark.parametrize("correction", [0, 1, 1.5])
@@ -39,6 +84,19 @@ def test_more_dimensions_than_a_square_matrix_could_have():
     assert np.isfinite(frechet_distance(x, y))
 
 
+# Laws
+
+
+@given(point_clouds(3, n=6), isometries(3), st.floats(-5, 5))
+def test_moments_move_with_the_points(x, Q, scale):
+    loc, cov = fit(x)
+    moved_loc, moved_cov = fit(scale * x @ Q.T + 1)
+    size = 1 + scale**2 * (x**2).sum()
+    np.testing.assert_allclose(moved_loc, scale * Q @ loc + 1, rtol=0, atol=1e-15 * size * 10)
+    np.testing.assert_allclose(moved_cov, scale**2 * Q @ cov @ Q.T, rtol=0, atol=1e-15 * size * 100)
+    np.testing.assert_array_equal(cov, cov.T)
+
+
 @given(st.integers(1, 3), st.integers(1, 8), st.integers(0, 2**32 - 1))
 def test_gelbrich_bound(d, n, seed):
     x, y = np.random.default_rng(seed).normal(size=(2, n, d)) * [[[1.0]], [[3.0]]]
@@ -50,6 +108,16 @@ def test_equality_in_gelbrich_for_an_affine_map():
     B = rng.normal(size=(3, 3))
     y = x @ (B @ B.T + np.eye(3)) + 1.0
     assert frechet_distance(x, y, correction=0) == pytest.approx(((x - y) ** 2).sum(-1).mean(), rel=1e-11)
+
+
+# Derivatives and precision
+
+
+@pytest.mark.parametrize("correction", [0, 1])
+def test_derivatives_of_the_moments(correction):
+    x = torch.tensor(rng.normal(size=(2, 4, 3)), requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: fit(x, correction=correction), x)
+    assert torch.autograd.gradgradcheck(lambda x: fit(x, correction=correction), x)
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(9, 8, 3), (3, 3, 5), (3, 9, 4)])
@@ -70,6 +138,10 @@ def test_equal_samples_are_exactly_zero_apart(n):
 
 def test_float32():
     x, y = rng.normal(size=(2, 30, 4)).astype(np.float32)
+    for low, high in zip(fit(x + 100), fit(x.astype(float) + 100), strict=True):
+        assert low.dtype == np.float32
+        # Points near 100 are rounded to 4e-6 before anything is computed.
+        np.testing.assert_allclose(low, high, rtol=0, atol=2e-5)
     value = frechet_distance(x, y)
     assert value.dtype == np.float32
     assert value == pytest.approx(frechet_distance(x.astype(float), y.astype(float)), rel=1e-6)
