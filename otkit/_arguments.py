@@ -79,7 +79,7 @@ def as_tensors(*, optional: tuple[str, ...] = (), **named: ArrayLike | None) -> 
                 tensors[name] = _from_numpy(name, value)
             elif value is None and name not in optional:
                 raise TypeError(f"{name} is None; expected a NumPy array, a torch tensor or sequences of numbers")
-    _require_one_dtype_and_device(tensors)
+    require_one_dtype_and_device(tensors)
     for name, value in named.items():
         if value is not None and name not in tensors:
             tensors[name] = _from_sequence(name, value, like=first)
@@ -126,7 +126,8 @@ def _require_one_kind(named: dict[str, Any]) -> None:
         raise TypeError(f"arrays of one kind expected, all NumPy or all torch; got {listed}")
 
 
-def _require_one_dtype_and_device(tensors: dict[str, Tensor]) -> None:
+def require_one_dtype_and_device(tensors: dict[str, Tensor]) -> None:
+    """Raise unless named tensors are dense, floating point, and of one dtype and one device."""
     reference = None
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided:

@@ -12,7 +12,8 @@ the most specific pair that the two distributions belong to.
     Independent(Normal, 1), in any combination
     =================================================  ============================================================
 
-A distribution with scale 0, which torch makes with ``validate_args=False``, is a Dirac and legal.
+A distribution with scale 0, which torch makes with ``validate_args=False``, is a Dirac and legal. An `Independent` of
+no dimensions counts as what it holds, and one within another as one. Built-in forms compute in float64.
 
 References:
     Panaretos & Zemel, 2019. *Statistical aspects of Wasserstein distances*, section 2 (products and Gaussians).
@@ -34,6 +35,7 @@ from torch.distributions import (
     Normal,
 )
 
+from otkit._arguments import require_broadcast, require_one_dtype_and_device, working_precision
 from otkit._root import root
 from otkit.gaussian import w2_squared_diagonal, w2_squared_from_factors
 
@@ -49,7 +51,7 @@ def register_w2(type_p: type[Distribution], type_q: type[Distribution]) -> Calla
 
     The function takes the two distributions and returns :math:`W_2^2` with the broadcast batch shape. It serves the
     pair in the other order as well, unless that is registered itself. Of several pairs that fit, the most specific one
-    is taken, and a tie is warned of.
+    is taken: that whose types are subclasses of the others'. Where there is no such pair, a warning says so.
 
     Raises:
         TypeError: A type that is not a subclass of torch's Distribution.
@@ -88,21 +90,15 @@ def w2_squared(p: Distribution, q: Distribution) -> Tensor:
 
     Raises:
         NotImplementedError: No form is registered for the two types; the message names them.
-        ValueError: The event shapes differ.
-        TypeError: Not two distributions.
+        ValueError: Event shapes that differ, or batch shapes that do not broadcast.
+        TypeError: Not two distributions, or distributions of mixed dtypes or devices.
 
     Example:
         >>> print(w2_squared(Normal(0.0, 1.0), Normal(3.0, 5.0)))
         tensor(25.)
     """
-    for name, distribution in (("p", p), ("q", q)):
-        if not isinstance(distribution, Distribution):
-            raise TypeError(f"{name} is a {type(distribution).__name__}; expected a torch distribution")
-    if p.event_shape != q.event_shape:
-        raise ValueError(
-            f"q has event shape {tuple(q.event_shape)} but p has {tuple(p.event_shape)}; expected the same space"
-        )
-    return _form(type(p), type(q))(p, q)
+    squared, dtype = _squared(p, q)
+    return squared.to(dtype)
 
 
 def w2(p: Distribution, q: Distribution) -> Tensor:
@@ -112,33 +108,73 @@ def w2(p: Distribution, q: Distribution) -> Tensor:
         >>> print(w2(Normal(0.0, 1.0), Normal(3.0, 5.0)))
         tensor(5.)
     """
-    return root(w2_squared(p, q), 2)
+    squared, dtype = _squared(p, q)
+    return root(squared, 2).to(dtype)
+
+
+def _squared(p: Distribution, q: Distribution) -> tuple[Tensor, torch.dtype]:
+    """The squared distance in the precision in which its form works, and the dtype that is wanted."""
+    for name, distribution in (("p", p), ("q", q)):
+        if not isinstance(distribution, Distribution):
+            raise TypeError(f"{name} is a {type(distribution).__name__}; expected a torch distribution")
+    if p.event_shape != q.event_shape:
+        raise ValueError(
+            f"q has event shape {tuple(q.event_shape)} but p has {tuple(p.event_shape)}; expected the same space"
+        )
+    require_broadcast(p=tuple(p.batch_shape), q=tuple(q.batch_shape))
+    p, q = _plain(p), _plain(q)
+    locs = {name: loc for name, loc in (("p", _loc(p)), ("q", _loc(q))) if loc is not None}
+    require_one_dtype_and_device(locs)
+    value = _form(type(p), type(q))(p, q)
+    return value, next(iter(locs.values())).dtype if locs else value.dtype
+
+
+def _plain(distribution: Distribution) -> Distribution:
+    """The same distribution with at most one `Independent` around it, and none that says nothing."""
+    while isinstance(distribution, Independent):
+        base, n = distribution.base_dist, distribution.reinterpreted_batch_ndims
+        if n == 0:
+            distribution = base
+        elif isinstance(base, Independent):
+            distribution = Independent(base.base_dist, n + base.reinterpreted_batch_ndims)
+        else:
+            break
+    return distribution
+
+
+def _loc(distribution: Distribution) -> Tensor | None:
+    """The location of a distribution that has one, which has the dtype and device of all its parameters."""
+    loc = getattr(distribution.base_dist if isinstance(distribution, Independent) else distribution, "loc", None)
+    return loc if isinstance(loc, Tensor) else None
 
 
 def _form(type_p: type[Distribution], type_q: type[Distribution]) -> Form:
     """The form of the most specific registered pair."""
-    found: list[tuple[int, tuple[str, str], Form]] = []
+    found: dict[tuple[type[Distribution], type[Distribution]], Form] = {}
     for (one, other), form in _FORMS.items():
-        for swapped in (False, True):
-            first, second = (other, one) if swapped else (one, other)
-            if issubclass(type_p, first) and issubclass(type_q, second) and not (swapped and (first, second) in _FORMS):
-                steps = type_p.__mro__.index(first) + type_q.__mro__.index(second)
-                found.append((steps, (first.__name__, second.__name__), _swap(form) if swapped else form))
-    if not found:
+        if issubclass(type_p, other) and issubclass(type_q, one):
+            found.setdefault((other, one), _swap(form))
+        if issubclass(type_p, one) and issubclass(type_q, other):
+            found[one, other] = form
+    best = [pair for pair in found if not any(_refines(other, pair) for other in found if other != pair)]
+    if not best:
         raise NotImplementedError(
             f"no W2 is registered for p of type {type_p.__name__} and q of type {type_q.__name__} (see register_w2)"
         )
-    closest = min(steps for steps, _, _ in found)
-    best = [candidate for candidate in found if candidate[0] == closest]
     if len(best) > 1:
-        pairs = " and ".join(f"({', '.join(names)})" for _, names, _ in best)
+        pairs = " and ".join(f"({one.__name__}, {other.__name__})" for one, other in best)
         warnings.warn(
             f"W2 of {type_p.__name__} and {type_q.__name__} is ambiguous: {pairs} fit equally well; "
             f"register_w2({type_p.__name__}, {type_q.__name__}) breaks the tie",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    return best[0][2]
+    return found[best[0]]
+
+
+def _refines(pair: tuple[type, type], other: tuple[type, type]) -> bool:
+    """Whether the pair says more of both distributions, or as much of one."""
+    return all(issubclass(mine, theirs) for mine, theirs in zip(pair, other, strict=True))
 
 
 def _swap(form: Form) -> Form:
@@ -147,20 +183,15 @@ def _swap(form: Form) -> Form:
 
 @register_w2(Normal, Normal)
 def _normal(p: Normal, q: Normal) -> Tensor:
-    return w2_squared_diagonal(*(t.unsqueeze(-1) for t in (p.loc, p.scale, q.loc, q.scale)))
+    return w2_squared_diagonal(*(working_precision(t).unsqueeze(-1) for t in (p.loc, p.scale, q.loc, q.scale)))
 
 
 @register_w2(Independent, Independent)
 def _product(p: Independent, q: Independent) -> Tensor:
     # The squared distance is a sum over coordinates, so product measures are transported part by part.
     n = min(p.reinterpreted_batch_ndims, q.reinterpreted_batch_ndims)
-    inner = [d.base_dist if d.reinterpreted_batch_ndims == n else _with_event(d, n) for d in (p, q)]
-    return w2_squared(*inner).sum(dim=tuple(range(-n, 0))) if n else w2_squared(*inner)
-
-
-def _with_event(distribution: Independent, n: int) -> Independent:
-    """The same distribution with n fewer dimensions counted as parts of the event."""
-    return Independent(distribution.base_dist, distribution.reinterpreted_batch_ndims - n)
+    inner = (Independent(each.base_dist, each.reinterpreted_batch_ndims - n) for each in (p, q))
+    return _squared(*inner)[0].sum(dim=tuple(range(-n, 0)))
 
 
 @register_w2(MultivariateNormal, MultivariateNormal)
@@ -169,7 +200,7 @@ def _with_event(distribution: Independent, n: int) -> Independent:
 @register_w2(MultivariateNormal, Independent)
 @register_w2(LowRankMultivariateNormal, Independent)
 def _gaussian(p: Distribution, q: Distribution) -> Tensor:
-    return w2_squared_from_factors(*_loc_and_factor(p), *_loc_and_factor(q))
+    return w2_squared_from_factors(*(working_precision(t) for each in (p, q) for t in _loc_and_factor(each)))
 
 
 def _loc_and_factor(distribution: Distribution) -> tuple[Tensor, Tensor]:
@@ -178,7 +209,6 @@ def _loc_and_factor(distribution: Distribution) -> tuple[Tensor, Tensor]:
     if isinstance(distribution, LowRankMultivariateNormal):
         scales = root(distribution.cov_diag, 2)
         return distribution.loc, torch.cat([distribution.cov_factor, torch.diag_embed(scales)], dim=-1)
-    base = distribution.base_dist if isinstance(distribution, Independent) else distribution
-    if isinstance(base, Normal) and len(distribution.event_shape) == 1:
-        return base.loc, torch.diag_embed(base.scale)
+    if isinstance(distribution, Independent) and isinstance(distribution.base_dist, Normal):
+        return distribution.base_dist.loc, torch.diag_embed(distribution.base_dist.scale)
     raise NotImplementedError(f"no factor of the covariance of {distribution} is known; see register_w2")

@@ -131,6 +131,40 @@ def test_the_most_specific_form_is_taken_and_a_tie_is_warned_of():
         distributions.w2_squared(p, p)
 
 
+@pytest.mark.usefixtures("registry")
+def test_more_specific_in_one_and_less_in_the_other_is_a_tie_however_far():
+    class Mine(Normal):
+        pass
+
+    class Yours(Mine):
+        pass
+
+    for types, number in (((Yours, Normal), 1.0), ((Normal, Mine), 2.0)):
+        distributions.register_w2(*types)(lambda p, q, number=number: torch.tensor(number))
+    with pytest.warns(RuntimeWarning, match=r"\(Yours, Normal\) and \(Normal, Mine\) fit equally well") as record:
+        distributions.w2_squared(Yours(0.0, 1.0), Mine(0.0, 1.0))
+    assert record[0].filename == __file__
+    distributions.register_w2(Yours, Mine)(lambda p, q: torch.tensor(3.0))
+    assert distributions.w2_squared(Yours(0.0, 1.0), Mine(0.0, 1.0)) == 3
+
+
+def test_independent_of_nothing_and_within_another():
+    p, q = Normal(torch.zeros(2, d, **f64), 1.0), full(2)
+    whole = distributions.w2_squared(Independent(p, 1), q)
+    torch.testing.assert_close(distributions.w2_squared(Independent(Independent(p, 1), 0), Independent(q, 0)), whole)
+    torch.testing.assert_close(distributions.w2_squared(Independent(p, 0), p), torch.zeros(2, d, **f64))
+    both = distributions.w2_squared(Independent(Independent(p, 1), 1), Independent(q, 1))
+    torch.testing.assert_close(both, whole.sum())
+
+
+@pytest.mark.parametrize(("dtype", "far"), [(torch.float16, 300.0), (torch.float32, 1e25), (torch.float32, 1e-25)])
+def test_the_root_is_taken_before_what_the_dtype_cannot_hold(dtype, far):
+    loc, scale = torch.tensor([0.0, far], dtype=dtype), torch.ones((), dtype=dtype)
+    value = otkit.wasserstein(Normal(loc[0], scale), Normal(loc[1], scale))
+    assert value.dtype == dtype
+    assert value == loc[1]
+
+
 def test_bad_input():
     mixture = MixtureSameFamily(Categorical(torch.ones(2)), Normal(torch.zeros(2), torch.ones(2)))
     with pytest.raises(NotImplementedError, match="p of type MixtureSameFamily and q of type Normal"):
@@ -143,5 +177,9 @@ def test_bad_input():
         otkit.wasserstein(Normal(0.0, 1.0), Normal(0.0, 1.0), p=1)
     with pytest.raises(TypeError, match="a: an option for sets of points"):
         otkit.wasserstein(Normal(0.0, 1.0), Normal(0.0, 1.0), a=None)
+    with pytest.raises(ValueError, match=r"batch shapes do not broadcast; got p: \(2,\), q: \(3,\)"):
+        otkit.wasserstein(full(2), full(3))
+    with pytest.raises(TypeError, match=r"q has dtype torch.float64 but p has dtype torch.float32"):
+        otkit.wasserstein(Independent(Normal(torch.zeros(d), 1.0), 1), full())
     with pytest.raises(TypeError, match="type_q is 3"):
         distributions.register_w2(Normal, 3)
