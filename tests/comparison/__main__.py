@@ -22,7 +22,8 @@ Each function is held to each law that applies to it by `otkit.testing.check_law
 Hypothesis draws (few points, coordinates up to 10, condition numbers up to 1e4). A number is how far the first
 counterexample found is off; where that is less than a million times what rounding explains, both are shown:
 *off / explained by rounding*. "holds" is no proof: no counterexample was found. An error is one that was raised.
-Sinkhorn is no exact distance and is not meant to be; it stands here to show what its bias costs.
+Sinkhorn is no exact distance and is not meant to be; it stands here to show what its bias costs. A library that is not
+installed is left out; what the laws say is in {{doc}}`verify-your-own-distance`.
 
 Made by `python -m tests.comparison --fast --write docs/which-laws-peers-break.md`, with {versions}.
 """
