@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from otkit.empirical._costs import Costs, column_transform, over_blocks
-from otkit.empirical._simplex import Coupling
+from otkit.empirical._coupling import Coupling
 
 
 def lower_bound(costs: Costs, a: np.ndarray, b: np.ndarray, f: np.ndarray) -> float:
@@ -65,7 +65,7 @@ def upper_bound(costs: Costs, a: np.ndarray, b: np.ndarray, coupling: Coupling) 
     lack = missing[0].sum()
     value = float(mass @ costs.at(rows, columns))
     if lack <= 1e-14 * a.sum():
-        return value + float(lack), error  # no cost is larger than one
+        return value, error  # rounding of the weights, which the largest of the costs may make larger than the value
     product = over_blocks(costs, lambda low, block: float(missing[0][low : low + len(block)] @ (block @ missing[1])))
     return value + sum(product) / float(lack), error
 

@@ -162,12 +162,11 @@ def costs_of_batch(x: Tensor, y: Tensor, p: float) -> list[tuple[Costs, float]]:
 
 
 def _in_units(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Points (k, n, d) and (k, m, d) from the first of them, over their largest coordinate, and that (k,)."""
-    first = x[:, :1]
-    x, y = x - first, y - first
-    unit = torch.maximum(x.abs().amax((-2, -1)), y.abs().amax((-2, -1)))
-    _require_finite_length(unit)
-    unit = power_of_two(unit)
+    """Points (k, n, d) and (k, m, d) over their largest coordinate, as a power of two, and that (k,).
+
+    They are not moved to an origin of their own, which would round them.
+    """
+    unit = power_of_two(torch.maximum(x.abs().amax((-2, -1)), y.abs().amax((-2, -1))))
     return x / unit[:, None, None], y / unit[:, None, None], unit
 
 

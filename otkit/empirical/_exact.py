@@ -35,11 +35,10 @@ from otkit._convergence import ConvergenceWarning
 from otkit._derivatives import attach, needs_gradient
 from otkit._root import root
 from otkit.empirical._costs import GROUP_BYTES, Costs, costs_between, costs_of_batch
+from otkit.empirical._coupling import Coupling
 from otkit.empirical._measures import Measures, in_parallel, pair_of_measures
 from otkit.empirical._quantile import relative_cost_1d
-from otkit.empirical._simplex import Coupling as Coupling
-from otkit.empirical._simplex import couple as couple
-from otkit.empirical._simplex import require_memory
+from otkit.empirical._simplex import couple, require_memory
 
 
 def transport_cost(
@@ -60,11 +59,10 @@ def transport_cost(
     than 2. Second derivatives in x and y are those of the plan held, which is locally constant; in the weights they are
     refused. Points of weight zero are legal, and so are weights of any common sum, to which the value is proportional.
 
-    The solver's tolerance is relative to the largest of the costs: beside one pair :math:`10^6` times farther apart
-    than the others, with p = 2, the others are matched to about :math:`10^{-4}` of their own cost.
+    Points far beside the others take no digits from these (`otkit.empirical._refined`).
 
     Cost: O(nm) memory and about O(n³) time at worst (near n² in practice); a batch is solved on all torch threads.
-    Beyond nm = 2048² the simplex runs on short lists of arcs (`otkit.empirical._simplex`), and beyond 1 GiB of costs
+    Beyond nm = 2048² the simplex runs on short lists of arcs (`otkit.empirical._columns`), and beyond 1 GiB of costs
     these are computed in blocks and not held, with O(n + m) memory: 8 kB for each point.
     In one dimension `transport_cost_1d` takes over, in O(n log n) time and O(n) memory; its potentials have their own
     constant, and second derivatives in the weights are defined.
@@ -120,8 +118,8 @@ def wasserstein(
     Example:
         >>> import numpy as np
         >>> x = np.array([[0.0], [1.0]])
-        >>> print(wasserstein(x, x + 0.5, p=1), wasserstein(x, x[:1], p=2) ** 2)
-        0.5 0.5000000000000001
+        >>> print(wasserstein(x, x + 0.5, p=1), wasserstein(x, x[:1] + 2.0, p=1))
+        0.5 1.5
     """
     p, max_iter = require_exponent(p), max_iter if max_iter is None else require_count("max_iter", max_iter)
     tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))

@@ -24,9 +24,10 @@ from otkit._arguments import Array, Restore, as_tensors, require_exponent
 from otkit._convergence import ConvergenceWarning
 from otkit._derivatives import attach, needs_gradient, refuse_gradient
 from otkit.empirical._costs import MatrixCosts, costs_between
+from otkit.empirical._coupling import Coupling
 from otkit.empirical._exact import envelope
 from otkit.empirical._measures import in_parallel, matrix_and_weights, pair_of_measures
-from otkit.empirical._simplex import DENSE, Coupling, require_memory
+from otkit.empirical._simplex import DENSE, require_memory
 from otkit.empirical._solved import Options, Solved, entropic_transport, exact_transport, point_gradients
 from otkit.empirical._transport import Transport
 

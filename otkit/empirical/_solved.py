@@ -16,7 +16,8 @@ from torch import Tensor
 from otkit._arguments import require_count, require_positive
 from otkit.empirical._bounds import lower_bound, upper_bound, upper_bound_of_rows
 from otkit.empirical._costs import Costs, PointCosts, over_blocks, row_transform
-from otkit.empirical._simplex import DENSE, Coupling, couple
+from otkit.empirical._coupling import Coupling
+from otkit.empirical._simplex import DENSE, couple
 from otkit.empirical._sinkhorn import entropic_potentials, entropic_potentials_of_points
 
 
@@ -59,7 +60,7 @@ def exact_transport(costs: Costs, a: Tensor, b: Tensor, scale: float, low: float
     mass = float(a_.sum())
     found = couple(a_, b_, costs, options.max_iter)
     upper, error = upper_bound(costs, a_, b_, found)
-    lower = lower_bound(costs, a_, b_, found.f)
+    lower = lower_bound(costs, a_, b_, found.f) if found.gap is None else upper - found.gap
     # Bounds may cross by their rounding; the smaller of the two is a lower bound in any case.
     lower = min(lower, upper)
     rounding = 4 * np.finfo(float).eps * sum(costs.shape) * mass

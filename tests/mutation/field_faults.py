@@ -77,7 +77,7 @@ FAULTS = {
     "float32 cast of the costs": Fault(SOLVER, "mass * costs).reshape", "mass * costs.float().to(costs)).reshape", EXACT),
     "W is W to the p": Fault(SOLVER, "restore(root(power, p) * length)", "restore(power * length**p)", EXACT),
     "the length is not raised": Fault(SOLVER, "restore(power * length**p)", "restore(power * length)", EXACT),
-    "swapped weights": Fault("otkit/empirical/_simplex.py", "solve(a[rows] / total,", "solve(a[rows][::-1] / total,", EXACT),
+    "swapped weights": Fault("otkit/empirical/_simplex.py", "a, b = a[rows] / total,", "a, b = a[rows][::-1] / total,", EXACT),
     "moments by n - 1": Fault(MOMENTS_FILE, "** 0.5\n", "** 0.5 * 1.01\n", MOMENTS),
     "covariance not centred": Fault(MOMENTS_FILE, "(samples - loc.unsqueeze(-2)).mT", "samples.mT", MOMENTS),
     "the gradient of Sinkhorn's cost without p": Fault(SINKHORN_FILE, "return p * (weight.sum", "return (weight.sum", SINKHORN),

@@ -10,7 +10,7 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 from otkit import ConvergenceWarning
-from otkit.empirical import _costs, _simplex, _solve, sinkhorn_cost, solve, solve_matrix, transport_cost
+from otkit.empirical import _columns, _costs, _simplex, _solve, sinkhorn_cost, solve, solve_matrix, transport_cost
 from otkit.testing import measures
 
 rng = np.random.default_rng(0)
@@ -212,7 +212,7 @@ def small_limits(monkeypatch):
     """Column generation, costs in blocks and sparse plans at a size for tests."""
     monkeypatch.setattr(_simplex, "DENSE", 30**2)
     monkeypatch.setattr(_simplex, "COARSEST", 12**2)
-    monkeypatch.setattr(_simplex, "NEAREST", 3)
+    monkeypatch.setattr(_columns, "NEAREST", 3)
     monkeypatch.setattr(_costs, "BLOCK", 500)
     monkeypatch.setattr(_solve, "DENSE", 30**2)
 

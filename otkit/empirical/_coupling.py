@@ -1,0 +1,34 @@
+"""A plan by its entries, with the potentials that prove it optimal: what the network simplex finds."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+OPTIMAL = 1
+"""What POT's simplex returns when it has finished."""
+
+
+class Coupling(NamedTuple):
+    """A plan by its non-zero entries, with the potentials that prove it optimal.
+
+    Attributes:
+        rows: The row i of each entry.
+        columns: The column j of each entry.
+        mass: The entries.
+        f: The potential of the rows, with shape (n,).
+        g: The potential of the columns, with shape (m,).
+        optimal: Whether the simplex finished.
+        n_iter: The runs of the simplex.
+        gap: How far the plan's cost is above the optimum at most, where that is known better than by the bounds.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    mass: np.ndarray
+    f: np.ndarray
+    g: np.ndarray
+    optimal: bool
+    n_iter: int = 1
+    gap: float | None = None
