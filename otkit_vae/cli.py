@@ -41,7 +41,7 @@ def _parser(jsonargparse: Any) -> Any:
 
     training = command(
         "Train a VAE with a latent penalty, and leave a run folder: config.yaml, checkpoint.ckpt, metrics.csv, "
-        "reconstructions.png, samples.png, latent.png. Prints a table of numbers on held-out data, "
+        "reconstructions.png, samples.png, latent.png, report.html. Prints a table of numbers on held-out data, "
         "those of the codes beside their values if codes and prior agreed.",
         "train --penalty kl --epochs 30 --seed 1 --out runs/kl",
     )
@@ -50,7 +50,8 @@ def _parser(jsonargparse: Any) -> Any:
 
     evaluation = command(
         "Evaluate a run on its held-out data: reconstruction, codes against the prior, a bound of log p(x), samples in "
-        "the features of a classifier of the data, augmented training. Prints a table and writes RUN/evaluation.json.",
+        "the features of a classifier of the data, augmented training. Prints a table, and writes RUN/evaluation.json "
+        "and RUN/report.html.",
         "evaluate runs/kl",
     )
     evaluation.add_argument("run", type=str, help="The folder of a finished training.")
@@ -68,6 +69,13 @@ def _parser(jsonargparse: Any) -> Any:
         help="Where the codes are drawn from: the prior, or a mixture of Gaussians fitted to the training codes.",
     )
 
+    reporting = command(
+        "Write the report of a run again, with the numbers of its last evaluation: RUN/report.html, one file with "
+        "curves, pictures, numbers and config, that needs nothing but a browser.",
+        "report runs/kl",
+    )
+    reporting.add_function_arguments(commands.report, as_positional=True)
+
     augmentation = command(
         "Generate labelled data from a run into an .npz file (images, labels), by a Gaussian of codes for each class, "
         "with a picture beside it.",
@@ -77,7 +85,7 @@ def _parser(jsonargparse: Any) -> Any:
 
     comparison = command(
         "Train with several penalties and seeds, all else equal, and compare: a table (comparison.md, .csv and .json), "
-        "and samples and reconstructions side by side. Started again, it goes on where it was stopped.",
+        "samples and reconstructions side by side, and report.html. Started again, it goes on where it was stopped.",
         "compare --penalties kl,gaussian_w2 --seeds 3 --epochs 10 --out comparison",
     )
     comparison.add_argument("--config", action="config", help="A YAML file of options.")
@@ -93,6 +101,7 @@ def _parser(jsonargparse: Any) -> Any:
     subcommands = parser.add_subcommands(dest="command")
     subcommands.add_subcommand("train", training, help="Train a model on images.")
     subcommands.add_subcommand("evaluate", evaluation, help="Evaluate a trained model.")
+    subcommands.add_subcommand("report", reporting, help="Write the report of a trained model.")
     subcommands.add_subcommand("sample", sampling, help="Draw samples from a trained model.")
     subcommands.add_subcommand("augment", augmentation, help="Generate labelled data with a trained model.")
     subcommands.add_subcommand("compare", comparison, help="Train and compare several penalties.")
@@ -112,6 +121,8 @@ def _run(command: str, chosen: dict[str, Any]) -> None:
         commands.evaluate(chosen.pop("run"), EvaluationOptions(**chosen))
     elif command == "sample":
         commands.sample(source=chosen.pop("from"), **chosen)
+    elif command == "report":
+        commands.report(**chosen)
     elif command == "augment":
         commands.augment(**chosen)
     else:

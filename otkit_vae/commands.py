@@ -28,19 +28,32 @@ def train(config: TrainConfig) -> None:
 
 
 def evaluate(run: str, options: EvaluationOptions) -> None:
-    """Evaluate a run on its held-out data, print the table, and write RUN/evaluation.json.
+    """Evaluate a run on its held-out data, print the table, and write RUN/evaluation.json and RUN/report.html.
 
     Args:
         run: The folder of a finished training.
         options: How many of what.
     """
     from otkit_vae.evaluation import Reference
+    from otkit_vae.report import write_report
     from otkit_vae.runs import EVALUATION, open_run, write_evaluation
 
     opened = open_run(run)
-    reference = Reference(opened.data, opened.folder / "classifier.pt")
-    print(write_evaluation(opened, options, reference).table())
-    print(f"\n{opened.folder / EVALUATION}")
+    evaluation = write_evaluation(opened, options, Reference(opened.data, opened.folder / "classifier.pt"))
+    file = write_report(opened, evaluation)
+    print(f"{evaluation.table()}\n\n{opened.folder / EVALUATION}\n{file}")
+
+
+def report(run: str) -> None:
+    """Write RUN/report.html again, with the numbers of RUN/evaluation.json if it is there.
+
+    Args:
+        run: The folder of a finished training.
+    """
+    from otkit_vae.report import write_report
+    from otkit_vae.runs import open_run
+
+    print(write_report(open_run(run)))
 
 
 def sample(run: str, n: int = 100, out: str = "samples.npz", source: str = "prior", seed: int = 0) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import yaml
-from torch import Generator
+from torch import Generator, Tensor
 from tqdm import tqdm
 
 from otkit_vae import pictures
@@ -26,6 +26,7 @@ from otkit_vae.checkpoint import load
 from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data
 from otkit_vae.evaluation import EvaluationOptions, Reference, decode, encode, fit_mixture
+from otkit_vae.report import write_comparison, write_report
 from otkit_vae.runs import EVALUATION, data_of, identity, open_run, write_evaluation
 from otkit_vae.sampling import sample
 from otkit_vae.training import prepare, train
@@ -123,8 +124,8 @@ def compare(
 ) -> Comparison:
     """Train with each penalty and seed, evaluate, and leave a table and pictures.
 
-    The folder gets comparison.csv and comparison.json with all measures, comparison.md with those of the table, and
-    samples.png, mixture.png and reconstructions.png with a row for each penalty (of the first seed).
+    The folder gets comparison.csv and comparison.json with all measures, comparison.md with those of the table,
+    samples.png, mixture.png and reconstructions.png with a row for each penalty (of the first seed), and report.html.
 
     Args:
         base: The options of every training, whose seed is the first; its penalty, penalty_options, weight and out are
@@ -152,7 +153,8 @@ def compare(
             evaluations[config.penalty, config.seed] = _run(config, reference)
     comparison = Comparison(out, tuple(_rows(evaluations)))
     _write(comparison)
-    _draw([config for config in configs if config.seed == base.seed], data, out)
+    shown = _draw([config for config in configs if config.seed == base.seed], data, out)
+    write_comparison(comparison, configs, shown)
     return comparison
 
 
@@ -245,7 +247,8 @@ def _run(config: TrainConfig, reference: Reference) -> dict[str, Any]:
             shutil.rmtree(folder)
         train(config)
     if not known or known["evaluation"] != asdict(options):
-        write_evaluation(open_run(folder, reference.data), options, reference)
+        run = open_run(folder, reference.data)
+        write_report(run, write_evaluation(run, options, reference))
     return json.loads(file.read_text())
 
 
@@ -285,7 +288,7 @@ def _write(comparison: Comparison) -> None:
     (comparison.folder / "comparison.md").write_text(comparison.markdown() + "\n")
 
 
-def _draw(configs: Sequence[TrainConfig], data: Data, out: Path) -> None:
+def _draw(configs: Sequence[TrainConfig], data: Data, out: Path) -> dict[str, dict[str, Tensor]]:
     """Samples of the prior and of a mixture, and reconstructions, the same codes and originals for each penalty."""
     originals = data.held_out[:SHOWN]
     samples, mixtures, reconstructions = {}, {}, {"originals": originals}
@@ -298,3 +301,4 @@ def _draw(configs: Sequence[TrainConfig], data: Data, out: Path) -> None:
     pictures.side_by_side(samples, out / "samples.png", title="samples: decoded from z ~ p(z)")
     pictures.side_by_side(mixtures, out / "mixture.png", title="samples: decoded from z ~ a mixture of Gaussians")
     pictures.side_by_side(reconstructions, out / "reconstructions.png", title="held-out originals, reconstructions")
+    return {"samples": samples, "mixture": mixtures, "reconstructions": reconstructions}

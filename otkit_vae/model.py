@@ -3,12 +3,14 @@ r"""The variational auto-encoder: a posterior :math:`q(z|x)`, a prior p(z), a li
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
+from otkit_vae import pretrained
 from otkit_vae.likelihoods import LIKELIHOODS, Gaussian, Likelihood
 from otkit_vae.networks import CHANNELS, NETWORKS, default_widths
 from otkit_vae.posteriors import POSTERIORS, DiagonalPosterior, Posterior
@@ -120,6 +122,15 @@ class VAE(nn.Module):
             **chosen,
         }
         return model
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write model.safetensors and config.json into a folder, to share: see `otkit_vae.pretrained.save`."""
+        return pretrained.save(self, folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> VAE:
+        """The model of such a folder, on the CPU, in evaluation mode: see `otkit_vae.pretrained.load`."""
+        return pretrained.load(folder)
 
     @property
     def prior(self) -> Distribution:

@@ -136,7 +136,7 @@ class ConvEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The features (N, n_features) of images (N, *event)."""
         x = x.movedim(-1, 1) if self.image.channels_last else x
-        return self.network(x.reshape(len(x), *self.image[:3]))
+        return self.network(x.reshape(-1, *self.image[:3]))
 
 
 class ConvDecoder(nn.Module):
@@ -162,7 +162,7 @@ class ConvDecoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """The outputs (N, *event) of codes (N, d)."""
         output = self.network(z)
-        return output.movedim(1, -1) if self.image.channels_last else output.reshape(len(z), *self.event_shape)
+        return output.movedim(1, -1) if self.image.channels_last else output.reshape(-1, *self.event_shape)
 
 
 NETWORKS = {"mlp": (Encoder, Decoder), "conv": (ConvEncoder, ConvDecoder)}

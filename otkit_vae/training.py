@@ -17,6 +17,8 @@ from otkit_vae.engine import fit
 from otkit_vae.evaluation import Evaluation, evaluate
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective
+from otkit_vae.report import write_report
+from otkit_vae.runs import open_run
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Run:
 def train(config: TrainConfig) -> Run:
     """Train as the options say, and write the run folder.
 
-    The folder has config.yaml, checkpoint.ckpt, metrics.csv (a row an epoch), reconstructions.png, samples.png and
-    latent.png; ``otkit-vae train --config RUN/config.yaml --out OTHER`` repeats the training.
+    The folder has config.yaml, checkpoint.ckpt, metrics.csv (a row an epoch), reconstructions.png, samples.png,
+    latent.png and report.html; ``otkit-vae train --config RUN/config.yaml --out OTHER`` repeats the training.
 
     Raises:
         ValueError: An option or the data are not as they should be; nothing was written.
@@ -66,6 +68,7 @@ def train(config: TrainConfig) -> Run:
     pictures.samples(model, folder / "samples.png", seed=config.seed)
     pictures.latent_map(model, data.held_out, data.held_out_labels, folder / "latent.png")
     evaluation = evaluate(model, objective, data.held_out, batch_size=config.batch_size, seed=config.seed)
+    write_report(open_run(folder, data), evaluation)
     return Run(folder, model, evaluation)
 
 

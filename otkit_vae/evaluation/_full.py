@@ -150,6 +150,10 @@ class FullEvaluation:
                 measure.key: {name: part for name, part in measure._asdict().items() if name != "key"}
                 for measure in self.measures
             },
+            "sections": [
+                {"heading": part.heading, "null": part.null, "measures": [measure.key for measure in part.measures]}
+                for part in self.sections
+            ],
             "notes": list(self.notes),
         }
 

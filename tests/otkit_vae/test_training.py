@@ -16,7 +16,8 @@ from otkit_vae.checkpoint import load
 from otkit_vae.config import TrainConfig
 from otkit_vae.engine import Training, batches
 
-FILES = {"checkpoint.ckpt", "config.yaml", "latent.png", "metrics.csv", "reconstructions.png", "samples.png"}
+PICTURES = {"latent.png", "reconstructions.png", "samples.png"}
+FILES = {"checkpoint.ckpt", "config.yaml", "metrics.csv", "report.html", *PICTURES}
 
 
 def metrics(folder):

@@ -1,0 +1,173 @@
+"""The figures of a report, each an SVG element with a text that says what is to be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.patches import Ellipse
+from matplotlib.ticker import MaxNLocator
+
+from otkit_vae.report._svg import FIRST, INK, MUTED, SECOND, drawing, to_svg
+
+PANEL = (3.4, 2.3)
+"""Inches of a panel: about what a phone shows without making the text smaller."""
+
+COLOURS = (
+    "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#9c755f", "#d4a518", "#ff6f91", "#8a8f98",
+)  # fmt: skip
+"""Colours of labels and of penalties, to be told apart on light and on dark."""
+
+DASHES = ("solid", "dashed", "dotted", "dashdot")
+
+
+def curves(title: str, unit: str, parts: Mapping[str, Sequence[float]], null: float | None = None) -> Markup:
+    """A quantity over the epochs, on the training batches and on held-out data.
+
+    Args:
+        title: What it is.
+        unit: Its unit; empty where it has none.
+        parts: The values of each epoch, by the part of the data.
+        null: The value where codes follow the prior, if it has one.
+    """
+    said = []
+    with drawing(*PANEL) as (figure, ax):
+        for (part, values), colour, width in zip(parts.items(), (SECOND, FIRST), (1.1, 1.7), strict=False):
+            _over_epochs(ax, values, color=colour, linewidth=width, label=part)
+            said.append(f"{part} from {values[0]:.4g} to {values[-1]:.4g}")
+        if null is not None:
+            ax.axhline(null, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="at q = p")
+            said.append(f"{null:.4g} where codes follow the prior")
+        _frame(ax, title, "epoch", unit)
+        ax.legend(loc="best", fontsize=8)
+        n = max(map(len, parts.values()))
+        return to_svg(figure, f"{title} over {n} epoch{'s' * (n > 1)}: {'; '.join(said)}")
+
+
+def overlay(title: str, unit: str, lines: Mapping[str, Sequence[Sequence[float]]]) -> Markup:
+    """A quantity over the epochs for each penalty: the mean over its runs, and a band from the least to the largest.
+
+    Args:
+        title: What it is.
+        unit: Its unit.
+        lines: For each penalty, the values of each epoch of each run.
+    """
+    with drawing(4.6, 3.0) as (figure, ax):
+        for k, (name, runs) in enumerate(lines.items()):
+            n = min(map(len, runs))
+            values, colour = np.array([run[:n] for run in runs]), COLOURS[k % len(COLOURS)]
+            style = DASHES[k // len(COLOURS) % len(DASHES)]
+            _over_epochs(ax, values.mean(0), color=colour, label=name, linestyle=style)
+            if len(runs) > 1:
+                ax.fill_between(
+                    np.arange(1, n + 1), values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0
+                )
+        _frame(ax, title, "epoch", unit)
+        last = ", ".join(f"{name} {np.mean([run[-1] for run in runs]):.4g}" for name, runs in lines.items())
+        return to_svg(figure, f"{title} over the epochs, a line for each penalty; at the end: {last}")
+
+
+def marginal(unit: int, q: np.ndarray, p: np.ndarray, w2: float) -> Markup:
+    """One coordinate of the codes of held-out data, a draw of each posterior, over that of prior samples."""
+    low, high = np.quantile(np.concatenate([q, p]), [0.002, 0.998])
+    edges = np.linspace(low, high, 41) if high > low else np.array([low - 0.5, low + 0.5])
+    with drawing(2.3, 1.6) as (figure, ax):
+        for values, colour, filled in ((q, FIRST, True), (p, SECOND, False)):
+            # A share of all, so that what lies outside the range is not made up for.
+            density = np.histogram(values, edges)[0] / (len(values) * np.diff(edges))
+            ax.stairs(density, edges, color=colour, fill=filled, alpha=0.55 if filled else 1, linewidth=1.3)
+        _frame(ax, f"z{unit}   W2 = {w2:.3g}", "", "")
+        ax.yaxis.set_major_locator(MaxNLocator(3))
+        return to_svg(figure, f"marginal of unit {unit}: codes against the prior, W2 {w2:.3g}")
+
+
+def latent_map(
+    points: np.ndarray,
+    labels: np.ndarray | None,
+    spread: np.ndarray,
+    prior: tuple[np.ndarray, np.ndarray],
+    axes: Sequence[str],
+) -> Markup:
+    """Posterior means in two directions, coloured by label, over the prior.
+
+    Args:
+        points: The means, with shape (n, 2).
+        labels: Their labels, with shape (n,), or None.
+        spread: The mean posterior standard deviations in the two directions, with shape (2,).
+        prior: The mean and the covariance of the prior in the two directions.
+        axes: What the two directions are.
+    """
+    classes = [] if labels is None else np.unique(labels).tolist()
+    with drawing(5.6, 4.9) as (figure, ax):
+        for k in (1, 2):
+            ax.add_patch(_ellipse(*prior, k, edgecolor=MUTED, linestyle=(0, (4, 3)), linewidth=1))
+        style: dict[str, Any] = {"s": 9, "linewidths": 0, "rasterized": True}
+        if labels is None or len(classes) > 2 * len(COLOURS):
+            style |= {"color": COLOURS[0]} if labels is None else {"c": labels, "cmap": "viridis"}
+            shown = ax.scatter(*points.T, alpha=0.8, **style)
+            if labels is not None:
+                figure.colorbar(shown, ax=ax, label="label", shrink=0.7)
+        else:
+            for k, label in enumerate(classes):
+                mine = points[labels == label]
+                marker = "o" if k < len(COLOURS) else "^"
+                ax.scatter(
+                    *mine.T, color=COLOURS[k % len(COLOURS)], marker=marker, alpha=0.85, label=str(label), **style
+                )
+            legend = ax.legend(title="label", loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, markerscale=1.8)
+            legend.get_title().set_fontsize(8)
+        _spread(ax, spread)
+        ax.set_aspect("equal", adjustable="datalim")
+        _frame(ax, "", *axes)
+        by = "" if labels is None else f", coloured by {len(classes)} labels"
+        return to_svg(
+            figure, f"map of {len(points)} posterior means{by}, with the prior's one and two standard deviations"
+        )
+
+
+def spreads(t: np.ndarray, geodesic: np.ndarray, line: np.ndarray) -> Markup:
+    """The spread of codes on the way between two posteriors, along the geodesic and along straight lines."""
+    with drawing(*PANEL) as (figure, ax):
+        ax.plot(t, geodesic, color=FIRST, label="Gaussian geodesic")
+        ax.plot(t, line, color=SECOND, linestyle=(0, (4, 2)), label="lines between draws")
+        ax.set_ylim(0, 1.35 * max(geodesic.max(), line.max()))
+        _frame(ax, "spread of the codes on the way", "t", "rms standard deviation")
+        ax.legend(loc="upper center", ncols=1, fontsize=8)
+        return to_svg(
+            figure,
+            f"spread of codes from t = 0 to 1: along the geodesic {geodesic[len(t) // 2]:.3g} in the middle, along "
+            f"straight lines between independent draws {line[len(t) // 2]:.3g}",
+        )
+
+
+def _over_epochs(ax: Axes, values: Any, **style: Any) -> None:
+    few = len(values) < 8
+    ax.plot(np.arange(1, len(values) + 1), values, marker="o" if few else None, markersize=3, **style)
+
+
+def _frame(ax: Axes, title: str, x: str, y: str) -> None:
+    ax.set_title(title, loc="left", fontsize=9.5, color=INK)
+    ax.set(xlabel=x, ylabel=y)
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=x == "epoch"))
+
+
+def _ellipse(mean: np.ndarray, cov: np.ndarray, k: float, **style: Any) -> Ellipse:
+    """The points k standard deviations from the mean, in every direction."""
+    values, vectors = np.linalg.eigh(cov)
+    width, height = 2 * k * np.sqrt(np.maximum(values, 0))
+    angle = np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0]))
+    return Ellipse((mean[0], mean[1]), width, height, angle=angle, fill=False, **style)
+
+
+def _spread(ax: Axes, spread: np.ndarray) -> None:
+    """A cross in a corner, one mean posterior standard deviation to each side."""
+    if not spread.any():
+        return
+    ax.relim()
+    ax.autoscale_view()
+    x, y = ax.get_xlim()[0] + 1.3 * spread[0], ax.get_ylim()[0] + 1.3 * spread[1]
+    ax.errorbar([x], [y], xerr=[spread[0]], yerr=[spread[1]], color=INK, linewidth=1.1, capsize=2.5)
+    ax.annotate("± σ of q(z|x)", (x, y), (5, 5), textcoords="offset points", fontsize=8, color=INK)

@@ -1,0 +1,107 @@
+"""Observations in a page: images as small PNG files in data URIs, anything else as curves."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from markupsafe import Markup
+from PIL import Image
+from torch import Tensor
+
+from otkit_vae.networks import ImageShape
+
+LONGEST_CURVE = 400
+"""The most points of a curve; of longer observations every k-th is drawn."""
+
+
+@dataclass(frozen=True)
+class Painter:
+    """How the observations of a data set are shown: all on one scale, that of the data.
+
+    Attributes:
+        low: The value that is black, or at the bottom.
+        high: The value that is white, or at the top.
+        image: The shape of an image; None where observations are none.
+    """
+
+    low: float
+    high: float
+    image: ImageShape | None
+
+    @classmethod
+    def of(cls, x: Tensor) -> Painter:
+        """For observations like x (n, *event): from 0 to 1 where they are within, and else over their own range."""
+        low, high = x.min().item(), x.max().item()
+        if low >= 0 and high <= 1:
+            low, high = 0.0, 1.0
+        try:
+            image = ImageShape.of(x.shape[1:])
+        except ValueError:
+            image = None
+        return cls(low, high, image if image is not None and min(image.height, image.width) > 1 else None)
+
+    @property
+    def width(self) -> int:
+        """How many CSS pixels wide an observation is to be shown at least."""
+        if self.image is None:
+            return 104
+        return round(min(max(52 * max(1, self.image.width / self.image.height), self.image.width), 150))
+
+    @property
+    def scale(self) -> str:
+        """The scale in words."""
+        what = "black to white" if self.image is not None else "bottom to top"
+        return f"{what}: {self.low:.3g} to {self.high:.3g}"
+
+    def tile(self, *observations: Tensor) -> Markup:
+        """Observations (*event), one below the other, as one element."""
+        return self._images([[x] for x in observations]) if self.image is not None else self._curves(observations)
+
+    def tiles(self, *columns: Tensor) -> list[Markup]:
+        """An element for each observation of the arguments, each (n, *event), those of one index together."""
+        return [self.tile(*together) for together in zip(*columns, strict=True)]
+
+    def strip(self, x: Tensor) -> Markup:
+        """Observations (n, *event) from left to right, as one element."""
+        if self.image is not None:
+            return self._images([list(x)])
+        return Markup('<span class="curves">{}</span>').format(Markup("").join(self._curves([o]) for o in x))
+
+    def _images(self, rows: list[list[Tensor]]) -> Markup:
+        pixels = np.concatenate([np.concatenate([self._pixels(x) for x in row], axis=1) for row in rows], axis=0)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+        height, width = pixels.shape[:2]
+        return Markup('<img alt="" width="{}" height="{}" src="data:image/png;base64,{}">').format(
+            width, height, base64.b64encode(buffer.getvalue()).decode()
+        )
+
+    def _pixels(self, x: Tensor) -> np.ndarray:
+        """Bytes (H, W) or (H, W, 3); transparency is left out."""
+        assert self.image is not None
+        x = x.detach().cpu().float()
+        if not self.image.channels_last:
+            x = x.reshape(self.image[:3]).movedim(0, -1)
+        x = (255 * (x - self.low) / (self.high - self.low)).clamp(0, 255).round().to(torch.uint8)
+        return x[..., 0].numpy() if self.image.channels == 1 else np.ascontiguousarray(x[..., :3].numpy())
+
+    def _curves(self, observations: tuple[Tensor, ...] | list[Tensor]) -> Markup:
+        """The first solid, a second dashed over it."""
+        lines = Markup("").join(
+            Markup('<polyline class="curve{}" points="{}"/>').format(k, self._points(x))
+            for k, x in enumerate(observations)
+        )
+        return Markup(
+            '<svg class="tile" viewBox="0 0 100 50" preserveAspectRatio="none" aria-hidden="true">{}</svg>'
+        ).format(lines)
+
+    def _points(self, x: Tensor) -> str:
+        y = x.detach().cpu().double().flatten()
+        y = y[:: -(-len(y) // LONGEST_CURVE)]
+        y = (48 - 46 * (y - self.low) / (self.high - self.low)).clamp(-50, 100)
+        across = torch.linspace(1, 99, len(y), dtype=torch.float64) if len(y) > 1 else torch.tensor([50.0])
+        return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across.tolist(), y.tolist(), strict=True))
