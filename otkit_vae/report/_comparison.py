@@ -64,7 +64,7 @@ def content(
         "curves": curves(configs),
         "painter": painter,
         "strips": {
-            part: {name: painter.strip(x) for name, x in by_penalty.items()} for part, by_penalty in shown.items()
+            part: {name: painter.tiles(x) for name, x in by_penalty.items()} for part, by_penalty in shown.items()
         },
         "measures": measures(comparison, penalties),
         "penalties": penalties,

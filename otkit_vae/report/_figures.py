@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from otkit_vae.report._svg import FIRST, INK, MUTED, SECOND, drawing, to_svg
 
-PANEL = (3.4, 2.3)
+PANEL = (3.0, 2.1)
 """Inches of a panel: about what a phone shows without making the text smaller."""
 
 COLOURS = (
@@ -55,7 +55,7 @@ def overlay(title: str, unit: str, lines: Mapping[str, Sequence[Sequence[float]]
         unit: Its unit.
         lines: For each penalty, the values of each epoch of each run.
     """
-    with drawing(4.6, 3.0) as (figure, ax):
+    with drawing(4.2, 2.8) as (figure, ax):
         for k, (name, runs) in enumerate(lines.items()):
             n = min(map(len, runs))
             values, colour = np.array([run[:n] for run in runs]), COLOURS[k % len(COLOURS)]
@@ -74,20 +74,38 @@ def marginal(unit: int, q: np.ndarray, p: np.ndarray, w2: float) -> Markup:
     """One coordinate of the codes of held-out data, a draw of each posterior, over that of prior samples."""
     low, high = np.quantile(np.concatenate([q, p]), [0.002, 0.998])
     edges = np.linspace(low, high, 41) if high > low else np.array([low - 0.5, low + 0.5])
-    with drawing(2.3, 1.6) as (figure, ax):
+    with drawing(1.75, 1.35) as (figure, ax):
         for values, colour, filled in ((q, FIRST, True), (p, SECOND, False)):
             # A share of all, so that what lies outside the range is not made up for.
             density = np.histogram(values, edges)[0] / (len(values) * np.diff(edges))
             ax.stairs(density, edges, color=colour, fill=filled, alpha=0.55 if filled else 1, linewidth=1.3)
-        _frame(ax, f"z{unit}   W2 = {w2:.3g}", "", "")
-        ax.yaxis.set_major_locator(MaxNLocator(3))
+        _frame(ax, f"z{unit}, W2 {w2:.3g}", "", "")
+        ax.xaxis.set_major_locator(MaxNLocator(3))
+        ax.yaxis.set_major_locator(MaxNLocator(2))
+        ax.title.set_fontsize(8)
+        ax.tick_params(labelsize=7.5)
         return to_svg(figure, f"marginal of unit {unit}: codes against the prior, W2 {w2:.3g}")
+
+
+class Kind(NamedTuple):
+    """How the points of a label are drawn."""
+
+    label: int
+    colour: str
+    marker: str
+
+
+def legend(labels: Sequence[int]) -> list[Kind]:
+    """A colour for each label, and beyond the colours another marker; none for more than can be told apart."""
+    n = len(COLOURS)
+    if len(labels) > 2 * n:
+        return []
+    return [Kind(label, COLOURS[k % n], "o" if k < n else "^") for k, label in enumerate(labels)]
 
 
 def latent_map(
     points: np.ndarray,
     labels: np.ndarray | None,
-    spread: np.ndarray,
     prior: tuple[np.ndarray, np.ndarray],
     axes: Sequence[str],
 ) -> Markup:
@@ -96,33 +114,25 @@ def latent_map(
     Args:
         points: The means, with shape (n, 2).
         labels: Their labels, with shape (n,), or None.
-        spread: The mean posterior standard deviations in the two directions, with shape (2,).
         prior: The mean and the covariance of the prior in the two directions.
         axes: What the two directions are.
     """
-    classes = [] if labels is None else np.unique(labels).tolist()
-    with drawing(5.6, 4.9) as (figure, ax):
+    with drawing(3.7, 3.5) as (figure, ax):
         for k in (1, 2):
             ax.add_patch(_ellipse(*prior, k, edgecolor=MUTED, linestyle=(0, (4, 3)), linewidth=1))
-        style: dict[str, Any] = {"s": 9, "linewidths": 0, "rasterized": True}
-        if labels is None or len(classes) > 2 * len(COLOURS):
-            style |= {"color": COLOURS[0]} if labels is None else {"c": labels, "cmap": "viridis"}
-            shown = ax.scatter(*points.T, alpha=0.8, **style)
-            if labels is not None:
-                figure.colorbar(shown, ax=ax, label="label", shrink=0.7)
+        style: dict[str, Any] = {"s": 7, "linewidths": 0, "rasterized": True, "alpha": 0.85}
+        kinds = [] if labels is None else legend(np.unique(labels).tolist())
+        if labels is None:
+            ax.scatter(*points.T, color=COLOURS[0], **style)
+        elif kinds:
+            for kind in kinds:
+                ax.scatter(*points[labels == kind.label].T, color=kind.colour, marker=kind.marker, **style)
         else:
-            for k, label in enumerate(classes):
-                mine = points[labels == label]
-                marker = "o" if k < len(COLOURS) else "^"
-                ax.scatter(
-                    *mine.T, color=COLOURS[k % len(COLOURS)], marker=marker, alpha=0.85, label=str(label), **style
-                )
-            legend = ax.legend(title="label", loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, markerscale=1.8)
-            legend.get_title().set_fontsize(8)
-        _spread(ax, spread)
+            shown = ax.scatter(*points.T, c=labels, cmap="viridis", **style)
+            figure.colorbar(shown, ax=ax, label="label", shrink=0.7)
         ax.set_aspect("equal", adjustable="datalim")
         _frame(ax, "", *axes)
-        by = "" if labels is None else f", coloured by {len(classes)} labels"
+        by = "" if labels is None else f", coloured by {len(np.unique(labels))} labels"
         return to_svg(
             figure, f"map of {len(points)} posterior means{by}, with the prior's one and two standard deviations"
         )
@@ -133,7 +143,7 @@ def spreads(t: np.ndarray, geodesic: np.ndarray, line: np.ndarray) -> Markup:
     with drawing(*PANEL) as (figure, ax):
         ax.plot(t, geodesic, color=FIRST, label="Gaussian geodesic")
         ax.plot(t, line, color=SECOND, linestyle=(0, (4, 2)), label="lines between draws")
-        ax.set_ylim(0, 1.35 * max(geodesic.max(), line.max()))
+        ax.set_ylim(0, 1.6 * max(geodesic.max(), line.max()))
         _frame(ax, "spread of the codes on the way", "t", "rms standard deviation")
         ax.legend(loc="upper center", ncols=1, fontsize=8)
         return to_svg(
@@ -151,7 +161,7 @@ def _over_epochs(ax: Axes, values: Any, **style: Any) -> None:
 def _frame(ax: Axes, title: str, x: str, y: str) -> None:
     ax.set_title(title, loc="left", fontsize=9.5, color=INK)
     ax.set(xlabel=x, ylabel=y)
-    ax.xaxis.set_major_locator(MaxNLocator(5, integer=x == "epoch"))
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=x == "epoch", steps=[1, 2, 5, 10]))
 
 
 def _ellipse(mean: np.ndarray, cov: np.ndarray, k: float, **style: Any) -> Ellipse:
@@ -160,14 +170,3 @@ def _ellipse(mean: np.ndarray, cov: np.ndarray, k: float, **style: Any) -> Ellip
     width, height = 2 * k * np.sqrt(np.maximum(values, 0))
     angle = np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0]))
     return Ellipse((mean[0], mean[1]), width, height, angle=angle, fill=False, **style)
-
-
-def _spread(ax: Axes, spread: np.ndarray) -> None:
-    """A cross in a corner, one mean posterior standard deviation to each side."""
-    if not spread.any():
-        return
-    ax.relim()
-    ax.autoscale_view()
-    x, y = ax.get_xlim()[0] + 1.3 * spread[0], ax.get_ylim()[0] + 1.3 * spread[1]
-    ax.errorbar([x], [y], xerr=[spread[0]], yerr=[spread[1]], color=INK, linewidth=1.1, capsize=2.5)
-    ax.annotate("± σ of q(z|x)", (x, y), (5, 5), textcoords="offset points", fontsize=8, color=INK)

@@ -45,51 +45,43 @@ class Painter:
         return cls(low, high, image if image is not None and min(image.height, image.width) > 1 else None)
 
     @property
-    def width(self) -> int:
-        """How many CSS pixels wide an observation is to be shown at least."""
+    def size(self) -> str:
+        """How large an observation is shown: the name of a style of the page."""
         if self.image is None:
-            return 104
-        return round(min(max(52 * max(1, self.image.width / self.image.height), self.image.width), 150))
+            return "medium"
+        width = max(self.image.width, 40 * self.image.width / self.image.height)
+        return "small" if width <= 56 else "medium" if width <= 112 else "large"
 
     @property
     def scale(self) -> str:
         """The scale in words."""
-        what = "black to white" if self.image is not None else "bottom to top"
+        what = "Black to white" if self.image is not None else "Bottom to top"
         return f"{what}: {self.low:.3g} to {self.high:.3g}"
-
-    def tile(self, *observations: Tensor) -> Markup:
-        """Observations (*event), one below the other, as one element."""
-        return self._images([[x] for x in observations]) if self.image is not None else self._curves(observations)
 
     def tiles(self, *columns: Tensor) -> list[Markup]:
         """An element for each observation of the arguments, each (n, *event), those of one index together."""
-        return [self.tile(*together) for together in zip(*columns, strict=True)]
+        return [self._tile(list(together)) for together in zip(*columns, strict=True)]
 
-    def strip(self, x: Tensor) -> Markup:
-        """Observations (n, *event) from left to right, as one element."""
-        if self.image is not None:
-            return self._images([list(x)])
-        return Markup('<span class="curves">{}</span>').format(Markup("").join(self._curves([o]) for o in x))
+    def _tile(self, observations: list[Tensor]) -> Markup:
+        return self._curves(observations) if self.image is None else Markup("").join(map(self._picture, observations))
 
-    def _images(self, rows: list[list[Tensor]]) -> Markup:
-        pixels = np.concatenate([np.concatenate([self._pixels(x) for x in row], axis=1) for row in rows], axis=0)
-        buffer = io.BytesIO()
+    def _picture(self, x: Tensor) -> Markup:
+        pixels, buffer = self._pixels(x, ImageShape.of(x.shape)), io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
         height, width = pixels.shape[:2]
         return Markup('<img alt="" width="{}" height="{}" src="data:image/png;base64,{}">').format(
             width, height, base64.b64encode(buffer.getvalue()).decode()
         )
 
-    def _pixels(self, x: Tensor) -> np.ndarray:
+    def _pixels(self, x: Tensor, image: ImageShape) -> np.ndarray:
         """Bytes (H, W) or (H, W, 3); transparency is left out."""
-        assert self.image is not None
         x = x.detach().cpu().float()
-        if not self.image.channels_last:
-            x = x.reshape(self.image[:3]).movedim(0, -1)
+        if not image.channels_last:
+            x = x.reshape(image[:3]).movedim(0, -1)
         x = (255 * (x - self.low) / (self.high - self.low)).clamp(0, 255).round().to(torch.uint8)
-        return x[..., 0].numpy() if self.image.channels == 1 else np.ascontiguousarray(x[..., :3].numpy())
+        return x[..., 0].numpy() if image.channels == 1 else np.ascontiguousarray(x[..., :3].numpy())
 
-    def _curves(self, observations: tuple[Tensor, ...] | list[Tensor]) -> Markup:
+    def _curves(self, observations: list[Tensor]) -> Markup:
         """The first solid, a second dashed over it."""
         lines = Markup("").join(
             Markup('<polyline class="curve{}" points="{}"/>').format(k, self._points(x))

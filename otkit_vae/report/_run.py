@@ -40,9 +40,9 @@ class Numbers(NamedTuple):
     sections: tuple[Section, ...]
     notes: tuple[str, ...]
 
-    def find(self, *keys: str) -> list[Measure]:
-        """The measures of those keys that there are."""
-        known = {measure.key: measure for section in self.sections for measure in section.measures}
+    def find(self, *keys: str) -> list[tuple[Measure, str]]:
+        """The measures of those keys that there are, each with what its null value is a value at."""
+        known = {measure.key: (measure, section.null) for section in self.sections for measure in section.measures}
         return [known[key] for key in keys if key in known]
 
 
@@ -162,7 +162,7 @@ def _text(value: Any) -> str:
 
 
 def _curves(metrics: Mapping[str, Sequence[float]], shown: Numbers, missing: dict[str, str]) -> list[Markup]:
-    panels, null = [], {measure.key: measure.null for measure in shown.find("penalty")}
+    panels, null = [], {measure.key: measure.null for measure, _ in shown.find("penalty")}
     for name, (title, unit) in CURVES.items():
         parts = {
             said: metrics[f"{part}_{name}"]
@@ -187,8 +187,16 @@ def _map(codes: Codes, run: SavedRun, missing: dict[str, str]) -> dict[str, Any]
         missing["labels"] = "The data have no labels to colour the map by."
     found = _codes.map_of(codes, run.model.prior)
     colours = None if labels is None else labels[: len(found.points)].numpy()
-    figure = _figures.latent_map(found.points, colours, found.spread, found.prior, found.axes)
-    return {"figure": figure, "n": len(found.points), "share": found.share, "main": run.config.latent_dim > 2}
+    figure = _figures.latent_map(found.points, colours, found.prior, found.axes)
+    kinds = [] if labels is None else _figures.legend(labels[: len(found.points)].unique().tolist())
+    return {
+        "figure": figure,
+        "n": len(found.points),
+        "share": found.share,
+        "kinds": kinds,
+        "spread": found.spread.tolist(),
+        "main": codes.mean.shape[-1] > 2,
+    }
 
 
 def _ways(run: SavedRun, painter: Painter, generator: Generator, missing: dict[str, str]) -> dict[str, Any]:
@@ -197,8 +205,8 @@ def _ways(run: SavedRun, painter: Painter, generator: Generator, missing: dict[s
         _codes.way(model, x[list(pair)], generator) for pair in _codes.ends(run.data.held_out_labels, len(x), WAYS)
     ]
 
-    def strip(z: Tensor | None) -> Markup | None:
-        return None if z is None else painter.strip(decode(model, z))
+    def strip(z: Tensor | None) -> list[Markup] | None:
+        return None if z is None else painter.tiles(decode(model, z))
 
     spreads = [way.spread for way in found if way.spread is not None]
     figure = None
