@@ -1,0 +1,180 @@
+"""Models in folders to share, and as programs of torch.export."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.export import Dim, export
+
+from otkit_vae import VAE
+from otkit_vae.likelihoods import Bernoulli
+from otkit_vae.pretrained import CONFIG, WEIGHTS
+
+SIZED = [
+    {"event_shape": (6, 5), "latent_dim": 2},
+    {"event_shape": (5,), "latent_dim": 1, "likelihood": "gaussian", "widths": (7,), "posterior": "full"},
+    {"event_shape": (3, 9, 7), "latent_dim": 3, "network": "conv", "widths": (4, 8), "posterior": "deterministic"},
+    {"event_shape": (4,), "latent_dim": 2, "likelihood": "gaussian", "scale": 0.3, "prior": "mixture", "components": 3},
+]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return VAE.sized((6, 5), 2, widths=(8,)).save_pretrained(tmp_path / "mine")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("options", SIZED)
+def test_a_model_comes_back_as_it_was(tmp_path, options, dtype):
+    model = VAE.sized(**options).to(dtype).eval()
+    state = torch.get_rng_state()
+    same = VAE.from_pretrained(model.save_pretrained(tmp_path / "a"))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert same.architecture == json.loads(json.dumps(model.architecture))
+    assert not same.training
+    assert same.state_dict().keys() == model.state_dict().keys()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(same.state_dict()[name], tensor), name
+        assert same.state_dict()[name].dtype == tensor.dtype
+    x = torch.rand(3, *options["event_shape"], dtype=dtype)
+    assert torch.equal(same.reconstruct(x), model.reconstruct(x))
+    a, b = (m.sample(5, generator=torch.Generator().manual_seed(1)) for m in (model, same))
+    assert torch.equal(a, b)
+    # It can be trained on.
+    same.decode(same.encode(x).mean).log_prob(x).sum().backward()
+    assert all(p.grad is not None for name, p in same.named_parameters() if name.startswith("encoder.network.0"))
+
+
+def test_saving_again_replaces_the_model_and_nothing_else(tmp_path, saved):
+    (saved / "README.md").write_text("mine")
+    other = VAE.sized((4,), 3, widths=(8,))
+    other.save_pretrained(saved)
+    assert sorted(file.name for file in saved.iterdir()) == ["README.md", CONFIG, WEIGHTS]
+    assert torch.equal(VAE.from_pretrained(saved).sample(1, generator=torch.Generator().manual_seed(0)),
+                       other.sample(1, generator=torch.Generator().manual_seed(0)))  # fmt: skip
+
+
+def test_it_is_read_without_the_engine_and_without_code(saved):
+    # None in sys.modules makes an import fail.
+    program = (
+        "import sys\n"
+        "blocked = ('pytorch_lightning', 'jsonargparse', 'matplotlib', 'jinja2', 'sklearn', 'yaml')\n"
+        "sys.modules.update(dict.fromkeys(blocked))\n"
+        "from otkit_vae import VAE\n"
+        "print(tuple(VAE.from_pretrained(sys.argv[1]).sample(3).shape))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(saved)], capture_output=True, text=True, check=False)
+    assert done.stdout == "(3, 6, 5)\n", done.stderr
+
+
+def test_without_safetensors_it_says_what_to_install(saved, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    with pytest.raises(ImportError, match=r"otkit\[train\]"):
+        VAE.from_pretrained(saved)
+
+
+def edit(folder, **changes):
+    about = json.loads((folder / CONFIG).read_text()) | changes
+    (folder / CONFIG).write_text(json.dumps(about))
+
+
+def architecture(folder, **changes):
+    edit(folder, architecture=json.loads((folder / CONFIG).read_text())["architecture"] | changes)
+
+
+def without_a_weight(folder):
+    weights = load_file(folder / WEIGHTS)
+    del weights["decoder.network.0.bias"]
+    save_file(weights | {"colour": torch.zeros(1)}, folder / WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "message"),
+    [
+        (lambda f: (f / CONFIG).unlink(), FileNotFoundError, "folder: no file .*config.json; expected a folder of VAE"),
+        (lambda f: (f / WEIGHTS).unlink(), FileNotFoundError, "folder: no file .*model.safetensors"),
+        (lambda f: (f / CONFIG).write_text("{"), ValueError, "config.json is not JSON"),
+        (lambda f: (f / CONFIG).write_text("[1]"), ValueError, "is not of the format otkit_vae.VAE"),
+        (lambda f: edit(f, format="pythae"), ValueError, "is not of the format otkit_vae.VAE"),
+        (lambda f: edit(f, format_version=2), ValueError, "has format version 2, written by otkit .*; expected 1"),
+        (lambda f: edit(f, architecture=None), ValueError, "has no architecture"),
+        (lambda f: architecture(f, colour="red"), ValueError, "describes no model of this version"),
+        (lambda f: architecture(f, network="rnn"), ValueError, "describes no model .*network is 'rnn'"),
+        (lambda f: architecture(f, latent_dim="2"), ValueError, "describes no model of this version"),
+        (lambda f: architecture(f, latent_dim=3), ValueError, r"2.weight has shape \(4, 8\), expected \(6, 8\)"),
+        # A size that no memory could hold is a shape like any other.
+        (lambda f: architecture(f, widths=[10**9]), ValueError, r"has shape \(8, 30\), expected \(1000000000, 30\)"),
+        (without_a_weight, ValueError, "no decoder.network.0.bias; colour, which is unknown"),
+        (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-5]), ValueError, "not a whole safetensors"),
+        (lambda f: (f / WEIGHTS).write_bytes(b""), ValueError, "is not a whole safetensors file"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_folder_is_said(saved, damage, error, message):
+    damage(saved)
+    with pytest.raises(error, match=message):
+        VAE.from_pretrained(saved)
+
+
+def test_modules_of_your_own_cannot_be_described(tmp_path):
+    model = VAE(nn.Flatten(), nn.Unflatten(1, (2, 2)), Bernoulli(), 4)
+    with pytest.raises(ValueError, match=r"modules of your own; .* safetensors\.torch\.save_file\(model\.state_dict"):
+        model.save_pretrained(tmp_path / "mine")
+    model = VAE.sized((4,), 2)
+    model.decoder = nn.Linear(2, 4)
+    with pytest.raises(ValueError, match=r"model was changed after VAE\.sized made it: no decoder\.network\.0\.weight"):
+        model.save_pretrained(tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(OSError, match=r"folder: .* cannot be written"):
+        VAE.sized((4,), 2).save_pretrained(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+class Moments(nn.Module):
+    """What the tutorial exports: the mean and the standard deviations of q(z|x)."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        q = self.model.encode(x)
+        return q.mean, q.stddev
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((6, 5), {"widths": (8,), "posterior": "full"}),
+        ((3, 9, 7), {"network": "conv", "widths": (4, 8), "posterior": "deterministic"}),
+        ((6, 5, 3), {"network": "conv", "widths": (4,), "likelihood": "gaussian"}),
+    ],
+)
+def test_encoder_and_decoder_are_exported_for_any_batch(tmp_path, shape, options):
+    model = VAE.sized(shape, 3, **options).eval()
+    x, z = torch.rand(4, *shape), torch.randn(4, 3)
+    for module, example in ((model.encoder, x), (model.decoder, z), (Moments(model), x)):
+        program = export(module, (example,), dynamic_shapes=({0: Dim("batch")},))
+        torch.export.save(program, tmp_path / "part.pt2")
+        exported = torch.export.load(tmp_path / "part.pt2").module()
+        for n in (1, 2, 50):
+            batch = torch.rand(n, *example.shape[1:])
+            found, expected = exported(batch), module(batch)
+            assert isinstance(found, torch.Tensor) == isinstance(expected, torch.Tensor)
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_features_of_an_exported_encoder_are_the_posterior():
+    model = VAE.sized((6, 5), 2, widths=(8,)).eval()
+    x = torch.rand(7, 6, 5)
+    exported = export(model.encoder, (x,), dynamic_shapes=({0: Dim("batch")},)).module()
+    q, expected = model.posterior(exported(x)), model.encode(x)
+    torch.testing.assert_close(q.mean, expected.mean)
+    torch.testing.assert_close(q.stddev, expected.stddev)
