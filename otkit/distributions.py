@@ -16,7 +16,7 @@ A distribution with scale 0, which torch makes with ``validate_args=False``, is 
 no dimensions counts as what it holds, and one within another as one. Built-in forms compute in float64.
 
 References:
-    Panaretos & Zemel, 2019. *Statistical aspects of Wasserstein distances*, section 2 (products and Gaussians).
+    Panaretos & Zemel, 2019. *Statistical aspects of Wasserstein distances*.
 """
 
 from __future__ import annotations

@@ -11,9 +11,8 @@ gradients. Both lists are sorted by condition number, so that the pairs of a til
 covariances, whose R needs a decomposition, come together at the end.
 
 For the value alone of larger pairs eigenvalues are faster: the trace form :math:`\operatorname{Tr}(\Sigma_1 + \Sigma_2)
-- 2 \sum_k \lambda_k^{1/2}(F^\top \Sigma_2 F)`, which loses digits between near covariances. Its error is known:
-:math:`\lambda_k` has one of :math:`\mathrm{eps}\,\lambda_{\max}`. It is taken, pair by pair, only where it is as good
-as Procrustes is.
+- 2 \sum_k \lambda_k^{1/2}(F^\top \Sigma_2 F)`, which loses digits between near covariances. Its error shows in the
+determinant (`eigen.trace_error`); it is taken, pair by pair, only where it is as good as Procrustes is.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ import numpy as np
 import torch
 from numpy import ndarray
 
-from otkit.gaussian._bures import procrustes
+from otkit.gaussian._bures import eigen, procrustes
 from otkit.gaussian._bures.cholesky import factor_and_invert, spread, squared_norms, transposed
 from otkit.gaussian._bures.polar import Scratch, polar_by_newton_and_ladder
 
@@ -54,6 +53,7 @@ class Factors(NamedTuple):
     V: ndarray  # (F⁻¹)ᵀ, of the pseudo-inverse where singular
     null: ndarray  # the projections onto the null spaces of the singular ones
     condition: ndarray  # lower bounds of the condition numbers of F
+    log_det: ndarray  # log det F, where regular
     regular: int  # how many are
     order: ndarray  # where each stood before
 
@@ -80,9 +80,10 @@ def factors_of(name: str, cov: ndarray, eps: float) -> Factors:
     order = np.argsort(condition, kind="stable")
     regular = n - int(singular.sum())
     trace = np.trace(cov, axis1=1, axis2=2)
-    return Factors(
-        cov[order], trace[order], U[order], V[order], null[order[regular:]], condition[order], regular, order
-    )
+    cov, trace, U, V, condition = (each[order] for each in (cov, trace, U, V, condition))
+    with np.errstate(all="ignore"):
+        log_det = np.log(U.diagonal(axis1=1, axis2=2)).sum(1)
+    return Factors(cov, trace, U, V, null[order[regular:]], condition, log_det, regular, order)
 
 
 def squared_distances(first: Factors, second: Factors, *, half: bool) -> ndarray:
@@ -241,12 +242,14 @@ def _by_trace(first: Factors, second: Factors, rows: slice, columns: slice, pair
         return np.full(len(pairs.u1), np.nan)
     M = pairs.u2 @ transposed(pairs.u1)
     eigenvalues = torch.linalg.eigvalsh(torch.from_numpy(np.matmul(transposed(M), M))).numpy()
-    roots = np.sqrt(eigenvalues)
     trace = np.add.outer(first.trace[rows], second.trace[columns]).ravel()
-    values = trace - 2 * roots.sum(1)
-    # Independent errors of eps λ_max in each eigenvalue, halved and divided by its root.
-    error = EPS * (4 * trace + 2 * eigenvalues[:, -1] * np.sqrt((1 / eigenvalues).sum(1)))
+    values = trace - 2 * np.sqrt(eigenvalues).sum(1)
+    error = eigen.trace_error(
+        eigenvalues, 2 * np.add.outer(first.log_det[rows], second.log_det[columns]).ravel(), trace
+    )
+    # The condition number of M is no larger than the square of that of the worse factor.
     condition = np.maximum.outer(first.condition[rows], second.condition[columns]).ravel()
+    condition = np.maximum(condition, (eigenvalues[:, -1] / eigenvalues[:, 0]) ** 0.25)
     accurate = (values > 0) & (error < np.maximum(1e-13 * values, 8 * EPS * condition * np.sqrt(trace * values)))
     return np.where(accurate, values, np.nan)
 

@@ -23,8 +23,8 @@ R minimises, so by the envelope theorem its own derivative drops out, and with t
 
 References:
     Olkin & Pukelsheim, 1982. *The distance between two random vectors with given dispersion matrices*.
-    Bhatia, Jain & Lim, 2019. *On the Bures–Wasserstein distance between positive definite matrices*,
-    sections 1 and 2 (the trace form, Procrustes) and 4 (the optimal map).
+    Bhatia, Jain & Lim, 2019. *On the Bures–Wasserstein distance between positive definite matrices*
+    (the trace form, Procrustes, the optimal map).
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ def w2_squared_from_factors(
     1)^\top`, where it is :math:`2 + \varepsilon^2 - 2|\varepsilon|`; the gradient is that of one completed R, finite,
     one of the one-sided derivatives. At equal factors value and gradient are exactly 0.
 
-    Cost: :math:`O(d r s)`, and no d x d matrix, for r, s <= d; a factor with more columns than rows is reduced first.
+    Cost: :math:`O(d r s)`, and no d x d matrix, where r or s is at most d; otherwise that of `w2_squared`, of the
+    covariances.
 
     Args:
         loc1: The mean :math:`m_1`, with shape (..., d).

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from otkit.gaussian import w2_squared, w2_squared_from_factors
+from otkit.gaussian._bures.eigen import trace_error
 
 EPS = np.finfo(float).eps
 CONDITIONS = (1.0, 1e2, 1e4, 1e8)
@@ -152,6 +153,26 @@ def test_large_routes_against_a_known_map(d, cond):
     assert abs(plain / expected - 1) <= bound
     assert abs(value / expected - 1) <= bound
     assert np.linalg.norm(gradient1 + X) <= 1e-8 * np.linalg.norm(X) + 64 * EPS * cond * np.linalg.norm(C)
+
+
+@pytest.mark.parametrize("spectrum", ["log", "half", "one small", "one large", "some small"])
+@pytest.mark.parametrize("cond", [1e2, 1e4, 1e6])
+@pytest.mark.parametrize("near", [False, True])
+def test_the_error_of_the_trace_form_is_foreseen(spectrum, cond, near):
+    """By the determinant, against singular values, which LAPACK finds to eps times the largest."""
+    d, rng = 64, np.random.default_rng(0)
+    k = np.arange(d)
+    small = {"log": None, "half": k >= d // 2, "one small": k == d - 1, "one large": k > 0, "some small": k >= d - 8}
+    values = cond ** (-k / (d - 1)) if small[spectrum] is None else np.where(small[spectrum], 1 / cond, 1.0)
+    for _ in range(4):
+        F, G, X = ((Q * values**0.5) @ Q.T for Q in np.linalg.qr(rng.standard_normal((3, d, d)))[0])
+        F, G = (np.linalg.cholesky(C @ C.T) for C in (F, (np.eye(d) + 0.05 * X) @ F if near else G))
+        M = G.T @ F
+        eigenvalues = np.linalg.eigvalsh(M.T @ M)
+        trace = (F**2).sum() + (G**2).sum()
+        log_det = 2 * np.log(F.diagonal() * G.diagonal()).sum()
+        error = 2 * abs(np.sqrt(eigenvalues).sum() - np.linalg.svd(M, compute_uv=False).sum())
+        assert error <= trace_error(eigenvalues, log_det, trace)
 
 
 def test_threads_change_nothing():
