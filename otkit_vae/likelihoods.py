@@ -24,7 +24,10 @@ class Likelihood(nn.Module, ABC):
         """The distribution p(x|z), with batch shape (N,), for the decoder's output (N, *event)."""
 
     def check(self, x: Tensor) -> None:
-        """Raise a ValueError if observations are outside the range of the likelihood."""
+        """Raise a ValueError if observations are outside the range of the likelihood, NaN or infinite."""
+        bad = int((~torch.isfinite(x)).sum())
+        if bad:
+            raise ValueError(f"data has {bad} values that are NaN or infinite of {x.numel()}; expected finite numbers")
 
 
 class Bernoulli(Likelihood):
@@ -38,6 +41,7 @@ class Bernoulli(Likelihood):
         return Independent(TorchBernoulli(logits=output, validate_args=False), output.ndim - 1)
 
     def check(self, x: Tensor) -> None:  # noqa: D102
+        super().check(x)
         low, high = x.min().item(), x.max().item()
         if low < 0 or high > 1:
             raise ValueError(

@@ -31,7 +31,7 @@ def step(name: str, options: dict[str, Any]) -> Callable[[], None]:
     x = torch.rand(128, 28, 28)
     model, objective = VAE.sized((28, 28), 8, widths=[512]), Objective(penalties.get(name, **options))
     objective.check(model, x)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     penalty = objective.penalty
     adversary = (
         torch.optim.Adam(penalty.discriminator.parameters(), lr=penalty.learning_rate)

@@ -14,6 +14,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,19 +35,17 @@ Functions = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 WAE_WEIGHTS = (0.03, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
-def ours(penalty: str, weight: float | None, likelihood: str, data: Data, epochs: int, seed: int) -> Functions:
+def ours(penalty: str, weight: float, options: dict[str, Any], data: Data, epochs: int, seed: int) -> Functions:
     """Decoder and reconstruction of our model."""
     config = TrainConfig(
         penalty=penalty,
         weight=weight,
-        likelihood=likelihood,
         latent_dim=D,
         widths=[WIDTH],
         epochs=epochs,
-        batch_size=BATCH,
-        learning_rate=RATE,
         seed=seed,
         progress=False,
+        **options,
     )
     model, objective = prepare(config, data)
     with tempfile.TemporaryDirectory() as folder:
@@ -135,7 +134,13 @@ def measures(functions: Functions, reference: Reference) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--penalties", default=",".join(penalties.names()), help="ours, NAME or NAME:WEIGHT, by commas")
-    parser.add_argument("--likelihood", default="bernoulli", help="of our models")
+    parser.add_argument(
+        "--options",
+        type=json.loads,
+        default={},
+        help="of our trainings, as JSON, such as "
+        '{"likelihood": "gaussian", "scale": 0.7071, "posterior": "deterministic"}',
+    )
     parser.add_argument("--wae-weights", default=",".join(f"{w:g}" for w in WAE_WEIGHTS), help="of pythae's WAE-MMD")
     parser.add_argument("--no-vae", action="store_true", help="without pythae's VAE")
     parser.add_argument("--ours-for-both", action="store_true", help="our network for pythae's models as well")
@@ -154,7 +159,7 @@ def main() -> None:
     for text in filter(None, options.penalties.split(",")):
         penalty, _, given = text.partition(":")
         weight = float(given) if given else penalties.get(penalty).default_weight
-        wanted.append((penalty, weight, options.likelihood))
+        wanted.append((penalty, weight, json.dumps(options.options)))
     for model, weight, kind in wanted:
         about = {"model": model, "weight": weight, "kind": kind, "epochs": options.epochs, "seed": options.seed}
         row = next((row for row in rows if about.items() <= row.items()), None)
@@ -163,14 +168,14 @@ def main() -> None:
                 name = "vae" if model.endswith("VAE") else "wae"
                 functions = pythaes(name, weight, data, options.epochs, options.seed, options.ours_for_both)
             else:
-                functions = ours(model, weight, kind, data, options.epochs, options.seed)
+                functions = ours(model, weight, options.options, data, options.epochs, options.seed)
             row = about | measures(functions, reference)
             if options.json:
                 with options.json.open("a") as file:
                     print(json.dumps(row), file=file)
         name = model if weight is None else f"{model}, {weight:g}"
         found = f"Fréchet {row['frechet']:7.2f}   squared error {row['squared_error']:6.2f}"
-        print(f"{name:<32}{kind:<12}{found}", flush=True)
+        print(f"{name:<32}{found}   {kind}", flush=True)
 
 
 if __name__ == "__main__":

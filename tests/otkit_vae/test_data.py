@@ -9,7 +9,7 @@ from PIL import Image
 
 from otkit_vae import data
 from otkit_vae.data import load_data
-from otkit_vae.likelihoods import Bernoulli
+from otkit_vae.likelihoods import Bernoulli, Gaussian
 
 rng = np.random.default_rng(0)
 
@@ -198,3 +198,10 @@ def test_bad_folders(tmp_path):
 def test_outside_the_range_of_the_likelihood():
     with pytest.raises(ValueError, match=r"data has values from -1 to 2; the bernoulli likelihood expects \[0, 1\]"):
         Bernoulli().check(torch.tensor([-1.0, 2.0]))
+
+
+@pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian()])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_no_likelihood_takes_nan(likelihood, bad):
+    with pytest.raises(ValueError, match="data has 1 values that are NaN or infinite of 3"):
+        likelihood.check(torch.tensor([0.5, bad, 0.2]))
