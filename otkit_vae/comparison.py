@@ -82,6 +82,11 @@ class Comparison:
     rows: tuple[Row, ...]
 
     def markdown(self) -> str:
+        """The table of all penalties and, where `kl` is among them, that of the winners against it."""
+        with_kl = any(row.penalty == "kl" for row in self.rows)
+        return self.table() + (f"\n\n{self.winners()}" if with_kl else "")
+
+    def table(self) -> str:
         """A table with a row for each penalty, mean ± standard deviation over the seeds; the best means are bold.
 
         The last row has the null values: where codes follow the prior, or training data stand for samples.
@@ -105,12 +110,20 @@ class Comparison:
         lines = [["penalty", *(COLUMNS[key] for key in keys)]]
         lines += [[penalty, *(cell(penalty, key) for key in keys)] for penalty in penalties]
         lines += [["null value", *(null(key) for key in keys)]]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        lines.insert(1, ["-" * width for width in widths])
-        return "\n".join(
-            "| " + " | ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)) + " |"
-            for line in lines
-        )
+        return _aligned(lines)
+
+    def winners(self, baseline: str = "kl") -> str:
+        """A table of the best penalty by each measure of which one is best, and how it differs from a baseline."""
+        lines = [["measure", "best", "mean", baseline, "difference"]]
+        for key, heading in COLUMNS.items():
+            rows = {row.penalty: row for row in self.rows if row.measure == key}
+            name = _best(list(rows.values()))
+            if name is None or baseline not in rows:
+                continue
+            best, base = rows[name].mean, rows[baseline].mean
+            relative = f" ({best / base - 1:+.0%})" if min(best, base) > 0 else ""
+            lines.append([heading, name, f"{best:.4g}", f"{base:.4g}", f"{best - base:+.3g}{relative}"])
+        return _aligned(lines)
 
 
 def compare(
@@ -276,6 +289,15 @@ def _best(rows: Sequence[Row]) -> str | None:
     best = (min if rows[0].better == "lower" else max)(row.mean for row in rows)
     first, *others = (row.penalty for row in rows if row.mean == best)
     return None if others else first
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    """A table in Markdown, of which the first line is the headings."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "| " + " | ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)) + " |"
+        for line in [lines[0], ["-" * width for width in widths], *lines[1:]]
+    )
 
 
 def _write(comparison: Comparison) -> None:

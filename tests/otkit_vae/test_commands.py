@@ -176,7 +176,7 @@ def test_the_best_is_bold_unless_there_are_two(tmp_path):
     def row(penalty, measure, mean, better, null=None):
         return comparison.Row(penalty, measure, measure, mean, 0.25, null, better, 3)
 
-    table = comparison.Comparison(
+    found = comparison.Comparison(
         tmp_path,
         (
             row("kl", "squared_error", 2.0, "lower"),
@@ -187,13 +187,19 @@ def test_the_best_is_bold_unless_there_are_two(tmp_path):
             row("mmd", "w2", 2.0, None, 1.5),
         ),
     )
-    assert table.markdown().split("\n") == [
+    assert found.table().split("\n") == [
         "| penalty    | squared error | W2(q, p) samples | recall, prior |",
         "| ---------- | ------------- | ---------------- | ------------- |",
         "| kl         | 2 ± 0.25      | 1 ± 0.25         | 0.5 ± 0.25    |",
         "| mmd        | **1 ± 0.25**  | 2 ± 0.25         | 0.5 ± 0.25    |",
         "| null value |               | 1.5              | 0.8           |",
     ]
+    assert found.winners().split("\n") == [
+        "| measure       | best | mean | kl | difference |",
+        "| ------------- | ---- | ---- | -- | ---------- |",
+        "| squared error | mmd  | 1    | 2  | -1 (-50%)  |",
+    ]
+    assert found.markdown() == f"{found.table()}\n\n{found.winners()}"
 
 
 @pytest.mark.parametrize(
