@@ -156,6 +156,7 @@ def compare(
     out = Path(out)
     configs = _configs(base, penalties, n_seeds, out, dict(weights or {}))
     data = data_of(base)
+    configs = [config.with_weight(data.train.shape[1:]) for config in configs]
     for config in configs[::n_seeds]:
         _try(config, data)
     _claim(out, configs[0])

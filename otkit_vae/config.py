@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from otkit_vae import penalties
@@ -29,7 +30,8 @@ class TrainConfig:
         penalty: The latent penalty, by name: none, kl, gaussian_w2, aggregated_gaussian_w2, wasserstein, sinkhorn,
             sliced, max_sliced, mmd, cramer_wold, wae_gan; from Python also one that you registered.
         penalty_options: Options of the penalty, such as {p: 1} of wasserstein or {kernel: gaussian} of mmd.
-        weight: The weight of the penalty, >= 0, in nats for a unit of penalty; the penalty's own default if null.
+        weight: The weight of the penalty, >= 0, in nats for a unit of penalty; the penalty's own default for
+            observations of that size if null.
         warmup: Over how many steps the weight grows from 0 to its value.
         balance: "gradient" to multiply the weight, 1 by default then, by the ratio of the reconstruction's gradient to
             the penalty's at the start; "none" to take it as it is.
@@ -114,6 +116,15 @@ class TrainConfig:
                 raise ValueError(f"{name} is {value}; expected a finite number > 0")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}; expected a whole number from 0 to 2**32 - 1")
+
+    def with_weight(self, event_shape: Sequence[int]) -> TrainConfig:
+        """These options with the default weight for observations of a shape, if the weight is open.
+
+        It stays open where it is to be balanced: it is a ratio of gradients then.
+        """
+        if self.weight is not None or self.balance != "none":
+            return self
+        return replace(self, weight=self.make_penalty().weight_for(event_shape))
 
     def make_penalty(self) -> penalties.LatentPenalty:
         """The penalty of that name, with its options."""

@@ -83,11 +83,9 @@ def data_of(config: TrainConfig) -> Data:
 
 
 def identity(config: TrainConfig) -> dict[str, Any]:
-    """The options that a result depends on, the default weight as a number."""
-    # A balanced weight is a result, as in the config of a run.
-    options = asdict(config) | ({"weight": objective_of(config).weight} if config.balance == "none" else {})
+    """The options that a result depends on."""
     # As a file has it: a tuple there is a list.
-    return json.loads(json.dumps({k: v for k, v in options.items() if k not in ("out", "progress")}))
+    return json.loads(json.dumps({k: v for k, v in asdict(config).items() if k not in ("out", "progress")}))
 
 
 def write_evaluation(run: SavedRun, options: EvaluationOptions, reference: Reference) -> FullEvaluation:

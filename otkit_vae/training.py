@@ -41,10 +41,11 @@ def train(config: TrainConfig) -> Run:
         FileExistsError: The run folder has something in it.
     """
     data = load_data(config.data, root=config.data_root)
+    config = config.with_weight(data.train.shape[1:])
     model, objective = prepare(config, data)
     folder = _new_folder(config.out, f"{data.name}-{config.penalty}")
     # A balanced weight is a result, not an option: given again it would be balanced again.
-    config = replace(config, out=str(folder), weight=objective.weight if config.balance == "none" else config.weight)
+    config = replace(config, out=str(folder))
     (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
     print(
         f"{data.name}: {len(data.train)} observations to train on, {len(data.held_out)} held out, "
@@ -78,6 +79,7 @@ def prepare(config: TrainConfig, data: Data) -> tuple[VAE, Objective]:
     Raises:
         ValueError: They do not fit.
     """
+    config = config.with_weight(data.train.shape[1:])
     torch.manual_seed(config.seed)
     try:
         model = VAE.sized(

@@ -15,7 +15,9 @@ the formula (`compare`). Where a batch is spread over processes, `gather` is all
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -23,6 +25,7 @@ from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
 from otkit_vae.distributions import Deterministic, map_tensors
+from otkit_vae.penalties._weights import default_weight
 from otkit_vae.sampling import sample
 
 
@@ -32,7 +35,7 @@ class LatentPenalty(nn.Module, ABC):
     Attributes:
         estimand: What is compared with the prior, "per-sample" posteriors or the "aggregated" one.
         min_batch: The fewest observations of which the penalty can be computed.
-        default_weight: The weight that is taken when none is given.
+        default_weight: The weight that is taken when none is given, for images of 28 x 28; see `weight_for`.
         name: The name under which the class is registered.
     """
 
@@ -64,6 +67,10 @@ class LatentPenalty(nn.Module, ABC):
             posterior: Any posteriors of the model.
             prior: The prior.
         """
+
+    def weight_for(self, event_shape: Sequence[int]) -> float:
+        """The default weight for observations of a shape: a rule of thumb from two data sets, given in `_weights`."""
+        return default_weight(self.name, self.default_weight, math.prod(event_shape))
 
     @property
     def known_null(self) -> float | None:
