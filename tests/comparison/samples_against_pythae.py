@@ -36,7 +36,7 @@ WAE_WEIGHTS = (0.03, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
 def ours(penalty: str, weight: float, options: dict[str, Any], data: Data, epochs: int, seed: int) -> Functions:
-    """Decoder and reconstruction of our model."""
+    """Decoder and reconstruction of our model, with a sigmoid where the likelihood has none."""
     config = TrainConfig(
         penalty=penalty,
         weight=weight,
@@ -48,6 +48,8 @@ def ours(penalty: str, weight: float, options: dict[str, Any], data: Data, epoch
         **options,
     )
     model, objective = prepare(config, data)
+    if config.likelihood == "gaussian":
+        model.decoder = nn.Sequential(model.decoder, nn.Sigmoid())  # as pythae's; images are in [0, 1]
     with tempfile.TemporaryDirectory() as folder:
         fit(
             model,
