@@ -47,7 +47,7 @@ def content(
     first = configs[0]
     originals = shown["reconstructions"]["originals"]
     painter = Painter.of(originals)
-    head, *rows, notes = table(comparison.markdown())
+    head, *rows, notes = table(comparison.table())
     return {
         "title": f"{first.data if '/' not in first.data else Path(first.data).stem} · {len(penalties)} penalties",
         "facts": [
