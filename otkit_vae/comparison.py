@@ -37,7 +37,7 @@ COLUMNS = {
     "moments_w2": "W2(q, p) moments",
     "w2": "W2(q, p) samples",
     "active_units": "active units",
-    "posterior_scale": "scale of q(z|x)",
+    "posterior_scale": "posterior scale",
     "prior_frechet": "Fréchet, prior",
     "mixture_frechet": "Fréchet, mixture",
     "prior_precision": "precision, prior",
