@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,6 +44,7 @@ def content(
         shown: Observations of the first seed, by "samples", "mixture" and "reconstructions", a row for each penalty.
     """
     penalties = list(dict.fromkeys(config.penalty for config in configs))
+    styles = _figures.lines(penalties)
     seeds = sorted({config.seed for config in configs})
     first = configs[0]
     originals = shown["reconstructions"]["originals"]
@@ -61,7 +63,8 @@ def content(
         "rows": rows,
         "notes": notes,
         "n_seeds": len(seeds),
-        "curves": curves(configs),
+        "curves": curves(configs, styles),
+        "styles": styles,
         "painter": painter,
         "strips": {
             part: {name: painter.tiles(x) for name, x in by_penalty.items()} for part, by_penalty in shown.items()
@@ -81,16 +84,19 @@ def content(
 def table(markdown: str) -> list[Any]:
     """The cells of a table in Markdown, line by line, its rule left out; and last, the lines that are not of it."""
     lines = [line.strip() for line in markdown.splitlines() if line.strip()]
-    cells = [[_cell(text) for text in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    # A bar within a cell, as in q(z|x), has no spaces around it.
+    cells = [
+        [_cell(text) for text in re.split(r"(?:^| )\|(?: |$)", line)[1:-1]] for line in lines if line.startswith("|")
+    ]
     return [cells[0], *cells[2:], [line for line in lines if not line.startswith("|")]]
 
 
 def _cell(text: str) -> Cell:
-    bare = text.strip()
+    bare = text.replace(r"\|", "|").strip()
     return Cell(bare.strip("*"), bare.startswith("**"))
 
 
-def curves(configs: Sequence[TrainConfig]) -> list[Markup]:
+def curves(configs: Sequence[TrainConfig], styles: Mapping[str, tuple[str, str]]) -> list[Markup]:
     """Each quantity over the epochs, on held-out data, all penalties in one figure."""
     runs: dict[str, list[dict[str, list[float]]]] = {}
     for config in configs:
@@ -104,7 +110,7 @@ def curves(configs: Sequence[TrainConfig]) -> list[Markup]:
         lines = {penalty: [run[name] for run in found if name in run] for penalty, found in runs.items()}
         lines = {penalty: found for penalty, found in lines.items() if found}
         if any(any(values) for found in lines.values() for values in found):
-            panels.append(_figures.overlay(title, unit, lines))
+            panels.append(_figures.overlay(title, unit, lines, styles))
     return panels
 
 
@@ -113,7 +119,9 @@ def measures(comparison: Comparison, penalties: Sequence[str]) -> list[dict[str,
     known = {(row.measure, row.penalty): row for row in comparison.rows}
     return [
         {
+            "key": key,
             "title": next(row.title for row in comparison.rows if row.measure == key),
+            "null": number(next((row.null for row in comparison.rows if row.measure == key), None)),
             "cells": [
                 "–" if (row := known.get((key, penalty))) is None
                 else number(row.mean) + ("" if row.sd is None else f" ± {number(row.sd, 2)}")

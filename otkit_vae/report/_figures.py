@@ -21,7 +21,8 @@ COLOURS = (
 )  # fmt: skip
 """Colours of labels and of penalties, to be told apart on light and on dark."""
 
-DASHES = ("solid", "dashed", "dotted", "dashdot")
+DASHES = ("solid", "dashed", "dotted")
+"""Of lines, where there are more than the colours."""
 
 
 def curves(title: str, unit: str, parts: Mapping[str, Sequence[float]], null: float | None = None) -> Markup:
@@ -47,26 +48,34 @@ def curves(title: str, unit: str, parts: Mapping[str, Sequence[float]], null: fl
         return to_svg(figure, f"{title} over {n} epoch{'s' * (n > 1)}: {'; '.join(said)}")
 
 
-def overlay(title: str, unit: str, lines: Mapping[str, Sequence[Sequence[float]]]) -> Markup:
+def lines(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """A colour for the line of each name, and how it is dashed."""
+    n = len(COLOURS)
+    return {name: (COLOURS[k % n], DASHES[k // n % len(DASHES)]) for k, name in enumerate(names)}
+
+
+def overlay(
+    title: str, unit: str, parts: Mapping[str, Sequence[Sequence[float]]], styles: Mapping[str, tuple[str, str]]
+) -> Markup:
     """A quantity over the epochs for each penalty: the mean over its runs, and a band from the least to the largest.
 
     Args:
         title: What it is.
         unit: Its unit.
-        lines: For each penalty, the values of each epoch of each run.
+        parts: For each penalty, the values of each epoch of each run.
+        styles: The colour and the dashes of each penalty, of `lines`.
     """
     with drawing(4.2, 2.8) as (figure, ax):
-        for k, (name, runs) in enumerate(lines.items()):
-            n = min(map(len, runs))
-            values, colour = np.array([run[:n] for run in runs]), COLOURS[k % len(COLOURS)]
-            style = DASHES[k // len(COLOURS) % len(DASHES)]
-            _over_epochs(ax, values.mean(0), color=colour, label=name, linestyle=style)
+        for name, runs in parts.items():
+            n, (colour, dash) = min(map(len, runs)), styles[name]
+            values = np.array([run[:n] for run in runs])
+            _over_epochs(ax, values.mean(0), color=colour, linestyle=dash)
             if len(runs) > 1:
                 ax.fill_between(
                     np.arange(1, n + 1), values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0
                 )
         _frame(ax, title, "epoch", unit)
-        last = ", ".join(f"{name} {np.mean([run[-1] for run in runs]):.4g}" for name, runs in lines.items())
+        last = ", ".join(f"{name} {np.mean([run[-1] for run in runs]):.4g}" for name, runs in parts.items())
         return to_svg(figure, f"{title} over the epochs, a line for each penalty; at the end: {last}")
 
 

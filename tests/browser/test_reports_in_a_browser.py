@@ -96,6 +96,7 @@ class Browser:
         options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
         # Both programs are named, so that nothing looks for others to download.
         self.driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+        self.driver.set_page_load_timeout(600)
 
     def problems(self, file, width, sections):
         """All that is wrong with a file at a width in pixels, in words."""

@@ -1,0 +1,182 @@
+"""What a report shows, and what it leaves out with a reason; how it looks is in tests/browser."""
+
+import html
+import math
+import re
+import shlex
+
+import pytest
+import torch
+
+from otkit_vae import VAE, cli
+from otkit_vae.config import TrainConfig
+from otkit_vae.evaluation import Codes
+from otkit_vae.evaluation._measures import Measure, Section
+from otkit_vae.report import SECTIONS, _codes, write_report
+from otkit_vae.report._comparison import table
+from otkit_vae.report._images import Painter
+from otkit_vae.report._run import Numbers, commands, numbers
+
+
+def text_of(page):
+    """The words of a page."""
+    body = re.sub(r"<(style|svg)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", body)).split())
+
+
+def test_a_report_has_all_and_fetches_nothing(untrained):
+    run = untrained((8, 8))
+    page = write_report(run).read_text()
+    for key, heading in SECTIONS.items():
+        assert f'id="{key}"' in page
+        assert heading in text_of(page)
+    # Nothing is referred to but places in the page and data in it.
+    assert set(re.findall(r'(?:src|href)="([^"#]{0,5})', page)) <= {"data:", ""}
+    assert not re.search(r"url\((?!#)|@import|<script", page)
+    assert "default-src 'none'" in page
+    words = text_of(page)
+    for word in ("W2 of q(z) to p(z), moments", "at q = p", "penalty sliced", "--penalty sliced"):
+        assert word in words
+    assert write_report(run).read_text() == page  # the same again
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"labels": None}, "no labels to colour the map by"),
+        ({"posterior": "deterministic"}, "it has no scale to show"),
+        ({"posterior": "deterministic"}, "the geodesic is the straight line"),
+        ({"latent_dim": 1}, "There is no map: codes have one dimension"),
+        ({"epochs": 0}, "There are no curves"),
+        ({"shape": (9,)}, "Observations are no images"),
+        ({"shape": (1,)}, "Observations are no images"),
+        ({"shape": (2, 5, 4)}, "Observations are no images"),
+    ],
+)
+def test_what_is_not_there_is_left_out_with_a_reason(untrained, options, said):
+    assert said in text_of(write_report(untrained(**{"shape": (4, 3), **options})).read_text())
+    if options.get("epochs") != 0:
+        assert said not in text_of(write_report(untrained((4, 3), epochs=1)).read_text())
+
+
+@pytest.mark.parametrize("shape", [(4, 12), (3, 6, 5), (6, 5, 3), (4, 6, 6)])
+def test_images_of_any_kind_are_shown(untrained, shape):
+    assert "Black to white: 0 to 1" in text_of(write_report(untrained(shape, n=8, labels=30)).read_text())
+
+
+def test_an_unknown_posterior_has_no_geodesic(untrained):
+    run = untrained((4, 3))
+    laplace = torch.distributions.Laplace
+
+    class Laplaces(torch.nn.Module):
+        def forward(self, features):
+            loc, raw = features.chunk(2, -1)
+            return torch.distributions.Independent(laplace(loc, raw.exp()), 1)
+
+    run.model.posterior = Laplaces()
+    assert "The posterior is no Gaussian" in text_of(write_report(run).read_text())
+
+
+def test_names_are_text_not_markup(untrained):
+    run = untrained((4, 3))
+    object.__setattr__(run.data, "name", "<b onload=alert(1)>&amp;")
+    assert "&lt;b onload=alert(1)&gt;&amp;amp; · sliced" in write_report(run).read_text()
+
+
+def test_the_printed_command_repeats_the_training(untrained, monkeypatch):
+    run = untrained((4, 3), penalty="mmd", penalty_options={"kernel": "gaussian"}, weight=0.5, widths=[8, 9], seed=3)
+    asked = []
+    monkeypatch.setattr("otkit_vae.commands.train", asked.append)
+    for command in (commands(run)["from anywhere"],):
+        assert cli.main(shlex.split(command)[1:]) == 0
+    (config,) = asked
+    assert config == TrainConfig(**(run.config.__dict__ | {"out": "NEW"}))
+
+
+def test_numbers_are_those_of_the_last_evaluation(untrained):
+    run = untrained((4, 3))
+    (run.folder / "evaluation.json").write_text(
+        '{"measures": {"w2": {"title": "W2, points", "value": 1.5, "null": 1.25, "better": "lower"}}, '
+        '"sections": [{"heading": "codes", "null": "at q = p", "measures": ["w2"]}], "notes": ["mind the gap"]}'
+    )
+    measure = Measure("w2", "W2, points", 1.5, 1.25, "lower")
+    assert numbers(run, None) == Numbers((Section("codes", "at q = p", (measure,)),), ("mind the gap",))
+    words = text_of(write_report(run).read_text())
+    assert "W2, points (lower is better) 1.5 1.25" in words
+    assert "mind the gap" in words
+    (run.folder / "evaluation.json").write_text('{"measures": {}}')
+    with pytest.raises(ValueError, match=r"does not hold an evaluation of this version .*; evaluate the run again"):
+        write_report(run)
+
+
+def test_the_ways_between_posteriors_have_the_laws_they_claim():
+    torch.manual_seed(0)
+    model, x = VAE.sized((5,), 3, posterior="full", widths=(6,)).double(), torch.rand(2, 5, dtype=torch.float64)
+    with torch.no_grad():
+        q = model.encode(x)
+    found = [_codes.way(model, x, torch.Generator().manual_seed(k)) for k in range(400)]
+    assert torch.allclose(found[0].means[[0, -1]], q.mean)
+    geodesic, line = (torch.stack([getattr(way, name) for way in found]) for name in ("geodesic", "line"))
+    t = torch.linspace(0, 1, _codes.STEPS, dtype=torch.float64)
+    cov = q.covariance_matrix
+    for k in range(_codes.STEPS):
+        mean = (1 - t[k]) * q.mean[0] + t[k] * q.mean[1]
+        expected = {
+            "line": (1 - t[k]) ** 2 * cov[0] + t[k] ** 2 * cov[1],
+            "geodesic": _codes.gaussian.geodesic(q.mean[0], cov[0], q.mean[1], cov[1], t[k])[1],
+        }
+        for draws, law in ((line, "line"), (geodesic, "geodesic")):
+            # Of 400 draws a mean is off by 1/20 and a variance by 1/14 of itself, standard deviations; six are allowed.
+            scale = expected[law].diagonal().sqrt()
+            assert ((draws[:, k].mean(0) - mean).abs() < 6 * scale / 20).all()
+            assert ((draws[:, k].var(0) / scale**2 - 1).abs() < 6 / 14).all()
+            spread = found[0].spread[0 if law == "geodesic" else 1][k].item()
+            assert spread == pytest.approx(math.sqrt(expected[law].diagonal().mean()), rel=1e-6)
+
+
+def test_the_map_has_the_main_directions_and_the_prior_in_them():
+    generator = torch.Generator().manual_seed(0)
+    means = torch.randn(500, 4, generator=generator) * torch.tensor([3.0, 0.1, 2.0, 0.1])
+    prior = torch.distributions.MultivariateNormal(torch.ones(4), torch.diag(torch.tensor([1.0, 4.0, 9.0, 16.0])))
+    found = _codes.map_of(Codes(means, torch.full((500, 4), 0.2), means), prior)
+    assert found.share > 0.99
+    assert found.points.var(0) == pytest.approx(means[:, [0, 2]].var(0).numpy(), rel=0.05)
+    assert found.prior[1].diagonal() == pytest.approx([1, 9], rel=0.05)
+    assert abs(found.prior[0]) == pytest.approx([1, 1], rel=0.1)
+    assert found.spread == pytest.approx([0.2, 0.2])
+
+
+def test_marginals_are_ordered_by_their_distance():
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(2000, 3, generator=generator) * torch.tensor([1.0, 0.2, 1.0]) + torch.tensor([0.3, 0.0, 0.0])
+    prior = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(3), 1.0), 1)
+    found = _codes.marginals(Codes(z, torch.ones_like(z), z), prior, generator)
+    assert found.order == [1, 0, 2]
+    assert found.w2 == pytest.approx([0.3, 0.8, 0], abs=0.06)  # between normals: |Δ mean|, |Δ scale|
+    assert 0.5 < found.w2[2] / found.null < 2
+
+
+@pytest.mark.parametrize(("labels", "pairs"), [(None, [(0, 1), (2, 3)]), ([5, 5, 7, 7, 9, 1], [(5, 0), (2, 4)])])
+def test_pairs_are_of_different_labels(labels, pairs):
+    assert _codes.ends(None if labels is None else torch.tensor(labels), 6, 2) == pairs
+
+
+def test_pixels_are_the_values_of_the_data():
+    x = torch.tensor([[[0.0, 0.5], [1.0, 1.0]]])
+    painter = Painter.of(x)
+    assert painter._pixels(x[0], painter.image).tolist() == [[0, 128], [255, 255]]
+    painter = Painter.of(4 * x - 3)
+    assert (painter.low, painter.high) == (-3, 1)
+    assert painter._pixels(4 * x[0] - 3, painter.image).tolist() == [[0, 128], [255, 255]]
+    # A reconstruction beyond the data is cut to their range.
+    assert painter._pixels(torch.full((2, 2), 9.0), painter.image).tolist() == [[255, 255], [255, 255]]
+
+
+def test_the_table_is_that_of_the_markdown():
+    head, *rows, notes = table(
+        "| penalty | q(z|x) |\n| --- | --- |\n| kl | **1 ± 2** |\n| null value |     |\n\nread with care\n"
+    )
+    assert [cell.text for cell in head] == ["penalty", "q(z|x)"]
+    assert rows[0][1] == ("1 ± 2", True)
+    assert [cell.text for cell in rows[1]] == ["null value", ""]
+    assert notes == ["read with care"]
