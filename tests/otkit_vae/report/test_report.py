@@ -50,7 +50,7 @@ def test_a_report_has_all_and_fetches_nothing(untrained):
         ({"epochs": 0}, "There are no curves"),
         ({"shape": (9,)}, "Observations are no images"),
         ({"shape": (1,)}, "Observations are no images"),
-        ({"shape": (2, 5, 4)}, "Observations are no images"),
+        ({"shape": (2, 5, 7)}, "Observations are no images"),
     ],
 )
 def test_what_is_not_there_is_left_out_with_a_reason(untrained, options, said):
@@ -74,6 +74,8 @@ def test_an_unknown_posterior_has_no_geodesic(untrained):
             return torch.distributions.Independent(laplace(loc, raw.exp()), 1)
 
     run.model.posterior = Laplaces()
+    # The evaluation of a training knows Gaussians only.
+    (run.folder / "evaluation.json").write_text('{"measures": {}, "sections": [], "notes": []}')
     assert "The posterior is no Gaussian" in text_of(write_report(run).read_text())
 
 
