@@ -228,11 +228,8 @@ def require_symmetric(name: str, matrix: Tensor, eps: float) -> None:
     if matrix.numel() == 0:
         return
     d = matrix.shape[-1]
-    # One product ⟨K, A⟩ with a skew K sees what is not symmetric, and NaN. What is more than 64·eps·Tr A, which a
-    # covariance is allowed, meets the full check.
-    flat = matrix.flatten(-2)
-    skew, identity = (torch.from_numpy(probe).to(matrix) for probe in _probes(d))
-    if bool(((flat @ skew).abs() <= 64 * eps * (flat @ identity)).all()):
+    skew, trace = (matrix.flatten(-2) @ torch.from_numpy(skew_and_identity(d)).to(matrix)).unbind(-1)
+    if bool((skew.abs() <= 64 * eps * trace).all()):
         return
     require_finite(name, matrix)
     allowed = 64 * d * eps * matrix.abs().amax((-2, -1))
@@ -247,11 +244,15 @@ def require_symmetric(name: str, matrix: Tensor, eps: float) -> None:
 
 
 @functools.lru_cache(64)
-def _probes(d: int) -> tuple[np.ndarray, np.ndarray]:
-    """A skew matrix of entries of size 1 to 2 without a pattern, and the identity, as vectors."""
+def skew_and_identity(d: int) -> np.ndarray:
+    """A skew matrix K of entries of size 1 to 2 without a pattern, and the identity, as columns (d², 2).
+
+    One product ⟨K, A⟩ sees what is not symmetric, and NaN. What is more than 64·eps·Tr A, which a covariance is
+    allowed, meets the full check.
+    """
     rng = np.random.default_rng(d)
     upper = np.triu(rng.uniform(1, 2, (d, d)) * rng.choice([-1.0, 1.0], (d, d)), 1)
-    return (upper - upper.T).ravel(), np.eye(d).ravel()
+    return np.stack([(upper - upper.T).ravel(), np.eye(d).ravel()], axis=1)
 
 
 @value_check

@@ -1,8 +1,10 @@
 """W2² of paired Gaussians with both gradients, and alone, against POT's closed form and one eigendecomposition.
 
-Ours is the public call, `otkit.gaussian.w2_squared`, validation on, of which the accuracy is tested on a grid.
+Ours is the public call, `otkit.gaussian.w2_squared`, validation on, of which the accuracy is tested on a grid. The
+environment variable SIZES restricts it to some dimensions: ``SIZES="8 16" python -m tests.benchmarks ...``.
 """
 
+import os
 import warnings
 from collections.abc import Iterator
 
@@ -38,7 +40,9 @@ def pot_squared(m1: torch.Tensor, C1: torch.Tensor, m2: torch.Tensor, C2: torch.
 
 def rows() -> Iterator[Row]:
     warnings.simplefilter("ignore")
-    for d, n in SIZES.items():
+    chosen = [int(d) for d in os.environ.get("SIZES", "").split()] or SIZES
+    for d in chosen:
+        n = SIZES[d]
         generator = torch.Generator().manual_seed(d)
         m1, m2 = torch.randn(2, n, d, dtype=torch.float64, generator=generator)
         for kind in KINDS:

@@ -42,19 +42,18 @@ def _numbers(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: 
         return _bures(cov1, cov2, eps, validate, gradients)
     batch, d = cov1.shape[:-2], cov1.shape[-1]
     pair = [cov.detach().reshape(-1, d, d) for cov in (cov1, cov2)]
-    if validate:
-        for name, cov in zip(("cov1", "cov2"), pair, strict=True):
-            require_symmetric(name, cov, eps)
     if cov1.device.type == "cpu" and cov1.dtype == torch.float64:
         arrays = [np.ascontiguousarray(cov.numpy()) for cov in pair]
-        numbers = blocks.value_and_gradients(arrays[0], arrays[1], eps, gradients=gradients)
-        value, gradient1, gradient2 = (torch.from_numpy(part) for part in numbers)
+        numbers = blocks.value_and_gradients(arrays[0], arrays[1], eps, gradients=gradients, validate=validate)
+        value, gradient1, gradient2, trace = (torch.from_numpy(part) for part in numbers)
     else:
+        if validate:
+            for name, cov in zip(("cov1", "cov2"), pair, strict=True):
+                require_symmetric(name, cov, eps)
         value, gradient1, gradient2 = procrustes.value_and_gradients(pair[0], pair[1], eps)
+        trace = (pair[0] + pair[1]).diagonal(dim1=-2, dim2=-1).sum(-1)
     # Equal covariances have equal factors and R = I to rounding: what is left is rounding, and means 0. Where they are
     # near singular R is not I, and the entries have to say it.
-    identity = torch.eye(d, dtype=value.dtype, device=value.device).flatten()
-    trace = sum(cov.flatten(-2) @ identity for cov in pair)
     rounding_level = 8 * d * torch.finfo(value.dtype).eps
     small = value <= rounding_level * trace
     if bool(small.any()):

@@ -14,10 +14,16 @@ faster than ``A @ Bᵀ`` or ``Aᵀ @ A``; and products write where they are need
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from numpy import ndarray
 
+LEAF = 32
+"""The size up to which LAPACK's loop over matrices is as fast as products."""
+FEW, MANY = 8, 48
+"""The size up to which, and the number of matrices from which, a loop over entries is faster than LAPACK's."""
 WELL_SPREAD = 50.0
 """A leading block whose diagonal spreads less is inverted without a refinement."""
 
@@ -48,20 +54,16 @@ def factor_and_invert(cov: ndarray, out: tuple[ndarray, ndarray] | None = None) 
         out: Where to write U and V.
     """
     n, d, _ = cov.shape
-    # The size at which LAPACK's loop is as fast as products; fewer matrices leave those less to win.
-    leaf = 8 if d <= 8 else 16 if n >= 24 else 32 if n >= 10 else 64
-    if d <= leaf:
-        L, info = torch.linalg.cholesky_ex(torch.from_numpy(cov))
-        inverse = torch.linalg.solve_triangular(L, torch.eye(d, dtype=L.dtype).expand(n, d, d), upper=False)
-        U, V = L.mT.numpy(), inverse.mT.numpy()
-        if out is not None:
-            out[0][...], out[1][...] = U, V
-        return U, V, info.numpy() != 0
-    k = leaf
+    U, V = out if out is not None else (np.empty((n, d, d)), np.empty((n, d, d)))
+    if d <= FEW and n >= MANY:
+        return U, V, _by_entries(cov, U, V)
+    if d <= LEAF:
+        return U, V, _by_lapack(cov, U, V)
+    k = LEAF
     while 2 * k < d:
         k *= 2
     corner = cov[:, :k, k:]
-    U11, V11, failed = factor_and_invert(cov[:, :k, :k])
+    U11, V11, failed = factor_and_invert(cov[:, :k, :k], (U[:, :k, :k], V[:, :k, :k]))
     u = np.matmul(transposed(V11), corner)
     spare = np.empty_like(u)
     if not spread(U11).max() < WELL_SPREAD:
@@ -69,20 +71,49 @@ def factor_and_invert(cov: ndarray, out: tuple[ndarray, ndarray] | None = None) 
         np.matmul(transposed(U11), u, out=spare)
         np.subtract(corner, spare, out=spare)
         u += np.matmul(transposed(V11), spare)
+    np.copyto(U[:, :k, k:], u)
     np.copyto(spare, u)
     complement = np.matmul(transposed(spare), u)
     np.subtract(cov[:, k:, k:], complement, out=complement)
-    U22, V22, failed_too = factor_and_invert(complement)
-    np.matmul(u, V22, out=spare)
-    np.negative(spare, out=spare)
-    v = np.matmul(V11, spare)
-    U, V = out if out is not None else (np.empty((n, d, d)), np.empty((n, d, d)))
-    for whole, first, right, last in ((U, U11, u, U22), (V, V11, v, V22)):
-        whole[:, :k, :k] = first
-        whole[:, :k, k:] = right
-        whole[:, k:, :k] = 0
-        whole[:, k:, k:] = last
+    _, V22, failed_too = factor_and_invert(complement, (U[:, k:, k:], V[:, k:, k:]))
+    np.negative(u, out=u)
+    np.matmul(V11, np.matmul(u, V22, out=spare), out=V[:, :k, k:])
+    U[:, k:, :k] = V[:, k:, :k] = 0
     return U, V, failed | failed_too
+
+
+def _by_lapack(cov: ndarray, U: ndarray, V: ndarray) -> ndarray:
+    failed = np.zeros(len(cov), dtype=bool)
+    try:
+        L = np.linalg.cholesky(cov)  # faster than torch's
+    except np.linalg.LinAlgError:
+        lower, info = torch.linalg.cholesky_ex(torch.from_numpy(cov))
+        L, failed = lower.numpy(), info.numpy() != 0
+    U[...] = transposed(L)
+    identity = _identity(L.shape[-1]).expand(L.shape)
+    torch.linalg.solve_triangular(torch.from_numpy(L), identity, upper=False, out=torch.from_numpy(V).mT)
+    return failed
+
+
+@functools.lru_cache(64)
+def _identity(d: int) -> torch.Tensor:
+    return torch.eye(d, dtype=torch.float64)
+
+
+def _by_entries(cov: ndarray, U: ndarray, V: ndarray) -> ndarray:
+    r"""Row operations, each on all matrices at once, that take :math:`(\Sigma \mid I)` to :math:`(U \mid V^\top)`."""
+    n, d, _ = cov.shape
+    rows = np.empty((d, 2 * d, n))
+    rows[:, :d] = cov.transpose(1, 2, 0)
+    rows[:, d:] = 0
+    for j, row in enumerate(rows):
+        if j:
+            row[j : d + j] -= np.einsum("kn,kmn->mn", rows[:j, j], rows[:j, j : d + j])
+            row[:j] = 0
+        root = np.sqrt(row[j], out=row[j])
+        row[j + 1 : d + j] *= np.reciprocal(root, out=row[d + j])
+    U[...], V[...] = rows[:, :d].transpose(2, 0, 1), rows[:, d:].transpose(2, 1, 0)
+    return ~(rows[-1, d - 1] > 0)  # what is not positive becomes NaN, and so does all that follows
 
 
 HALVED = 48
