@@ -48,6 +48,17 @@ def weights_of(name: str, file: str | None, of: str) -> np.ndarray | None:
     return weights
 
 
+def weights_for(files: list[str], named: list[tuple[str, np.ndarray]]) -> list[np.ndarray]:
+    """The weights (n,) of named sets of points, in their order: a file for each, or files that hold several."""
+    found = [one for file in files for one in named_sets(file)]
+    if len(found) != len(named):
+        raise ValueError(f"--weights holds {len(found)} sets for {len(named)} sets of points; expected one for each")
+    for (name, weights), (of, points) in zip(found, named, strict=True):
+        if weights.shape != (len(points), 1):
+            raise ValueError(f"weights {name} have shape {weights.shape}; expected ({len(points)},), as {of}")
+    return [weights[:, 0] for _, weights in found]
+
+
 def _split(file: str) -> tuple[Path, str | None]:
     """The path, and the name of an array after ``.npz:``."""
     path, separator, key = file.rpartition(".npz:")

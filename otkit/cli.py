@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from otkit._files import named_sets, points_of, weights_of
+from otkit._files import named_sets, points_of, weights_for, weights_of
 
 EXAMPLES = """\
 examples:
@@ -31,6 +31,7 @@ PAIRWISE_EXAMPLES = """\
 examples:
   otkit pairwise a.npy b.npy c.csv                     the matrix as CSV, a line and a column for each file
   otkit pairwise samples.npz --jobs -1 --progress      each array of the .npz is a set of points; all cores
+  otkit pairwise a.npy b.npy --weights wa.npy wb.npy --json  with bounds of each distance, and whether all converged
   otkit pairwise *.npy --out distances.npy             into a file, tile by tile
   otkit pairwise *.npy --out distances.npy --resume    go on where that was interrupted
 """
@@ -105,6 +106,9 @@ def _parser() -> Parser:
     )
     pairwise.set_defaults(run=_pairwise)
     pairwise.add_argument("x", nargs="+", help="files of points")
+    pairwise.add_argument(
+        "--weights", nargs="+", help="files of weights, one for each set of points, in the same order and of one sum"
+    )
     pairwise.add_argument("--jobs", type=int, help="processes to share the work, -1 for all cores (default 1)")
     pairwise.add_argument("--out", type=Path, help="a .npy file for the matrix; interrupted, it can be resumed")
     pairwise.add_argument("--resume", action="store_true", help="go on with the --out of an interrupted run")
@@ -225,25 +229,42 @@ def _pairwise(options: argparse.Namespace) -> str:
         raise ValueError(f"--out is {out}; expected an existing folder, and there is no {out.parent}")
     named = [one for file in options.x for one in named_sets(file)]
     measures: list[Any] = [points for _, points in named]
+    if options.weights is not None:
+        measures = list(zip(measures, weights_for(options.weights, named), strict=True))
     if options.method == "gaussian":
+        if options.weights is not None:
+            raise ValueError("--method gaussian is for uniformly weighted samples; expected no --weights")
         measures = [_fit(name, points) for name, points in named]
 
-    from otkit import pairwise_distances
+    from otkit import ConvergenceWarning, pairwise_distances
 
+    # On the line exact distances come by sorting: there is nothing to bound.
+    certified = options.method == "sinkhorn" or (options.method == "exact" and named[0][1].shape[1] > 1)
+    bounds = options.json and out is None and certified
     start = time.perf_counter()
-    matrix = pairwise_distances(
-        measures,
-        distance=METHODS[options.method],
-        n_jobs=options.jobs,
-        progress=options.progress,
-        out=out,
-        **chosen,
-    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        matrix = pairwise_distances(
+            measures,
+            distance=METHODS[options.method],
+            n_jobs=options.jobs,
+            progress=options.progress,
+            out=out,
+            bounds=bounds,
+            **chosen,
+        )
+    for warning in caught:
+        warnings.warn(warning.message, warning.category, stacklevel=1)
     names = [name for name, _ in named]
     if options.json:
         units = f"data^{options.p:g}" if options.method == "sinkhorn" else "data"
         report = {"method": options.method, "units": units, "p": options.p, "names": names}
-        report |= {"seconds": time.perf_counter() - start}
+        report |= {"seconds": time.perf_counter() - start, "converged": not caught}
+        if bounds:
+            prefix = "exact_" if options.method == "sinkhorn" else ""
+            for bound in ("lower_bound", "upper_bound"):
+                report[f"{prefix}{bound}s"] = matrix[bound].tolist()
+            matrix = matrix["distance"]
         report |= {"distances": matrix.tolist()} if out is None else {"out": str(out)}
         return json.dumps(report)
     if out is not None:

@@ -11,9 +11,9 @@ from otkit.empirical._quantile import wasserstein_1d as wasserstein_1d
 from otkit.empirical._sinkhorn import sinkhorn_cost as sinkhorn_cost
 from otkit.empirical._sinkhorn import sinkhorn_divergence as sinkhorn_divergence
 from otkit.empirical._sliced import sliced_cost as sliced_cost
-from otkit.empirical._sliced import sliced_cost_to_normal as sliced_cost_to_normal
 from otkit.empirical._sliced import sliced_wasserstein as sliced_wasserstein
-from otkit.empirical._sliced import sliced_wasserstein_to_normal as sliced_wasserstein_to_normal
+from otkit.empirical._sliced_normal import sliced_cost_to_normal as sliced_cost_to_normal
+from otkit.empirical._sliced_normal import sliced_wasserstein_to_normal as sliced_wasserstein_to_normal
 from otkit.empirical._solve import solve as solve
 from otkit.empirical._solve import solve_matrix as solve_matrix
 from otkit.empirical._transport import Transport as Transport

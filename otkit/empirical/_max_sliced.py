@@ -33,16 +33,11 @@ from otkit._arguments import Array, Restore, as_tensors, require_count, require_
 from otkit._convergence import ConvergenceWarning
 from otkit._derivatives import attach, needs_gradient
 from otkit._root import root
+from otkit.empirical._directions import Seed, random_directions
+from otkit.empirical._mean_over_directions import requiring_gradient, value_and_gradients
 from otkit.empirical._measures import pair_of_measures
 from otkit.empirical._quantile import unless_uniform
-from otkit.empirical._sliced import (
-    Seed,
-    cost_along,
-    random_directions,
-    relative_points,
-    requiring_gradient,
-    value_and_gradients,
-)
+from otkit.empirical._sliced import cost_along, relative_points
 
 
 def max_sliced_cost(

@@ -160,9 +160,32 @@ def test_pairwise_methods(arrays, capsys, arguments, options):
     x, y, *_ = arrays
     said = json.loads(output(capsys, "pairwise", "x.npy", "y.npy", *arguments, "--json"))
     measures = [x, y] if options["distance"] != "gaussian_w2" else [gaussian.fit(x), gaussian.fit(y)]
-    assert said["distances"] == pairwise_distances(measures, **options).tolist()
+    # With --json what is solved is also certified, by another route to the same tolerance.
+    np.testing.assert_allclose(said["distances"], pairwise_distances(measures, **options), rtol=1e-6)
     assert said["names"] == ["x.npy", "y.npy"]
     assert said["units"] == ("data^2" if "--reg" in arguments else "data")
+
+
+def test_pairwise_json_bounds_each_distance(arrays, capsys):
+    x, y, *_ = arrays
+    report = json.loads(output(capsys, "pairwise", "x.npy", "y.npy", "--p", "1", "--json"))
+    assert report["converged"]
+    lower, value, upper = (np.array(report[key]) for key in ("lower_bounds", "distances", "upper_bounds"))
+    assert value[0, 1] == pytest.approx(wasserstein(x, y, 1), rel=1e-12)
+    np.testing.assert_allclose(lower, upper, atol=1e-12)
+    report = json.loads(output(capsys, "pairwise", "x.npy", "y.npy", "--method", "sinkhorn", "--reg", "1", "--json"))
+    exact = wasserstein(x, y) ** 2
+    assert report["exact_lower_bounds"][0][1] < exact < report["exact_upper_bounds"][0][1]
+    assert report["distances"][0][1] == pytest.approx(sinkhorn_cost(x, y, reg=1.0), rel=1e-6)
+
+
+def test_pairwise_weights(arrays, capsys):
+    x, y, a, b = arrays
+    np.save("b.npy", b)
+    _, _, matrix = table(output(capsys, "pairwise", "x.npy", "y.npy", "--weights", "a.npy", "b.npy"))
+    assert matrix[0, 1] == pytest.approx(wasserstein(x, y, a=a, b=b), rel=1e-12)
+    _, _, matrix = table(output(capsys, "pairwise", "x.npy", "data.npz:codes", "--weights", "a.npy", "data.npz:mass"))
+    assert matrix[0, 1] == pytest.approx(wasserstein(x, y, a=a, b=b), rel=1e-12)
 
 
 def test_pairwise_into_a_file_and_again(files, capsys):
@@ -279,6 +302,15 @@ def test_bad_input_is_one_line_and_status_2(files, capsys, arguments, message):
         (("x.npy", "--out", "d.csv"), "--out is d.csv; expected a .npy file"),
         (("x.npy", "--out", "no/d.npy"), "expected an existing folder"),
         (("x.npy", "y.npy", "--jobs", "0"), "n_jobs is 0"),
+        (
+            ("x.npy", "y.npy", "--weights", "a.npy"),
+            "--weights holds 1 sets for 2 sets of points; expected one for each",
+        ),
+        (
+            ("x.npy", "y.npy", "--weights", "a.npy", "a.npy"),
+            "weights a.npy have shape (12, 1); expected (9,), as y.npy",
+        ),
+        (("x.npy", "--weights", "a.npy", "--method", "gaussian"), "expected no --weights"),
     ],
 )
 def test_bad_input_of_pairwise(files, capsys, arguments, message):

@@ -1,4 +1,5 @@
 import functools
+import itertools
 import json
 import subprocess
 import sys
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from otkit import gaussian, pairwise_distances, pairwise_tiles
+from otkit import ConvergenceWarning, gaussian, pairwise_distances, pairwise_tiles
 from otkit.empirical import sinkhorn_cost, sliced_wasserstein, wasserstein
+from otkit.pairwise import _tiles
 
 rng = np.random.default_rng(0)
 sets = [rng.normal(size=(n, 2)) + n for n in (3, 5, 4, 6, 3, 7, 5)]
@@ -97,6 +99,28 @@ def test_kinds_and_dtypes_come_back():
     np.testing.assert_allclose(matrix.numpy(), pairwise_distances(sets), rtol=1e-5)
     half = pairwise_distances([t.half() for t in tensors])
     assert half.dtype == torch.float16
+
+
+@pytest.mark.parametrize(("distance", "options"), [("wasserstein", {"p": 1}), ("sinkhorn_cost", {"reg": 0.5})])
+def test_bounds_certify_each_entry(distance, options, tmp_path):
+    found = pairwise_distances(sets, distance=distance, bounds=True, tile=3, **options)
+    np.testing.assert_allclose(found["distance"], pairwise_distances(sets, distance=distance, **options), rtol=1e-6)
+    exact = pairwise_distances(sets, **options) if distance == "wasserstein" else pairwise_distances(sets) ** 2
+    assert (found["lower_bound"] <= exact + 1e-12).all()
+    assert (exact <= found["upper_bound"] + 1e-12).all()
+    assert found["converged"].all()
+    for _ in range(2):
+        kept = pairwise_distances(sets, distance=distance, bounds=True, tile=3, out=tmp_path / "d.npy", **options)
+        np.testing.assert_array_equal(kept, found)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_does_not_converge_is_heard_of(monkeypatch, elsewhere):
+    """In this process or in another one, whose warnings come with its tiles."""
+    if elsewhere:
+        monkeypatch.setattr(_tiles.os, "getpid", itertools.count().__next__)
+    with pytest.warns(ConvergenceWarning, match="raise max_iter or tol"):
+        pairwise_distances(sets[:4], distance="sinkhorn_cost", reg=1e-3, max_iter=1, tile=2)
 
 
 # Tiles
@@ -299,6 +323,7 @@ def test_a_function_without_a_name_cannot_be_resumed(tmp_path):
         ((np.zeros((3, 2)), np.stack([np.eye(2)] * 2)), {"distance": "gaussian_w2"}, ValueError, "the means of"),
         (sets, {"distance": lambda u, v: "far"}, TypeError, "distance returned 'far' of type str"),
         (sets, {"distance": lambda u, v: np.nan}, ValueError, "distance returned NaN"),
+        (sets, {"distance": "sliced_wasserstein", "bounds": True}, ValueError, "bounds are those of wasserstein and"),
         (sets, {"distance": "gaussian_w2", "p": 1}, TypeError, "p: not an option of gaussian_w2"),
     ],
 )

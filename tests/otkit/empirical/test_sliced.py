@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from otkit.empirical import (
-    _sliced,
+    _mean_over_directions,
     sliced_cost,
     sliced_cost_to_normal,
     sliced_wasserstein,
@@ -133,7 +133,7 @@ def test_pieces_change_neither_value_nor_gradient(monkeypatch, weighted):
 
     whole = compute()
     grads = [torch.autograd.grad(value.sum(), inputs) for value in whole]
-    monkeypatch.setattr(_sliced, "_LARGEST", 100)
+    monkeypatch.setattr(_mean_over_directions, "_LARGEST", 100)
     pieces = compute()
     for value, expected, grad in zip(pieces, whole, grads, strict=True):
         torch.testing.assert_close(value, expected, rtol=1e-13, atol=0)

@@ -1,0 +1,154 @@
+"""From the arguments to what is to be computed: measures of one kind, checked once, and the distance between them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from otkit._arguments import Restore, as_tensors, require_count, require_finite, shape
+from otkit.empirical._directions import as_generator, random_directions
+from otkit.gaussian._checks import require_covariance, require_gaussian
+from otkit.pairwise._blocks import BOUNDED, DISTANCES, BetweenPoints, Gaussians, Loop, WithBounds, between_gaussians
+from otkit.pairwise._tiles import Block, Problem
+
+
+def problem_of(
+    measures: Any, others: Any, distance: Any, tile: int | None, bounds: bool, options: dict[str, Any]
+) -> Problem:
+    """The arguments of the public functions, checked."""
+    if isinstance(distance, str) and distance not in DISTANCES:
+        raise ValueError(f"distance is {distance!r}; expected a function, or one of {', '.join(DISTANCES)}")
+    if not isinstance(distance, str) and not callable(distance):
+        raise TypeError(f"distance is {distance!r} of type {type(distance).__name__}; expected a name or a function")
+    if bounds and distance not in ("wasserstein", "sinkhorn_cost"):
+        raise ValueError(f"bounds are those of wasserstein and sinkhorn_cost; got distance = {distance!r}")
+    both = [("measures", measures)] if others is None else [("measures", measures), ("others", others)]
+    for name, collection in both:
+        if not isinstance(collection, Sequence | np.ndarray | torch.Tensor) or isinstance(collection, str):
+            raise TypeError(f"{name} is a {type(collection).__name__}; expected a sequence of measures")
+        if len(collection) == 0:
+            raise ValueError(f"{name} is empty; expected at least one measure")
+
+    restore: Restore | None = None
+    device = None
+    dtype = np.dtype(np.float64)
+    block: Block
+    if callable(distance):
+        sides = [list(collection) for _, collection in both]
+        call = functools.partial(distance, **options) if options else distance
+        block = Loop(call, zero_on_diagonal=False, dtype=dtype)
+    elif distance == "gaussian_w2":
+        if options:
+            raise TypeError(f"{', '.join(options)}: not an option of gaussian_w2; expected none")
+        read = [_gaussians(name, collection) for name, collection in both]
+        sides, (restore, device) = [side for side, *_ in read], _one_kind(read)
+        _require_same("dimension", [(n, s.loc.shape[-1]) for (n, _), s in zip(both, sides, strict=True)])
+        block, dtype = between_gaussians, sides[0].loc.dtype
+    else:
+        read = [_points(name, collection) for name, collection in both]
+        sides, (restore, device) = [side for side, *_ in read], _one_kind(read)
+        named = [(f"{n}[{k}]", one) for (n, _), side in zip(both, sides, strict=True) for k, one in enumerate(side)]
+        _require_same("dimension", [(name, one[0].shape[-1]) for name, one in named])
+        _require_same("mass", [(name, 1.0 if one[1] is None else float(one[1].sum())) for name, one in named],
+                      rel=1e3 * restore.eps)  # fmt: skip
+        options = _with_directions(distance, options, named[0][1][0])
+        dtype = named[0][1][0].dtype
+        if bounds:
+            dtype, restore = BOUNDED, None
+            block = Loop(WithBounds(distance, options), zero_on_diagonal=False, dtype=dtype)
+        else:
+            block = Loop(BetweenPoints(distance, options), distance != "sinkhorn_cost", dtype)
+    longest = max(len(side) for side in sides)
+    return Problem(
+        left=sides[0],
+        right=None if others is None else sides[1],
+        block=block,
+        tile=min(32, -(-longest // 8)) if tile is None else require_count("tile", tile),
+        dtype=dtype,
+        restore=restore,
+        device=device,
+        inputs=(distance, options, bounds) if bounds else (distance, options),
+    )
+
+
+def _points(
+    name: str, collection: Any
+) -> tuple[list[tuple[np.ndarray, np.ndarray | None]], Restore, torch.device | None]:
+    """Point sets with their weights or None, checked once here so that no pair need be."""
+    sides = []
+    for k, measure in enumerate(collection):
+        points, weights = measure if isinstance(measure, tuple) and len(measure) == 2 else (measure, None)
+        here = f"{name}[{k}]"
+        (x, a), restore = as_tensors(**{here: points, f"the weights of {here}": weights},
+                                     optional=(f"the weights of {here}",))  # fmt: skip
+        _require_no_gradient(here, x, a)
+        if x.ndim != 2 or 0 in x.shape:
+            raise ValueError(f"{here} has shape {shape(x)}; expected points (n, d), or a tuple of points and weights")
+        require_finite(here, x)
+        if a is not None:
+            if tuple(a.shape) != (len(x),):
+                raise ValueError(f"the weights of {here} have shape {shape(a)}; expected ({len(x)},)")
+            require_finite(f"the weights of {here}", a)
+            if bool((a < 0).any()) or not bool((a > 0).any()):
+                raise ValueError(f"the weights of {here} must not be negative, nor all zero; got {a.tolist()[:5]} ...")
+        sides.append(((x.numpy(force=True), None if a is None else a.numpy(force=True)), restore, x.device))
+    restore, device = _one_kind(sides)
+    return [side for side, *_ in sides], restore, device
+
+
+def _gaussians(name: str, collection: Any) -> tuple[Gaussians, Restore, torch.device | None]:
+    if isinstance(collection[0], tuple):
+        collection = [np.stack(part) if isinstance(part[0], np.ndarray) else torch.stack(part)
+                      for part in zip(*collection, strict=True)]  # fmt: skip
+    if len(collection) != 2:
+        raise ValueError(f"{name} has {len(collection)} parts; expected the pair of means (N, d) and covariances "
+                         "(N, d, d), or a sequence of pairs")  # fmt: skip
+    loc_name, cov_name = f"the means of {name}", f"the covariances of {name}"
+    (loc, cov), restore = as_tensors(**{loc_name: collection[0], cov_name: collection[1]})
+    _require_no_gradient(name, loc, cov)
+    require_gaussian(loc_name, loc, cov_name, cov)
+    if loc.ndim != 2 or cov.ndim != 3 or len(loc) != len(cov):
+        raise ValueError(f"{loc_name} have shape {shape(loc)} and the covariances {shape(cov)}; expected (N, d) and "
+                         "(N, d, d)")  # fmt: skip
+    require_finite(loc_name, loc)
+    require_covariance(cov_name, cov, restore.eps)
+    return Gaussians(loc.numpy(force=True), cov.numpy(force=True)), restore, loc.device
+
+
+def _one_kind(read: Sequence[tuple[Any, Restore, torch.device | None]]) -> tuple[Restore, torch.device | None]:
+    restores = {restore for _, restore, _ in read}
+    if len(restores) > 1:
+        kinds = ", ".join(f"{'torch' if r.to_torch else 'numpy'} {r.dtype}" for r in restores)
+        raise TypeError(f"measures of one kind and dtype expected; got {kinds}")
+    (restore,) = restores
+    return restore, read[0][2] if restore.to_torch else None
+
+
+def _require_no_gradient(name: str, *tensors: torch.Tensor | None) -> None:
+    if any(t is not None and t.requires_grad for t in tensors):
+        raise ValueError(f"{name} requires a gradient, and pairwise distances have none; expected {name}.detach()")
+
+
+def _require_same(what: str, values: Sequence[tuple[str, float]], rel: float = 0.0) -> None:
+    first_name, first = values[0]
+    for name, value in values:
+        if abs(value - first) > rel * first:
+            raise ValueError(f"{name} has {what} {value:.12g} but {first_name} has {first:.12g}; expected the same")
+
+
+def _with_directions(distance: str, options: dict[str, Any], points: np.ndarray) -> dict[str, Any]:
+    """The options with directions drawn once, in place of a generator that each process would draw from anew."""
+    options = dict(options)
+    if "sliced" not in distance:
+        return options
+    source = as_generator(options.pop("generator", None) if options.get("generator") is not None else 0)
+    if distance == "max_sliced_wasserstein":
+        return options | {"generator": int(torch.randint(2**62, (), generator=source))}
+    if options.get("projections") is None:
+        directions, _ = random_directions(points.shape[-1], options.pop("n_projections", 256), source)
+        options["projections"] = directions.numpy().astype(points.dtype)
+    return options

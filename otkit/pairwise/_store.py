@@ -1,0 +1,119 @@
+"""A matrix in a file that an interrupted computation goes on with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from otkit.pairwise._blocks import Gaussians
+from otkit.pairwise._tiles import Problem
+
+
+class Store:
+    """A matrix in a .npy file, and a record of its finished tiles: a line of JSON for what it is, and one a tile.
+
+    A tile is written to the matrix before it is written to the record, so what the record names is there, and a last
+    line that was cut short names nothing.
+    """
+
+    def __init__(self, path: Path, problem: Problem) -> None:
+        self.path, self.record = path, path.with_name(path.name + ".tiles")
+        self.symmetric = problem.right is None
+        self.done: frozenset[tuple[int, int]] = frozenset()
+        header = {"shape": problem.shape, "dtype": str(problem.dtype), "tile": problem.tile,
+                  "fingerprint": _fingerprint(problem)}  # fmt: skip
+        if path.exists():
+            self.done = self._finished_tiles(json.loads(json.dumps(header)))
+        else:
+            self._create(problem, header)
+        self.matrix = np.lib.format.open_memmap(path, mode="r+")
+        self.lines = self.record.open("a")
+
+    def _finished_tiles(self, expected: dict[str, Any]) -> frozenset[tuple[int, int]]:
+        remedy = f"delete {self.path} and {self.record.name}, or choose another out"
+        if not self.record.exists():
+            raise ValueError(f"out: {self.path} exists without a record {self.record.name} of what it holds; {remedy}")
+        lines = self.record.read_text().split("\n")
+        header = json.loads(lines[0])
+        for key, value in expected.items():
+            if header.get(key) != value:
+                what = "of other measures, or of another distance or its options" if key == "fingerprint" else (
+                    f"with {key} {header.get(key)} where this has {value}")  # fmt: skip
+                raise ValueError(f"out: {self.path} holds distances {what}; {remedy}")
+        # What follows the last line end was cut short; a line end keeps it from running into the next line.
+        if lines[-1]:
+            with self.record.open("a") as record:
+                record.write("\n")
+        return frozenset((row, column) for row, column in map(_corner, lines[1:-1]) if row >= 0)
+
+    def _create(self, problem: Problem, header: dict[str, Any]) -> None:
+        # Under another name until it is whole; NaN is what was not computed.
+        whole = self.path.with_name(self.path.name + ".new")
+        matrix = np.lib.format.open_memmap(whole, mode="w+", dtype=problem.dtype, shape=problem.shape)
+        for name in problem.dtype.names or (...,):
+            matrix[name] = np.nan if matrix[name].dtype.kind == "f" else False
+        matrix.flush()
+        del matrix
+        self.record.write_text(json.dumps(header) + "\n")
+        whole.replace(self.path)
+
+    def add(self, rows: slice, columns: slice, block: np.ndarray) -> None:
+        """Write a tile, and its transpose where the matrix is symmetric."""
+        self.matrix[rows, columns] = block
+        if self.symmetric:
+            self.matrix[columns, rows] = block.T
+        self.matrix.flush()
+        self.lines.write(f"{rows.start} {columns.start}\n")
+        self.lines.flush()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lines.close()
+
+
+def _corner(line: str) -> tuple[int, int]:
+    """The row and column of a line of the record, or (-1, -1) for one that was cut short."""
+    words = line.split()
+    return (int(words[0]), int(words[1])) if len(words) == 2 and all(map(str.isdigit, words)) else (-1, -1)
+
+
+def _fingerprint(problem: Problem) -> str:
+    """What the distances depend on, in one number."""
+    digest = hashlib.sha256()
+    for part in _bytes((*problem.inputs, problem.left, problem.right)):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _bytes(value: Any) -> Iterator[bytes]:
+    """The content of a value, as bytes that are the same in every process."""
+    if isinstance(value, torch.Tensor):
+        value = value.numpy(force=True)
+    if isinstance(value, np.ndarray):
+        yield f"{value.dtype} {value.shape}".encode()
+        yield value.tobytes()
+    elif isinstance(value, tuple | list):
+        yield f"{len(value)} values".encode()
+        for part in value:
+            yield from _bytes(part)
+    elif isinstance(value, Gaussians):
+        yield from _bytes((value.loc, value.cov))
+    elif isinstance(value, dict):
+        yield from _bytes(sorted(value.items()))
+    else:
+        try:
+            yield pickle.dumps(value, protocol=5)
+        except Exception as error:
+            raise ValueError(
+                f"out needs a name or a content to know {value!r} again when it resumes, and it cannot be pickled "
+                f"({error}); expected a function that can be imported, and measures that can be pickled"
+            ) from None
