@@ -30,8 +30,9 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
+from otkit_vae import processes
 from otkit_vae.model import VAE
-from otkit_vae.penalties import LatentPenalty, PerSamplePenalty
+from otkit_vae.penalties import AggregatedPenalty, LatentPenalty, PerSamplePenalty
 from otkit_vae.sampling import sample
 
 
@@ -101,7 +102,7 @@ class Objective(nn.Module):
 
     def forward(self, model: VAE, x: Tensor, *, generator: Generator | None = None, step: int | None = None) -> Terms:
         """The objective of a model on observations x (N, *event), at a step of its weight's schedule."""
-        if len(x) < self.penalty.min_batch:
+        if not processes.spread() and len(x) < self.penalty.min_batch:
             raise ValueError(
                 f"x has {len(x)} observations; the penalty {type(self.penalty).__name__} needs "
                 f"at least {self.penalty.min_batch} in a batch"
@@ -109,12 +110,17 @@ class Objective(nn.Module):
         posterior = model.encode(x)
         z = sample(posterior, generator=generator)
         reconstructions = -model.decode(z).log_prob(x)
-        reconstruction, penalties = reconstructions.mean(), None
+        reconstruction, penalties = processes.mean(reconstructions), None
         if isinstance(self.penalty, PerSamplePenalty):
             penalties = self.penalty.per_observation(posterior, z, model.prior, generator=generator)
-            penalty = penalties.mean()
+            penalty = processes.mean(penalties)
         else:
             penalty = self.penalty(posterior, z, model.prior, generator=generator)
+            if processes.spread() and not isinstance(self.penalty, AggregatedPenalty):
+                raise ValueError(
+                    f"the penalty {type(self.penalty).__name__} was computed of the part of the batch that one process "
+                    "has; expected, over several processes, one derived from AggregatedPenalty or PerSamplePenalty"
+                )
         if penalty.shape != ():
             raise ValueError(
                 f"the penalty {type(self.penalty).__name__} has shape {tuple(penalty.shape)}; "
@@ -147,7 +153,7 @@ class Objective(nn.Module):
                 raise ValueError(
                     f"decoder gives observations of shape {tuple(decoded.event_shape)}; expected {tuple(x.shape[1:])}"
                 )
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(), processes.alone():
                 self(model, x)
 
     def balance(self, model: VAE, x: Tensor, *, generator: Generator | None = None) -> float:
@@ -164,7 +170,8 @@ class Objective(nn.Module):
         Raises:
             ValueError: A gradient is 0 or not finite, as that of the penalty `none` is.
         """
-        terms = self(model, x, generator=generator)
+        with processes.alone():
+            terms = self(model, x, generator=generator)
         parameters = [parameter for parameter in model.encoder.parameters() if parameter.requires_grad]
 
         def norm(value: Tensor) -> float:

@@ -10,7 +10,14 @@ A per-sample penalty pulls every code onto the prior, an aggregated one only the
 
 An aggregated penalty is a function of the *whole* batch. It is written in three steps, of which the second is the same
 for all: what it needs to know of each observation (`statistics`), the collection of that over the batch (`gather`), and
-the formula (`compare`). Where a batch is spread over processes, `gather` is all that has to know.
+the formula (`compare`). Where a batch is spread over processes, `gather` is all that has to know: value and gradient
+are those of one process with the whole batch, and draws from the prior and of directions the same on all processes
+(`otkit_vae.processes`).
+
+A batch is what one backward pass is taken of. Where the gradients of k batches are accumulated before a step, the
+penalty that is minimised is the mean of k penalties of N observations each, with the noise and the null value of N, and
+not that of k N observations at once. For per-sample penalties the two are the same. To make N larger than one process
+can hold, take more processes.
 """
 
 from __future__ import annotations
@@ -24,6 +31,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
+from otkit_vae import processes
 from otkit_vae.distributions import Deterministic, map_tensors
 from otkit_vae.penalties._weights import default_weight
 from otkit_vae.sampling import sample
@@ -97,7 +105,7 @@ class LatentPenalty(nn.Module, ABC):
         key = (_fingerprint(prior), n, repeats, seed)
         if key not in cache:
             generator = torch.Generator().manual_seed(seed)
-            with torch.no_grad():
+            with torch.no_grad(), processes.alone():
                 cache[key] = sum(self._null_draw(prior, n, generator) for _ in range(repeats)) / repeats
         return cache[key]
 
@@ -121,7 +129,7 @@ class PerSamplePenalty(LatentPenalty):
     def forward(
         self, posterior: Distribution, z: Tensor, prior: Distribution, *, generator: Generator | None = None
     ) -> Tensor:
-        return self.per_observation(posterior, z, prior, generator=generator).mean()
+        return processes.mean(self.per_observation(posterior, z, prior, generator=generator))
 
 
 class AggregatedPenalty(LatentPenalty):
@@ -135,8 +143,8 @@ class AggregatedPenalty(LatentPenalty):
         return z
 
     def gather(self, statistics: Tensor) -> Tensor:
-        """The statistics of the whole batch, (N, ...): those that are here, as one process has all of it."""
-        return statistics
+        """The statistics of the whole batch, (N, ...), of those that are here: the same in one process."""
+        return processes.gather(statistics)
 
     @abstractmethod
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:
@@ -145,7 +153,7 @@ class AggregatedPenalty(LatentPenalty):
     def forward(
         self, posterior: Distribution, z: Tensor, prior: Distribution, *, generator: Generator | None = None
     ) -> Tensor:
-        return self.compare(self.gather(self.statistics(posterior, z)), prior, generator)
+        return self.compare(self.gather(self.statistics(posterior, z)), prior, processes.shared(generator, z))
 
 
 class AdversarialPenalty(AggregatedPenalty):

@@ -26,6 +26,7 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from otkit.gaussian import w2_squared
+from otkit_vae import processes
 from otkit_vae.distributions import Deterministic, GaussianForm, gaussian_form, moments
 from otkit_vae.penalties._interface import AggregatedPenalty
 from otkit_vae.penalties._registry import register
@@ -47,16 +48,21 @@ class AggregatedGaussianW2(AggregatedPenalty):
             return loc
         return torch.cat([loc, form.scale.unsqueeze(-1) if form.is_diagonal else form.scale], dim=-1)
 
+    def gather(self, statistics: Tensor) -> Tensor:
+        """The statistics stay where they are: the batch's moments are all that is taken of them."""
+        return statistics
+
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:  # noqa: D102
         statistics = statistics.double()
         locs, factors = statistics[..., 0], statistics[..., 1:]
-        mean = locs.mean(0)
+        n = processes.count(locs)
+        mean = processes.total(locs.sum(0)) / n
         centred = locs - mean
         if factors.shape[-1] > 1:
-            spread = torch.einsum("nij,nkj->ik", factors, factors) / len(factors)
+            spread = torch.einsum("nij,nkj->ik", factors, factors)
         else:
-            spread = factors.square().sum(-1).mean(0).diag()
-        cov = centred.mT @ centred / len(locs) + spread
+            spread = factors.square().sum((0, -1)).diag()
+        cov = processes.total(centred.mT @ centred + spread) / n
         prior_mean, prior_cov = _prior_moments(prior)
         squared = w2_squared(mean, cov, prior_mean.double(), prior_cov.double(), validate=False)
         return squared.to(prior_mean.dtype)

@@ -33,6 +33,7 @@ from torch.distributions import Distribution
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
+from otkit_vae import processes
 from otkit_vae.penalties._interface import AdversarialPenalty
 from otkit_vae.penalties._registry import register
 from otkit_vae.sampling import sample, seeded
@@ -75,7 +76,7 @@ class WaeGan(AdversarialPenalty):
 
     def adversary_loss(self, z: Tensor, prior: Distribution, *, generator: Generator | None = None) -> Tensor:
         """The discriminator's cross-entropy on the codes and as many draws from the prior, a scalar."""
-        z = self.gather(z.detach())
+        z, generator = self.gather(z.detach()), processes.shared(generator, z)
         self._size(z, generator)
         y = sample(prior, len(z), generator).detach()
         real, coded = self.discriminator(self._own(y)), self.discriminator(self._own(z))

@@ -1,0 +1,142 @@
+r"""A batch that is spread over processes, as one.
+
+Under torch.distributed each of R processes has a part of the batch, :math:`n_r` of :math:`N = \sum_r n_r` observations,
+and ``DistributedDataParallel`` *averages* their gradients, :math:`\frac1R \sum_r \nabla_\theta L_r`. A loss that each
+computes of its own part is another loss: means over parts of different sizes are no mean over the batch, and a function
+of the whole batch, an aggregated penalty, is no mean at all.
+
+Here every process computes the same number :math:`L(s_1, \dots, s_R)` of the statistics :math:`s_r(\theta)` of all of
+them. What is collected, by `gather` or `total`, has the sum over processes for its derivative: to :math:`s_r` comes
+:math:`\sum_q \partial L_q / \partial s_r = R\, \partial L / \partial s_r`, and after the average
+
+.. math:: \frac1R \sum_r \Bigl(\frac{\partial s_r}{\partial \theta}\Bigr)^{\!\top} R\, \frac{\partial L}{\partial s_r}
+          = \nabla_\theta L .
+
+Parameters that L knows directly, those of a learned prior, have :math:`\partial L / \partial \phi` on every process,
+and on average. Both are the gradient of one process, whatever the sizes of the parts. (``torch.distributed.all_gather``
+with one's own part put back in place has :math:`1/R` of the first and all of the second.)
+
+What is random in L must be the same everywhere (`shared`); what is random in :math:`s_r`, the reparametrisation noise,
+must not: seed each process differently. All processes take part in every call, and each has at least one observation,
+as torch's distributions do not take empty batches; what only some of them compute goes under `alone`. In one process
+nothing here does, or costs, anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Generator, Tensor
+
+from otkit._derivatives import refuse_second
+
+_ALONE = ContextVar("_ALONE", default=False)
+
+
+def spread() -> bool:
+    """Whether batches are spread over several processes: there is a process group, and we are not `alone`."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1 and not _ALONE.get()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within it a batch is what is here, as in one process: for an evaluation on one of several processes."""
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
+
+
+def gather(x: Tensor) -> Tensor:
+    """The parts of all processes in their order, (N, ...), of the part that is here, (n, ...), differentiable once.
+
+    Example:
+        >>> gather(torch.ones(3, 2)).shape  # in one process
+        torch.Size([3, 2])
+    """
+    return _Gather.apply(x) if spread() else x
+
+
+def total(x: Tensor) -> Tensor:
+    """The sum over processes of x, of the same shape on each, differentiable once."""
+    return _Total.apply(x) if spread() else x
+
+
+def count(x: Tensor) -> int:
+    """The number N of observations in the batch, of which the part that is here is x, (n, ...)."""
+    return int(_total(torch.tensor(len(x), device=x.device))) if spread() else len(x)
+
+
+def mean(x: Tensor) -> Tensor:
+    """The mean over the batch's observations, (...), of the part that is here, (n, ...), differentiable once.
+
+    Example:
+        >>> mean(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))  # in one process
+        tensor([2., 3.])
+    """
+    return total(x.sum(0)) / count(x) if spread() else x.mean(0)
+
+
+def shared(generator: Generator | None, like: Tensor) -> Generator | None:
+    """A source of randomness that is the same on every process: seeded by a draw of the first one's.
+
+    Args:
+        generator: The source that is here; the global state if None.
+        like: A tensor on the device on which the processes talk.
+
+    Returns:
+        The generator itself in one process.
+    """
+    if not spread():
+        return generator
+    device = "cpu" if generator is None else generator.device
+    seed = torch.randint(2**62, (1,), generator=generator, device=device).to(like.device)
+    dist.broadcast(seed, src=0)
+    return Generator(device).manual_seed(int(seed))
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        size = torch.tensor([len(x)], device=x.device)
+        sizes = [torch.empty_like(size) for _ in range(dist.get_world_size())]
+        dist.all_gather(sizes, size)
+        ctx.sizes = [int(n) for n in sizes]
+        # Every process sends as many as the largest part has.
+        sent = x.new_zeros(max(ctx.sizes), *x.shape[1:])
+        sent[: len(x)] = x
+        parts = [torch.empty_like(sent) for _ in ctx.sizes]
+        dist.all_gather(parts, sent)
+        return torch.cat([part[:n] for part, n in zip(parts, ctx.sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor | None:
+        with torch.no_grad():
+            whole = _total(grad_outputs[0])
+        mine = whole.split(ctx.sizes)[dist.get_rank()]
+        return refuse_second(mine, grad_outputs, "second derivatives over several processes are not implemented")
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _total(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor | None:
+        with torch.no_grad():
+            whole = _total(grad_outputs[0])
+        return refuse_second(whole, grad_outputs, "second derivatives over several processes are not implemented")
+
+
+def _total(x: Tensor) -> Tensor:
+    """The sum over processes."""
+    x = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(x)
+    return x
