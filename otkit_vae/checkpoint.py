@@ -2,50 +2,89 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from otkit import __version__
+from otkit_vae._files import replacing
 from otkit_vae.model import VAE
 
-FORMAT = 2
+FORMAT = 3
 KEY = "otkit_vae"
+"""Where a checkpoint has what we say of it, beside the "state_dict" and the state of the training."""
 
 
 def describe(model: VAE) -> dict[str, Any]:
     """What a checkpoint says of a model under the key "otkit_vae", beside the "state_dict"."""
-    return {"format": FORMAT, "architecture": model.architecture}
+    return {"format": FORMAT, "version": __version__, "architecture": model.architecture}
+
+
+def write(content: dict[str, Any], file: Path) -> None:
+    """Write a checkpoint, in one step: a kill at any moment leaves the old one or the new one, whole.
+
+    Raises:
+        OSError: It could not be written, on a full disk say; the old one is kept.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with replacing(file) as partial:
+        partial.write(buffer.getbuffer())
+
+
+def read(file: Path) -> dict[str, Any]:
+    """All that a checkpoint has, on the CPU.
+
+    Only tensors and plain values are read: a file with code in it is refused.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is not a checkpoint of this project, is damaged, has code in it, or is of a format that
+            this version does not know.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"path: no checkpoint {file}; expected a file or run folder of otkit-vae train")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        about = content[KEY]
+        known, version = about["format"], about.get("version", "another version")
+    except pickle.UnpicklingError as error:
+        what = "has code in it, which is not run" if "Unsupported" in str(error) else "is cut off or damaged"
+        raise ValueError(f"path: {file} is not a checkpoint of otkit-vae train: it {what}") from None
+    except (RuntimeError, EOFError, OSError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(
+            f"path: {file} is not a checkpoint of otkit-vae train, or is cut off or damaged ({reason})"
+        ) from None
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError(f"path: {file} is not a checkpoint of otkit-vae train: it has no {KEY!r}") from None
+    if known != FORMAT:
+        raise ValueError(
+            f"path: {file} has format {known}, of otkit {version}; expected format {FORMAT}, which otkit {__version__} "
+            "reads"
+        )
+    return content
 
 
 def load(path: str | Path) -> VAE:
     """The model of a checkpoint that ``otkit-vae train`` wrote, on the CPU, in evaluation mode.
-
-    Only tensors and plain values are read: a file with code in it is refused.
 
     Args:
         path: A checkpoint, or a run folder that has one.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is not a checkpoint of this project, or of a format that this version does not know.
+        ValueError: The file is not a checkpoint that can be read, or its model is one that was not made by `VAE.sized`.
     """
     path = Path(path)
     file = path / "checkpoint.ckpt" if path.is_dir() else path
-    if not file.is_file():
-        raise FileNotFoundError(f"path: no checkpoint {file}; expected a file or run folder of otkit-vae train")
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-        about = content[KEY]
-        architecture, weights = about["architecture"], content["state_dict"]
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
-        reason = str(error).split("\n")[0]
-        raise ValueError(f"path: {file} is not a checkpoint of otkit-vae train ({reason})") from None
-    if about["format"] != FORMAT or architecture is None:
-        raise ValueError(
-            f"path: {file} has format {about['format']} and architecture {architecture}; expected format {FORMAT}"
-        )
+    content = read(file)
+    architecture, weights = content[KEY]["architecture"], content["state_dict"]
+    if architecture is None:
+        raise ValueError(f"path: {file} has a model with networks of its own; expected one made by VAE.sized")
     model = VAE.sized(**architecture)
     prefix = "model."
     model.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})

@@ -16,10 +16,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"otkit-vae: error: {error}; install the train extra: pip install 'otkit[train]'", file=sys.stderr)
         return 2
     try:
-        options = _parser(jsonargparse).parse_args(arguments)
-        _run(options.command, options[options.command].as_dict())
-    except KeyboardInterrupt:
-        print("otkit-vae: interrupted; what the run folder has is kept, its checkpoint included", file=sys.stderr)
+        arguments = [_underscored(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
+        parser = _parser(jsonargparse)
+        options = parser.parse_args(arguments)
+        command = options.command
+        if command == "train" and options.train.resume is not None:
+            # Options that were not given are those of the run.
+            _resume(parser.parse_args(arguments, defaults=False).train)
+        else:
+            _run(command, options[command])
+    except KeyboardInterrupt as interrupt:
+        said = f"interrupted; {interrupt}" if str(interrupt) else "interrupted; what was written is kept"
+        print(f"otkit-vae: {said}", file=sys.stderr)
         return 130
     except (jsonargparse.ArgumentError, ValueError, TypeError, ArithmeticError, OSError, MemoryError) as error:
         print(f"otkit-vae: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -30,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser(jsonargparse: Any) -> Any:
     """The options of every command, from the classes and functions that take them."""
     from otkit import __version__
-    from otkit_vae import commands
+    from otkit_vae import commands, trainer
     from otkit_vae.config import TrainConfig
     from otkit_vae.evaluation import EvaluationOptions
 
@@ -46,7 +54,15 @@ def _parser(jsonargparse: Any) -> Any:
         "train --penalty kl --epochs 30 --seed 1 --out runs/kl",
     )
     training.add_argument("--config", action="config", help="A YAML file of options, such as the config.yaml of a run.")
-    training.add_class_arguments(TrainConfig)
+    training.add_argument(
+        "--resume",
+        type=str,
+        metavar="RUN",
+        help="Go on with the training of a run folder, with its options, from its last checkpoint to the same end; "
+        "epochs, progress, checkpoint_steps and the options of the trainer may be changed.",
+    )
+    training.add_class_arguments(TrainConfig, skip={"trainer"})
+    trainer.add_options(training)
 
     evaluation = command(
         "Evaluate a run on its held-out data: reconstruction, codes against the prior, a bound of log p(x), samples in "
@@ -90,7 +106,7 @@ def _parser(jsonargparse: Any) -> Any:
     )
     comparison.add_argument("--config", action="config", help="A YAML file of options.")
     comparison.add_function_arguments(commands.compare, skip={"training"})
-    comparison.add_class_arguments(TrainConfig, skip={"penalty", "penalty_options", "weight", "out"})
+    comparison.add_class_arguments(TrainConfig, skip={"penalty", "penalty_options", "weight", "out", "trainer"})
 
     parser = jsonargparse.ArgumentParser(
         prog="otkit-vae",
@@ -108,14 +124,15 @@ def _parser(jsonargparse: Any) -> Any:
     return parser
 
 
-def _run(command: str, chosen: dict[str, Any]) -> None:
+def _run(command: str, options: Any) -> None:
     """Do what was asked for."""
     from otkit_vae import commands
     from otkit_vae.config import TrainConfig
     from otkit_vae.evaluation import EvaluationOptions
 
-    chosen.pop("config", None)
+    chosen = _plain(options)
     if command == "train":
+        chosen.pop("resume")
         commands.train(TrainConfig(**chosen))
     elif command == "evaluate":
         commands.evaluate(chosen.pop("run"), EvaluationOptions(**chosen))
@@ -128,6 +145,30 @@ def _run(command: str, chosen: dict[str, Any]) -> None:
     else:
         mine = {name: chosen.pop(name) for name in ("out", "penalties", "seeds", "weights")}
         commands.compare(TrainConfig(**chosen), **mine)
+
+
+def _resume(options: Any) -> None:
+    from otkit_vae import commands
+
+    chosen = _plain(options)
+    commands.resume(chosen.pop("resume"), **chosen)
+
+
+def _plain(options: Any) -> dict[str, Any]:
+    """The options by their names, of the training engine those that are not as they are by default."""
+    from otkit_vae import trainer
+
+    chosen = options.as_dict()
+    chosen.pop("config", None)
+    if "trainer" in options:
+        chosen["trainer"] = trainer.chosen(options.trainer)
+    return chosen
+
+
+def _underscored(argument: str) -> str:
+    """An option as it is known, --latent_dim, where it is written --latent-dim."""
+    option, *value = argument.split("=", 1)
+    return "=".join([option[:2] + option[2:].replace("-", "_"), *value]) if option.startswith("--") else argument
 
 
 if __name__ == "__main__":

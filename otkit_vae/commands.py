@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from otkit_vae.config import TrainConfig
     from otkit_vae.evaluation import EvaluationOptions
+    from otkit_vae.training import Run
 
 # Imports are within the functions: --help should not wait for the engine and the pictures.
 
@@ -20,7 +21,24 @@ def train(config: TrainConfig) -> None:
     """
     from otkit_vae.training import train as run_training
 
-    run = run_training(config)
+    _print(run_training(config))
+
+
+def resume(run: str, **changes: Any) -> None:
+    """Go on with a training, and print what `train` does.
+
+    Args:
+        run: The run folder.
+        **changes: Options to go on with others of.
+    """
+    from otkit_vae.training import resume as resume_training
+
+    _print(resume_training(run, **changes))
+
+
+def _print(run: Run | None) -> None:
+    if run is None:
+        return  # one of several processes, and not the first
     print(run.evaluation.table())
     print(f"\n{run.folder}")
     for file in sorted(run.folder.iterdir()):

@@ -50,11 +50,14 @@ class TrainConfig:
         widths: The widths of the encoder's hidden layers, or the channels of its convolutions, mirrored in the decoder;
             sized from the data if null.
         epochs: How many times to go through the data.
-        batch_size: The size of a batch; a smaller remainder is left out of each epoch.
+        batch_size: The size of a batch, over all processes; a smaller remainder is left out of each epoch.
         learning_rate: Adam's learning rate.
         seed: Seeds the weights, the order of the data and every draw.
         out: The run folder to write, which must be new or empty; runs/DATA-PENALTY-K, K the first free number, if null.
         progress: Whether to show a progress bar.
+        checkpoint_steps: Over how many steps a checkpoint is written, within epochs too; at each epoch's end if null.
+        trainer: Options of the training engine, pytorch_lightning.Trainer, by their names: devices, precision and so
+            on.
     """
 
     penalty: str = "wasserstein"
@@ -78,6 +81,8 @@ class TrainConfig:
     seed: int = 0
     out: str | None = None
     progress: bool = True
+    checkpoint_steps: int | None = None
+    trainer: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name in ("latent_dim", "components", "epochs", "batch_size", "warmup", "seed"):
@@ -89,8 +94,13 @@ class TrainConfig:
             _require("a list of whole numbers", "widths", self.widths, list | tuple)
             for width in self.widths:
                 _require("a list of whole numbers", "widths", width, int)
-        if self.penalty_options is not None:
-            _require("options by their names", "penalty_options", self.penalty_options, dict)
+        for name in ("penalty_options", "trainer"):
+            if getattr(self, name) is not None:
+                _require("options by their names", name, getattr(self, name), dict)
+        if self.checkpoint_steps is not None:
+            _require("a whole number", "checkpoint_steps", self.checkpoint_steps, int)
+            if self.checkpoint_steps < 1:
+                raise ValueError(f"checkpoint_steps is {self.checkpoint_steps}; expected a whole number >= 1, or null")
         if self.out == "":
             raise ValueError("out is empty; expected the name of a folder")
         penalty = self.make_penalty()

@@ -1,27 +1,102 @@
-"""Training with PyTorch Lightning: the only module that imports the training engine."""
+"""Training with PyTorch Lightning: with `trainer` the only module that imports the training engine.
+
+A training is a function of its options. The order of the data follows from the seed and the epoch, what is drawn at a
+step from the seed, the step and the process, the weight of the penalty from the step. A checkpoint therefore keeps the
+parameters, the optimisers, the place in the epoch and the history of the metrics, and no state of a generator: what
+goes on from it is what would have gone on without it, bit by bit.
+"""
 
 from __future__ import annotations
 
-import logging
+import csv
+import io
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as lightning
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import Callback, Checkpoint
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
 from tqdm import tqdm
 
-from otkit_vae.checkpoint import KEY, describe
+from otkit_vae import checkpoint as checkpoints
+from otkit_vae import processes
+from otkit_vae._files import write_text
+from otkit_vae.batches import Batches
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective, Terms
 from otkit_vae.penalties import AdversarialPenalty
+from otkit_vae.sampling import reseed
+from otkit_vae.trainer import restored
 
 COLUMNS = ("loss", "reconstruction", "penalty", "posterior_scale")
+CHECKPOINT, METRICS = "checkpoint.ckpt", "metrics.csv"
+
+
+def fit(
+    trainer: lightning.Trainer,
+    model: VAE,
+    objective: Objective,
+    train: Tensor,
+    held_out: Tensor,
+    out: Path,
+    *,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    config: dict[str, Any] | None = None,
+    checkpoint_steps: int | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> None:
+    """Train a model in place, and leave checkpoint.ckpt and metrics.csv in a folder.
+
+    Args:
+        trainer: The engine.
+        model: The model.
+        objective: What to minimise.
+        train: Observations to train on, with shape (n, *event).
+        held_out: Observations to report on, with shape (m, *event).
+        out: The folder to write to.
+        batch_size: The size of a batch, over all processes.
+        learning_rate: Adam's learning rate.
+        seed: Seeds the order of the data and the draws.
+        config: The options of the training, plain values, for the checkpoint.
+        checkpoint_steps: Over how many steps a checkpoint is written; at the end of each epoch if None.
+        resume: Whether to go on from the folder's checkpoint, where it has one.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ArithmeticError: The loss or the weights are no longer finite.
+        OSError: The folder cannot be written to; what it has is whole.
+        KeyboardInterrupt: The training was interrupted.
+    """
+    # The engine does not clip gradients that an optimiser in one kernel is to unscale.
+    fused = not str(trainer.precision).startswith("16")
+    training = Training(model, objective, learning_rate, seed=seed, config=config, fused=fused)
+    folder = Folder(out, checkpoint_steps)
+    trainer.callbacks += [*([Progress()] if progress else []), folder]  # pyright: ignore[reportAttributeAccessIssue]
+    least = objective.penalty.min_batch
+    file = out / CHECKPOINT
+    with restored():
+        try:
+            trainer.fit(
+                training,
+                Batches(train, batch_size, min_batch=least, seed=seed),
+                Batches(held_out, batch_size, min_batch=least),
+                ckpt_path=file if resume and file.is_file() else None,
+                weights_only=True,
+            )
+        except MisconfigurationException as error:
+            raise ValueError(f"trainer: {error}") from None
+        except SystemExit:
+            # The engine's answer to Ctrl-C.
+            if trainer.interrupted:
+                raise KeyboardInterrupt(folder.last(training)) from None
+            raise
+    model.eval()
 
 
 class Training(lightning.LightningModule):
@@ -30,17 +105,45 @@ class Training(lightning.LightningModule):
     One row of metrics an epoch: the means over the training batches, and the same over held-out data.
     """
 
-    def __init__(self, model: VAE, objective: Objective, learning_rate: float):
+    def __init__(
+        self,
+        model: VAE,
+        objective: Objective,
+        learning_rate: float,
+        *,
+        seed: int = 0,
+        config: dict[str, Any] | None = None,
+        fused: bool = True,
+    ):
         super().__init__()
         self.model, self.objective, self.learning_rate = model, objective, learning_rate
+        self.seed, self.config, self.fused = seed, config, fused
         # An adversary has an optimiser of its own, and the engine leaves two of them to us.
         self.automatic_optimization = not isinstance(objective.penalty, AdversarialPenalty)
-        self.steps = 0
+        self.history: list[dict[str, float]] = []
         self._sums: dict[str, Tensor] = {}
+        self._losses: list[tuple[int, int, Tensor]] = []
 
-    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:  # noqa: D102
-        terms = self._add("train", self.objective(self.model, batch[0], step=self.steps), len(batch[0]))
-        self.steps += 1
+    def steps(self, epoch: int, batch_idx: int) -> int:
+        """How many steps the optimiser has made at a batch."""
+        trainer = self.trainer
+        an_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        return epoch * an_epoch + batch_idx // trainer.accumulate_grad_batches
+
+    def configure_model(self) -> None:
+        """Take on the precision of the training before a checkpoint is read, which the engine would round."""
+        self.trainer.precision_plugin.convert_module(self)
+
+    def on_train_epoch_start(self) -> None:  # noqa: D102
+        self.trainer.train_dataloader.set_epoch(self.current_epoch)  # pyright: ignore[reportOptionalMemberAccess]
+
+    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:  # noqa: D102
+        reseed(self.seed, 1, self.current_epoch, batch_idx, self.global_rank)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:  # noqa: D102
+        terms = self.objective(self.model, batch, step=self.steps(self.current_epoch, batch_idx))
+        self._watch(terms.loss, batch_idx)
+        self._add("train", terms, len(batch))
         if isinstance(self.objective.penalty, AdversarialPenalty):
             ours, theirs = self.optimizers()  # pyright: ignore[reportGeneralTypeIssues]
             self._minimise(ours, terms.loss)
@@ -52,57 +155,177 @@ class Training(lightning.LightningModule):
         self.manual_backward(loss)
         optimizer.step()
 
-    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:  # noqa: D102
-        self._add("held_out", self.objective(self.model, batch[0], step=self.steps), len(batch[0]))
+    def on_validation_batch_start(self, batch: Tensor, batch_idx: int, dataloader_idx: int = 0) -> None:  # noqa: D102
+        reseed(self.seed, 2, self.current_epoch, batch_idx, self.global_rank)
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:  # noqa: D102
+        step = self.steps(self.current_epoch + 1, 0)
+        self._add("held_out", self.objective(self.model, batch, step=step), len(batch))
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:  # noqa: D102
         penalty = self.objective.penalty
         theirs = list(penalty.discriminator.parameters()) if isinstance(penalty, AdversarialPenalty) else []
         known = {id(parameter) for parameter in theirs}
         ours = [parameter for parameter in self.parameters() if id(parameter) not in known]
-        optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(ours, lr=self.learning_rate, fused=True)]
+        optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(ours, lr=self.learning_rate, fused=self.fused)]
         if isinstance(penalty, AdversarialPenalty):
-            optimizers.append(torch.optim.Adam(theirs, lr=penalty.learning_rate))
+            optimizers.append(torch.optim.Adam(theirs, lr=penalty.learning_rate, fused=self.fused))
         return optimizers
 
     def means(self, part: str) -> dict[str, float]:
-        """The means of the metrics since the epoch began, for "train" or "held_out"."""
+        """The means of the metrics since the epoch began, for "train" or "held_out", of this process."""
         *totals, n = self._sums[part].tolist()
         return {name: total / n for name, total in zip(COLUMNS, totals, strict=True)}
 
     def on_train_epoch_end(self) -> None:  # noqa: D102
+        if self.trainer.fit_loop.epoch_loop.batch_progress.current.ready < self.trainer.num_training_batches:
+            return  # stopped within the epoch
+        self.check_losses()
         row: dict[str, float] = {"epoch": self.current_epoch}
-        for part in self._sums:
+        for part, sums in self._sums.items():
+            self._sums[part] = processes.total(sums)
             row |= {f"{part}_{name}": value for name, value in self.means(part).items()}
+        row["step"] = self.steps(self.current_epoch + 1, 0)
         self._sums = {}
-        if not all(map(math.isfinite, row.values())):
-            raise ArithmeticError(
-                f"the loss is no longer finite in epoch {self.current_epoch} (step {self.global_step}): "
-                "try a smaller learning_rate or weight"
-            )
+        self.history.append(row)
         for logger in self.loggers:
-            logger.log_metrics(row, step=self.global_step)
+            logger.log_metrics(row, step=int(row["step"]))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
-        checkpoint[KEY] = describe(self.model) | {"steps": self.steps}
+        sums = {part: processes.total(sums) for part, sums in self._sums.items()}
+        checkpoint[checkpoints.KEY] = checkpoints.describe(self.model) | {
+            "config": self.config,
+            "history": self.history,
+            "sums": sums,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
-        self.steps = checkpoint[KEY]["steps"]
+        about = checkpoint[checkpoints.KEY]
+        self.history = about["history"]
+        # Sums over all processes, for the first of them.
+        self._sums = {part: sums * (self.global_rank == 0) for part, sums in about["sums"].items()}
 
-    def _add(self, part: str, terms: Terms, n: int) -> Terms:
+    def _add(self, part: str, terms: Terms, n: int) -> None:
         # Sums stay tensors: reading a number every step would wait for the device.
-        scale = terms.posterior.stddev.mean()
-        values = (terms.loss, terms.reconstruction, terms.penalty, scale, torch.ones_like(scale))
-        step = n * torch.stack([value.detach() for value in values])
-        self._sums[part] = self._sums[part] + step if part in self._sums else step
-        return terms
+        scale = terms.posterior.stddev.detach().mean(-1).sum()
+        values = torch.stack([terms.loss.detach(), terms.reconstruction.detach(), terms.penalty.detach()]) * n
+        step = torch.cat([values, torch.stack([scale, scale.new_tensor(n)])])
+        self._sums[part] = self._sums[part].to(step) + step if part in self._sums else step
+
+    def _watch(self, loss: Tensor, batch_idx: int) -> None:
+        self._losses.append((self.current_epoch, batch_idx, loss.detach()))
+        # Another device is not waited for at every step.
+        if loss.device.type == "cpu" or len(self._losses) >= 100:
+            self.check_losses()
+
+    def check_losses(self) -> None:
+        """Raise an ArithmeticError if a loss since the last check is not finite."""
+        losses, self._losses = self._losses, []
+        for epoch, batch_idx, loss in losses:
+            if not math.isfinite(loss):
+                if len(losses) == 1 and self.steps(epoch, batch_idx):
+                    # The weights are those of the step before, whose gradient may be what broke them.
+                    before = (
+                        (epoch, batch_idx - 1) if batch_idx else (epoch - 1, int(self.trainer.num_training_batches) - 1)
+                    )
+                    self.check_weights(*before)
+                raise self.failure(f"the loss is {loss.item():g}", epoch, batch_idx)
+
+    def check_weights(self, epoch: int, batch_idx: int) -> None:
+        """Raise an ArithmeticError if a parameter is not finite after the step of a batch."""
+        for name, parameter in self.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise self.failure(f"the gradient of {name} was not finite", epoch, batch_idx)
+
+    def failure(self, what: str, epoch: int, batch_idx: int) -> ArithmeticError:
+        """An error that says what happened at a batch, which observations it had, and where to go on."""
+        folder = next(c for c in self.trainer.callbacks if isinstance(c, Folder))  # pyright: ignore
+        indices = self.trainer.train_dataloader.indices(epoch, batch_idx).tolist()  # pyright: ignore
+        return ArithmeticError(
+            f"{what} at step {self.steps(epoch, batch_idx)} (epoch {epoch}, batch {batch_idx}, of the training "
+            f"observations {indices}); {folder.last(self)}; try a smaller learning_rate or weight"
+        )
+
+
+class Folder(Checkpoint):
+    """Leaves metrics.csv and checkpoint.ckpt in the run folder, each written in one step.
+
+    Args:
+        out: The folder.
+        every: Over how many steps a checkpoint is written; at the end of each epoch if None. When the training ends
+            there is one in any case.
+    """
+
+    def __init__(self, out: Path, every: int | None):
+        self.out, self.every = out, every
+        self.saved: int | None = None
+
+    def last(self, training: Training) -> str:
+        """What to say of the last checkpoint."""
+        file = self.out / CHECKPOINT
+        if self.saved is None:
+            return "there is no checkpoint of this training yet"
+        return f"the last checkpoint is {file}, of step {self.saved}: otkit-vae train --resume {self.out} goes on there"
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: D102
+        if isinstance(pl_module, Training) and trainer.ckpt_path:
+            batches = trainer.train_dataloader
+            self.saved = pl_module.steps(batches.epoch, batches.position)  # pyright: ignore
+            self._write_metrics(trainer, pl_module)
+
+    def on_train_batch_end(  # noqa: D102
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        done = batch_idx + 1
+        # Not between gradients that are accumulated, which no checkpoint has; the last batch is the epoch's end.
+        if done % trainer.accumulate_grad_batches or done >= trainer.num_training_batches:
+            return
+        assert isinstance(pl_module, Training)
+        steps = pl_module.steps(trainer.current_epoch, done)
+        stops = trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
+        if stops or (self.every is not None and steps % self.every == 0):
+            self._save(trainer, pl_module, batch_idx, steps)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: D102
+        if trainer.fit_loop.epoch_loop.batch_progress.current.ready < trainer.num_training_batches:
+            return
+        assert isinstance(pl_module, Training)
+        self._write_metrics(trainer, pl_module)
+        before, steps = (pl_module.steps(trainer.current_epoch + k, 0) for k in (0, 1))
+        due = self.every is None or steps // self.every > before // self.every
+        if due or trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs:
+            self._save(trainer, pl_module, int(trainer.num_training_batches) - 1, steps)
+
+    def _save(self, trainer: lightning.Trainer, training: Training, batch_idx: int, steps: int) -> None:
+        training.check_losses()
+        training.check_weights(trainer.current_epoch, batch_idx)
+        trainer.save_checkpoint(self.out / CHECKPOINT)
+        self.saved = steps
+
+    def _write_metrics(self, trainer: lightning.Trainer, training: Training) -> None:
+        if not trainer.is_global_zero:
+            return
+        names = dict.fromkeys(name for row in training.history for name in row)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(names), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(training.history)
+        write_text(self.out / METRICS, text.getvalue())
 
 
 class Progress(Callback):
     """One bar over the whole training, with the means of the epoch so far and the time left."""
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: D102
-        self._bar = tqdm(total=int(trainer.estimated_stepping_batches), unit="step", desc="training")
+        n, batches = int(trainer.num_training_batches), trainer.train_dataloader
+        total = None if trainer.max_epochs is None else n * trainer.max_epochs
+        done = batches.epoch * n + batches.position  # pyright: ignore
+        self._bar = tqdm(total=total, initial=done, unit="step", desc="training", disable=not trainer.is_global_zero)
 
     def on_train_batch_end(  # noqa: D102
         self,
@@ -120,69 +343,8 @@ class Progress(Callback):
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: D102
         self._bar.close()
 
-
-def fit(
-    model: VAE,
-    objective: Objective,
-    train: Tensor,
-    held_out: Tensor,
-    out: Path,
-    *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
-    progress: bool = True,
-) -> None:
-    """Train a model in place, and leave checkpoint.ckpt and metrics.csv in a folder.
-
-    Args:
-        model: The model.
-        objective: What to minimise.
-        train: Observations to train on, with shape (n, *event).
-        held_out: Observations to report on, with shape (m, *event).
-        out: The folder to write to.
-        epochs: How many times to go through the data.
-        batch_size: The size of a batch.
-        learning_rate: Adam's learning rate.
-        seed: Seeds the order of the data and the draws.
-        progress: Whether to show a progress bar.
-    """
-    lightning.seed_everything(seed, workers=True, verbose=False)
-    bar = [Progress()] if progress else []
-    # The engine's hints (more workers, another logger) are about things decided here.
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
-        trainer = lightning.Trainer(
-            max_epochs=epochs,
-            accelerator="auto",
-            devices=1,
-            deterministic=True,
-            logger=CSVLogger(out, name="", version=""),
-            callbacks=[*bar, ModelCheckpoint(out, filename="checkpoint", enable_version_counter=False)],
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-        trainer.fit(
-            Training(model, objective, learning_rate),
-            batches(train, batch_size, objective.penalty.min_batch, seed=seed),
-            batches(held_out, batch_size, objective.penalty.min_batch),
-        )
-    model.eval()
-
-
-def batches(x: Tensor, batch_size: int, min_batch: int, *, seed: int | None = None) -> DataLoader[tuple[Tensor, ...]]:
-    """Batches of observations in memory, each one slice of a tensor, never collated one by one.
-
-    With a seed, in random order, and a remainder smaller than a batch is left out, as it would be another estimate;
-    without, in order, and a remainder is left out only where it is smaller than min_batch.
-    """
-    dataset, size = TensorDataset(x), min(batch_size, len(x))
-    if seed is None:
-        sampler = BatchSampler(SequentialSampler(dataset), size, drop_last=len(x) % size < min_batch)
-    else:
-        order = RandomSampler(dataset, generator=torch.Generator().manual_seed(seed))
-        sampler = BatchSampler(order, size, drop_last=True)
-    return DataLoader(dataset, sampler=sampler, batch_size=None)
+    def on_exception(  # noqa: D102
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        if hasattr(self, "_bar"):
+            self._bar.close()

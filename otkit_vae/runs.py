@@ -11,12 +11,16 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 
+from otkit import __version__
 from otkit_vae.checkpoint import load
 from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data, load_data
 from otkit_vae.evaluation import EvaluationOptions, FullEvaluation, Reference, evaluate_fully
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective
+
+CONFIG = "config.yaml"
+"""The file of a run's options."""
 
 EVALUATION = "evaluation.json"
 """The file of a run's numbers."""
@@ -52,9 +56,7 @@ def open_run(folder: str | Path, data: Data | None = None) -> SavedRun:
         ValueError: The config or the checkpoint is not one of this version.
     """
     folder = Path(folder)
-    if not (folder / "config.yaml").is_file():
-        raise FileNotFoundError(f"run: no file {folder / 'config.yaml'}; expected a run folder of otkit-vae train")
-    config = read_config(folder / "config.yaml")
+    config = read_config(folder / CONFIG)
     model = load(folder)
     objective = objective_of(config)
     weights = torch.load(folder / "checkpoint.ckpt", map_location="cpu", weights_only=True)["state_dict"]
@@ -65,11 +67,23 @@ def open_run(folder: str | Path, data: Data | None = None) -> SavedRun:
 
 
 def read_config(file: Path) -> TrainConfig:
-    """The options in a config.yaml."""
+    """The options in a config.yaml.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It does not hold the options of a training of this version.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"run: no file {file}; expected a run folder of otkit-vae train")
+    text = file.read_text()
     try:
-        return TrainConfig(**yaml.safe_load(file.read_text()))
+        return TrainConfig(**yaml.safe_load(text))
     except (TypeError, ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"run: {file} does not hold the options of a training of this version ({error})") from None
+        written = text.split("\n")[0].removeprefix("# ") if text.startswith("#") else "Its version is not known."
+        raise ValueError(
+            f"run: {file} does not hold the options of a training of this version, otkit {__version__} ({error}). "
+            f"{written}"
+        ) from None
 
 
 def objective_of(config: TrainConfig) -> Objective:
@@ -85,7 +99,8 @@ def data_of(config: TrainConfig) -> Data:
 def identity(config: TrainConfig) -> dict[str, Any]:
     """The options that a result depends on."""
     # As a file has it: a tuple there is a list.
-    return json.loads(json.dumps({k: v for k, v in asdict(config).items() if k not in ("out", "progress")}))
+    without = ("out", "progress", "checkpoint_steps")
+    return json.loads(json.dumps({k: v for k, v in asdict(config).items() if k not in without}))
 
 
 def write_evaluation(run: SavedRun, options: EvaluationOptions, reference: Reference) -> FullEvaluation:

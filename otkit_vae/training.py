@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
 
-from otkit_vae import pictures
+from otkit import __version__
+from otkit_vae import checkpoint, engine, pictures, processes
+from otkit_vae._files import write_text
 from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data, load_data
-from otkit_vae.engine import fit
 from otkit_vae.evaluation import Evaluation, evaluate
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective
 from otkit_vae.report import write_report
-from otkit_vae.runs import open_run
+from otkit_vae.runs import CONFIG, open_run, read_config
+from otkit_vae.sampling import undisturbed
+from otkit_vae.trainer import make_trainer, restored
+
+CHANGEABLE = ("epochs", "progress", "checkpoint_steps", "trainer", "out")
+"""The options that a training may go on with others of."""
 
 
 @dataclass(frozen=True)
@@ -30,47 +38,118 @@ class Run:
     evaluation: Evaluation
 
 
-def train(config: TrainConfig) -> Run:
+def train(config: TrainConfig) -> Run | None:
     """Train as the options say, and write the run folder.
 
     The folder has config.yaml, checkpoint.ckpt, metrics.csv (a row an epoch), reconstructions.png, samples.png,
-    latent.png and report.html; ``otkit-vae train --config RUN/config.yaml --out OTHER`` repeats the training.
+    latent.png and report.html; ``otkit-vae train --config RUN/config.yaml --out OTHER`` repeats the training. The
+    random states and settings of the process are left as they were.
+
+    Returns:
+        The run; None on other processes than the first, if there are several.
 
     Raises:
         ValueError: An option or the data are not as they should be; nothing was written.
         FileExistsError: The run folder has something in it.
     """
-    data = load_data(config.data, root=config.data_root)
-    config = config.with_weight(data.train.shape[1:])
-    model, objective = prepare(config, data)
-    folder = _new_folder(config.out, f"{data.name}-{config.penalty}")
-    # A balanced weight is a result, not an option: given again it would be balanced again.
-    config = replace(config, out=str(folder))
-    (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
-    print(
-        f"{data.name}: {len(data.train)} observations to train on, {len(data.held_out)} held out, "
-        f"of shape {tuple(data.train.shape[1:])}; penalty {config.penalty}, weight {objective.weight:g}",
-        file=sys.stderr,
-    )
-    fit(
-        model,
-        objective,
-        data.train,
-        data.held_out,
-        folder,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        seed=config.seed,
-        progress=config.progress,
-    )
-    model.cpu()
-    pictures.reconstructions(model, data.held_out, folder / "reconstructions.png")
-    pictures.samples(model, folder / "samples.png", seed=config.seed)
-    pictures.latent_map(model, data.held_out, data.held_out_labels, folder / "latent.png")
-    evaluation = evaluate(model, objective, data.held_out, batch_size=config.batch_size, seed=config.seed)
-    write_report(open_run(folder, data), evaluation)
+    return _train(config, resume=False)
+
+
+def resume(folder: str | Path, **changes: Any) -> Run | None:
+    """Go on with a training that was killed or interrupted, from its last checkpoint, to the same end bit by bit.
+
+    The same, that is, on the same build, device and numbers of threads and processes. A training that had ended has its
+    numbers and pictures made anew, or goes on if there are more epochs.
+
+    Args:
+        folder: The run folder.
+        **changes: Options to go on with: epochs, progress, checkpoint_steps or trainer. All others stay.
+
+    Raises:
+        FileNotFoundError: The folder is not there, or is none of a training.
+        ValueError: Its options or its checkpoint are not those of this version, or do not belong together; or an option
+            cannot be changed.
+    """
+    folder = Path(folder)
+    before = read_config(folder / CONFIG)
+    config = replace(before, **changes)
+    fixed = [name for name, value in asdict(before).items() if name not in CHANGEABLE and value != asdict(config)[name]]
+    if fixed:
+        raise ValueError(
+            f"resume: {folder} was begun with "
+            + ", ".join(f"{name} {getattr(before, name)!r}, not {getattr(config, name)!r}" for name in fixed)
+            + f"; expected the same (what may be changed: {', '.join(CHANGEABLE[:-1])})"
+        )
+    file = folder / engine.CHECKPOINT
+    if file.is_file():
+        about = checkpoint.read(file)[checkpoint.KEY]
+        written, done = about["config"], len(about["history"])
+        if config.epochs < done:
+            raise ValueError(f"epochs is {config.epochs}, and {file} has {done} behind it; expected at least as many")
+        other = [name for name, value in _lasting(before).items() if written.get(name) != value]
+        if other:
+            raise ValueError(
+                f"resume: {file} is of a training with other {', '.join(other)} than {folder / CONFIG} has; expected "
+                "the two files of one training"
+            )
+    return _train(replace(config, out=str(folder)), resume=True)
+
+
+def _train(config: TrainConfig, *, resume: bool) -> Run | None:
+    with undisturbed(), restored():
+        data = load_data(config.data, root=config.data_root)
+        config = config.with_weight(data.train.shape[1:])
+        model, objective = prepare(config, data)
+        trainer = make_trainer(config.trainer or {}, objective.penalty, epochs=config.epochs)
+        folder = Path(config.out or "runs")
+        if trainer.is_global_zero:
+            if not resume:
+                folder = _new_folder(config.out, f"{data.name}-{config.penalty}")
+            # A balanced weight is a result, not an option: given again it would be balanced again.
+            config = replace(config, out=str(folder))
+            write_text(folder / CONFIG, _header() + yaml.safe_dump(asdict(config), sort_keys=False))
+            print(
+                f"{data.name}: {len(data.train)} observations to train on, {len(data.held_out)} held out, "
+                f"of shape {tuple(data.train.shape[1:])}; penalty {config.penalty}, weight {objective.weight:g}",
+                file=sys.stderr,
+            )
+        engine.fit(
+            trainer,
+            model,
+            objective,
+            data.train,
+            data.held_out,
+            folder,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            seed=config.seed,
+            config=_lasting(config),
+            checkpoint_steps=config.checkpoint_steps,
+            resume=resume,
+            progress=config.progress,
+        )
+        if not trainer.is_global_zero:
+            return None
+        with processes.alone():
+            # The engine leaves them in the precision of the training.
+            model.to("cpu", data.train.dtype)
+            objective.to("cpu", data.train.dtype)
+            pictures.reconstructions(model, data.held_out, folder / "reconstructions.png")
+            pictures.samples(model, folder / "samples.png", seed=config.seed)
+            pictures.latent_map(model, data.held_out, data.held_out_labels, folder / "latent.png")
+            evaluation = evaluate(model, objective, data.held_out, batch_size=config.batch_size, seed=config.seed)
+            write_report(open_run(folder, data), evaluation)
     return Run(folder, model, evaluation)
+
+
+def _lasting(config: TrainConfig) -> dict[str, Any]:
+    """The options that stay, as a file has them: a tuple there is a list."""
+    lasting = {name: value for name, value in asdict(config).items() if name not in CHANGEABLE}
+    return json.loads(json.dumps(lasting))
+
+
+def _header() -> str:
+    return f"# The options of a training by otkit-vae train, otkit {__version__}.\n"
 
 
 def prepare(config: TrainConfig, data: Data) -> tuple[VAE, Objective]:

@@ -26,6 +26,7 @@ from otkit_vae.data import Data, load_data
 from otkit_vae.engine import fit
 from otkit_vae.evaluation import Reference
 from otkit_vae.networks import Decoder, Encoder
+from otkit_vae.trainer import make_trainer
 from otkit_vae.training import prepare
 
 D, WIDTH, BATCH, RATE = 8, 512, 128, 1e-3
@@ -52,12 +53,12 @@ def ours(penalty: str, weight: float, options: dict[str, Any], data: Data, epoch
         model.decoder = nn.Sequential(model.decoder, nn.Sigmoid())  # as pythae's; images are in [0, 1]
     with tempfile.TemporaryDirectory() as folder:
         fit(
+            make_trainer({}, objective.penalty, epochs=epochs),
             model,
             objective,
             data.train,
             data.held_out[:BATCH],
             Path(folder),
-            epochs=epochs,
             batch_size=BATCH,
             learning_rate=RATE,
             seed=seed,

@@ -1,6 +1,7 @@
 """Training as a user starts it: short, on real digits, for every penalty."""
 
 import csv
+import re
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ import otkit_vae
 from otkit_vae import VAE, Objective, cli, penalties
 from otkit_vae.checkpoint import load
 from otkit_vae.config import TrainConfig
-from otkit_vae.engine import Training, batches
+from otkit_vae.engine import Training
 
 PICTURES = {"latent.png", "reconstructions.png", "samples.png"}
 FILES = {"checkpoint.ckpt", "config.yaml", "metrics.csv", "report.html", *PICTURES}
@@ -71,14 +72,6 @@ def test_same_seed_same_weights_and_the_config_repeats_the_run(tmp_path):
         assert torch.equal(tensor, weights[2][name]), name
     assert not torch.equal(weights[0]["decoder.network.0.weight"], weights[3]["decoder.network.0.weight"])
     assert (first / "metrics.csv").read_text() == (second / "metrics.csv").read_text()
-
-
-def test_the_seed_orders_the_data():
-    x = torch.arange(20.0)[:, None]
-    orders = [torch.cat([batch for (batch,) in batches(x, 5, 1, seed=seed)]) for seed in (1, 1, 2)]
-    assert torch.equal(orders[0], orders[1])
-    assert not torch.equal(orders[0], orders[2])
-    assert torch.equal(orders[2].sort(dim=0).values, x)
 
 
 def test_a_users_data_and_the_pictures(tmp_path, capsys):
@@ -227,7 +220,7 @@ def test_options_from_python_are_of_their_types(option, value):
 
 def test_a_loss_that_is_not_finite_stops(capsys):
     assert train("--epochs", "3", "--learning_rate", "1e12", "--penalty", "kl", "--likelihood", "gaussian") == 2
-    assert "the loss is no longer finite in epoch" in capsys.readouterr().err
+    assert re.search(r"(the loss is|was not) .* at step \d+ \(epoch 0, batch \d+, of the", capsys.readouterr().err)
 
 
 def test_the_command_as_a_process(tmp_path):

@@ -1,0 +1,151 @@
+"""The training engine, PyTorch Lightning's Trainer, with its own options: from a shell, from YAML and from Python."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from lightning_fabric.plugins.io import CheckpointIO
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+from otkit_vae import checkpoint as checkpoints
+from otkit_vae.penalties import AdversarialPenalty, LatentPenalty, NoPenalty
+
+OURS = {
+    *("max_epochs", "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "num_sanity_val_steps"),
+    *("use_distributed_sampler", "default_root_dir", "inference_mode", "barebones", "fast_dev_run", "overfit_batches"),
+    *("limit_test_batches", "limit_predict_batches", "reload_dataloaders_every_n_epochs", "model_registry"),
+    *("enable_autolog_hparams",),
+}
+"""The options of the engine that are set here, by options of ours, or have no meaning here."""
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Give a parser the group ``trainer``: the options of the engine's Trainer, as its signature has them."""
+    parser.add_class_arguments(lightning.Trainer, "trainer", skip={*OURS}, instantiate=False)
+    parser.set_defaults({"trainer.devices": 1, "trainer.deterministic": True})
+
+
+def chosen(options: Namespace) -> dict[str, Any]:
+    """Those of the parsed group that are not as they are by default, as plain values."""
+    parser = _parser()
+    default = parser.get_defaults().trainer.as_dict()
+    return {name: value for name, value in options.as_dict().items() if value != default.get(name)}
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    add_options(parser)
+    return parser
+
+
+def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int) -> lightning.Trainer:
+    """The engine with its own options, checked.
+
+    Args:
+        options: Options of the Trainer by their names, as plain values, callbacks and loggers by class_path.
+        penalty: The penalty that will be trained with.
+        epochs: How many times to go through the data.
+
+    Raises:
+        ValueError: An option is not known, not as it should be, or does not go with the penalty.
+    """
+    parser = _parser()
+    taken = sorted(OURS & options.keys())
+    if taken:
+        raise ValueError(f"trainer: {', '.join(taken)} is set by otkit-vae; expected options among the others")
+    try:
+        with warnings.catch_warnings():
+            # A new name in recent versions of the parser, which older ones do not know.
+            warnings.filterwarnings("ignore", message="(?s).*(instantiate_classes|DeprecationWarning)")
+            given = vars(parser.instantiate_classes(parser.parse_object({"trainer": options}))["trainer"])
+    except (ArgumentError, TypeError) as error:
+        raise ValueError(f"trainer: {error}") from None
+    if isinstance(penalty, AdversarialPenalty):
+        for name, off in (("accumulate_grad_batches", 1), ("gradient_clip_val", None)):
+            if given[name] not in (off, 0):
+                raise ValueError(
+                    f"trainer: {name} is {given[name]}; the penalty {penalty.name} expects {off}, as it has an "
+                    "optimiser for its adversary beside the model's"
+                )
+    several = given["devices"] not in (1, "1") or given["num_nodes"] > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and given["strategy"] == "auto" and isinstance(penalty, AdversarialPenalty | NoPenalty):
+        # A backward pass that does not reach all parameters: the adversary's, or those of a learned prior.
+        given["strategy"] = "ddp_find_unused_parameters_true"
+    given["logger"] = given["logger"] or False
+    given["plugins"] = [*_listed(given["plugins"]), Checkpoints()]
+    try:
+        with quiet():
+            return lightning.Trainer(
+                **given,
+                max_epochs=epochs,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                enable_checkpointing=False,
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,
+            )
+    except (MisconfigurationException, TypeError) as error:
+        raise ValueError(f"trainer: {error}") from None
+
+
+class Checkpoints(CheckpointIO):
+    """How the engine writes and reads checkpoints: in one step, and never code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: D102
+        checkpoints.write(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: D102
+        return checkpoints.read(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:  # noqa: D102
+        Path(path).unlink(missing_ok=True)
+
+
+def _listed(given: Any) -> list[Any]:
+    return [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the engine's hints (more workers, another logger), which are about things decided here."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Quietly, and leaving the settings of the process as they were: a Trainer sets some when it is made and run."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn, environment = torch.backends.cudnn.benchmark, dict(os.environ)
+    # Only the main thread may set what answers a signal.
+    main = threading.current_thread() is threading.main_thread()
+    interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        with quiet():
+            yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = cudnn
+        for name in set(os.environ) - set(environment):
+            del os.environ[name]
+        if main:
+            signal.signal(signal.SIGINT, interrupt)

@@ -1,0 +1,79 @@
+"""Two processes train as one, and go on as two that never stopped."""
+
+import csv
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from otkit_vae import checkpoint, processes
+from tests.distributed import two
+from tests.distributed.trainings import CASES, process, train
+
+# The engine and its dependencies warn of their own deprecations in a first import.
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    return folder, two.run(process, folder, str(folder))
+
+
+def weights(folder):
+    return checkpoint.read(folder / "checkpoint.ckpt")["state_dict"]
+
+
+def rows(folder):
+    with open(folder / "metrics.csv") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def as_several(generator, like):
+    """What several processes share, in one."""
+    if processes._ALONE.get():
+        return generator
+    return torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_train_as_one(found, tmp_path, monkeypatch, case):
+    monkeypatch.setattr(processes, "shared", as_several)
+    train(tmp_path, case, 1)
+    mine, expected = weights(found[0] / case), weights(tmp_path / case)
+    for name, tensor in expected.items():
+        assert torch.allclose(mine[name], tensor, rtol=1e-7, atol=1e-9), name
+    for row, other in zip(rows(found[0] / case), rows(tmp_path / case), strict=True):
+        assert row == pytest.approx(other, rel=1e-7)
+
+
+def test_two_processes_go_on_bit_by_bit(found):
+    expected = weights(found[0] / "sliced")
+    for name, tensor in weights(found[0] / "parts").items():
+        assert torch.equal(tensor, expected[name]), name
+    assert (found[0] / "parts" / "metrics.csv").read_text() == (found[0] / "sliced" / "metrics.csv").read_text()
+
+
+def test_the_noise_of_each_process_is_its_own(found):
+    first, second = found[1]
+    assert not torch.isclose(first, second).any()
+
+
+def test_the_engine_starts_the_other_process_itself(tmp_path):
+    command = [sys.executable, "-m", "otkit_vae.cli", "train", "--epochs", "1", "--widths", "[8]"]
+    done = subprocess.run(
+        [*command, "--trainer.devices", "2", "--trainer.accelerator", "cpu"],
+        cwd=tmp_path,
+        env=os.environ | {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True,
+        text=True,
+        timeout=2 * two.PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    # One process tells and writes.
+    assert done.stdout.count("squared reconstruction error") == 1
+    assert done.stderr.count("observations to train on") == 1
+    assert [folder.name for folder in (tmp_path / "runs").iterdir()] == ["digits-wasserstein-1"]

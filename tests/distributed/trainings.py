@@ -1,0 +1,68 @@
+"""Trainings that each of two processes takes part in, and one process does alone."""
+
+from pathlib import Path
+
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from otkit_vae.config import TrainConfig
+from otkit_vae.data import Data
+from otkit_vae.engine import fit
+from otkit_vae.trainer import make_trainer, restored
+from otkit_vae.training import prepare
+
+X = torch.rand(200, 6, generator=torch.Generator().manual_seed(0))
+DATA = Data("random", X[:150], X[150:])
+COMMON = {"widths": [16], "latent_dim": 2, "batch_size": 31, "posterior": "deterministic", "epochs": 2}
+"""With batches of parts that are not alike, and without noise, which each process draws for itself."""
+
+CASES = {
+    "cramer_wold": {},
+    "aggregated_gaussian_w2": {"prior": "mixture", "components": 3},
+    "gaussian_w2": {"trainer": {"gradient_clip_val": 1.0, "accumulate_grad_batches": 2}},
+    "none": {"prior": "mixture", "components": 3},
+    "wae_gan": {},
+    "sliced": {},
+}
+
+
+def train(folder, penalty, devices, *, name=None, resume=False, callback=None, **options):
+    """Leaves the folder of a training, without pictures."""
+    config = TrainConfig(penalty=penalty, **(COMMON | CASES.get(penalty, {}) | options))
+    out = Path(folder) / (name or penalty)
+    out.mkdir(parents=True, exist_ok=True)
+    with restored():
+        model, objective = prepare(config, DATA)
+        several = {"devices": devices, "accelerator": "cpu", "precision": "64-true"}
+        trainer = make_trainer(several | (config.trainer or {}), objective.penalty, epochs=config.epochs)
+        trainer.callbacks += [] if callback is None else [callback]
+        fit(
+            *(trainer, model, objective, DATA.train, DATA.held_out, out),
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            seed=config.seed,
+            config={},
+            resume=resume,
+            progress=False,
+        )
+
+
+class Noise(Callback):
+    """What the global state of each process gives after each step."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_end(self, *_):
+        self.seen.append(torch.rand(2))
+
+
+def process(rank, folder):
+    for penalty in CASES:
+        train(folder, penalty, 2)
+    # One epoch, and then the second.
+    train(folder, "sliced", 2, name="parts", epochs=1)
+    train(folder, "sliced", 2, name="parts", resume=True)
+    noise = Noise()
+    train(folder, "kl", 2, callback=noise, posterior="diagonal")
+    return torch.stack(noise.seen)

@@ -1,0 +1,255 @@
+"""The engine on a tiny model: exact resume, accumulated gradients, its own options, and what it leaves behind."""
+
+import copy
+import random
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from otkit_vae import VAE, Objective, checkpoint, penalties
+from otkit_vae.batches import Batches
+from otkit_vae.engine import fit
+from otkit_vae.trainer import make_trainer
+
+# The engine and its dependencies warn of their own deprecations in a first import.
+pytestmark = pytest.mark.filterwarnings("default")
+
+X = torch.rand(53, 6, generator=torch.Generator().manual_seed(0))
+SIZE, EPOCHS = 10, 3
+
+
+def objective_and_model(penalty, warmup=12, posterior="diagonal"):
+    torch.manual_seed(0)
+    made = penalties.get(penalty) if isinstance(penalty, str) else penalty
+    model, objective = VAE.sized((6,), 2, widths=[8], posterior=posterior), Objective(made, warmup=warmup)
+    objective.check(model, X[:SIZE])
+    return model, objective
+
+
+class Stop(Callback):
+    """Ends the training with a fault when so many batches are done."""
+
+    def __init__(self, at):
+        self.left = at
+
+    def on_train_batch_end(self, *_):
+        self.left -= 1
+        if not self.left:
+            raise EOFError("stopped")
+
+
+def train(out, penalty="kl", *, options=None, callback=None, every=None, resume=False, epochs=EPOCHS, **model_options):
+    out.mkdir(exist_ok=True)
+    model, objective = objective_and_model(penalty, **model_options)
+    trainer = make_trainer(options or {}, objective.penalty, epochs=epochs)
+    trainer.callbacks += [] if callback is None else [callback]
+    fit(
+        *(trainer, model, objective, X, X[:21], out),
+        batch_size=SIZE,
+        learning_rate=1e-2,
+        seed=3,
+        config={},
+        checkpoint_steps=every,
+        resume=resume,
+        progress=False,
+    )
+    return trainer
+
+
+def content(folder):
+    return checkpoint.read(folder / "checkpoint.ckpt"), (folder / "metrics.csv").read_text()
+
+
+def assert_alike(folder, expected):
+    (one, rows), (other, their_rows) = content(folder), content(expected)
+    assert rows == their_rows
+    for name, tensor in other["state_dict"].items():
+        assert torch.equal(one["state_dict"][name], tensor), name
+    for mine, theirs in zip(one["optimizer_states"], other["optimizer_states"], strict=True):
+        for key, state in theirs["state"].items():
+            assert all(torch.equal(mine["state"][key][name], value) for name, value in state.items())
+
+
+@pytest.mark.parametrize("every", [None, 1, 3])
+@pytest.mark.parametrize(
+    ("penalty", "options"),
+    [
+        ("kl", {}),
+        ("wae_gan", {"precision": "64-true"}),
+        ("sliced", {"accumulate_grad_batches": 2, "gradient_clip_val": 1.0}),
+    ],
+    ids=str,
+)
+def test_what_goes_on_from_a_checkpoint_is_what_would_have_gone_on(tmp_path, penalty, options, every):
+    train(tmp_path / "whole", penalty, options=options, every=every)
+    for stop in (1, 3, 5, 6, 9, 14, 15):
+        out = tmp_path / f"{stop}"
+        with pytest.raises(EOFError):
+            train(out, penalty, options=options, every=every, callback=Stop(stop))
+        train(out, penalty, options=options, every=every, resume=True)
+        assert_alike(out, tmp_path / "whole")
+
+
+def test_more_epochs_later_are_as_many_at_once(tmp_path):
+    train(tmp_path / "whole", epochs=3)
+    train(tmp_path / "parts", epochs=1)
+    train(tmp_path / "parts", epochs=3, resume=True)
+    assert_alike(tmp_path / "parts", tmp_path / "whole")
+    train(tmp_path / "parts", epochs=3, resume=True)  # ended already
+    assert_alike(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_a_limit_of_steps_within_an_epoch_is_a_pause(tmp_path):
+    train(tmp_path / "whole")
+    train(tmp_path / "parts", options={"max_steps": 7})
+    before = checkpoint.read(tmp_path / "parts" / "checkpoint.ckpt")
+    assert before["global_step"] == 7
+    assert len(before[checkpoint.KEY]["history"]) == 1
+    train(tmp_path / "parts", resume=True)
+    assert_alike(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_the_global_states_do_not_matter_and_generators_of_others_are_seeded_too(tmp_path):
+    class Draws(Callback):
+        def __init__(self):
+            self.seen = []
+
+        def on_train_batch_end(self, *_):
+            self.seen.append((torch.rand(()).item(), np.random.rand(), random.random()))  # noqa: NPY002
+
+    whole, rest = Draws(), Draws()
+    train(tmp_path / "whole", callback=whole)
+    with pytest.raises(EOFError):
+        train(tmp_path / "parts", callback=Stop(8))
+    np.random.seed(17)  # noqa: NPY002
+    train(tmp_path / "parts", callback=rest, resume=True)
+    # From the checkpoint of the first epoch on.
+    assert rest.seen == whole.seen[5:]
+    assert len(set(whole.seen)) == 15
+
+
+@pytest.mark.parametrize("penalty", ["cramer_wold", "gaussian_w2"])
+def test_accumulated_gradients_are_those_of_the_mean_of_the_batches_penalties(tmp_path, penalty):
+    class First(Callback):
+        gradient = None
+
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            if self.gradient is None:
+                self.gradient = pl_module.model.encoder.network[0].weight.grad.clone()
+
+    seen, options = First(), {"posterior": "deterministic", "warmup": 0}
+    train(tmp_path, penalty, options={"accumulate_grad_batches": 2}, callback=seen, epochs=1, **options)
+    order = Batches(X, SIZE, seed=3)
+    parts = [X[order.indices(0, k)] for k in range(2)]
+
+    def gradient(*batches):
+        model, objective = objective_and_model(penalty, **options)
+        sum(objective(model, batch).loss for batch in batches).div(len(batches)).backward()
+        return model.encoder.network[0].weight.grad
+
+    assert torch.allclose(seen.gradient, gradient(*parts), rtol=1e-5, atol=1e-6)
+    as_one = torch.allclose(seen.gradient, gradient(torch.cat(parts)), rtol=1e-5, atol=1e-6)
+    assert as_one == (penalty == "gaussian_w2")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"accumulate_grad_batches": 2}, "accumulate_grad_batches is 2; the penalty wae_gan expects 1"),
+        ({"gradient_clip_val": 0.5}, "gradient_clip_val is 0.5; the penalty wae_gan expects None"),
+        ({"colour": "red"}, "colour"),
+        ({"devices": "many"}, "`devices` selected with"),
+        ({"max_epochs": 3}, "max_epochs is set by otkit-vae"),
+        ({"precision": "17"}, "precision"),
+        ({"callbacks": [{"class_path": "pytorch_lightning.callbacks.Nothing"}]}, "Nothing"),
+    ],
+)
+def test_options_that_do_not_go_are_refused_before_training(options, message):
+    with pytest.raises(ValueError, match=f"(?s)^trainer: .*{message}"):
+        make_trainer(options, penalties.get("wae_gan"), epochs=1)
+
+
+def test_callbacks_and_loggers_are_options(tmp_path):
+    options = {
+        "callbacks": [{"class_path": "LearningRateMonitor", "init_args": {"logging_interval": "epoch"}}],
+        "logger": [
+            {"class_path": "CSVLogger", "init_args": {"save_dir": str(tmp_path / "csv")}},
+            {"class_path": "TensorBoardLogger", "init_args": {"save_dir": str(tmp_path / "tensorboard")}},
+        ],
+    }
+    train(tmp_path / "run", options=options, epochs=2)
+    (file,) = (tmp_path / "csv").rglob("metrics.csv")
+    assert "train_loss" in file.read_text()
+    assert "lr-Adam" in file.read_text()
+    assert list((tmp_path / "tensorboard").rglob("events.out*"))
+
+
+class Poison(penalties.PerSamplePenalty):
+    """A mean of squares, until a call at which value or gradient is not finite."""
+
+    def __init__(self, at, what):
+        super().__init__()
+        self.left, self.what = at, what
+
+    def per_observation(self, posterior, z, prior, *, generator=None):
+        # Training only: held-out data have no gradients.
+        self.left -= z.requires_grad
+        value = z.square().sum(-1)
+        if self.left:
+            return value
+        return value + float("nan") if self.what == "loss" else value + (0 * value).sqrt()
+
+
+@pytest.mark.parametrize(
+    ("what", "said"), [("loss", "the loss is nan"), ("gradient", "the gradient of model.encoder.* was not finite")]
+)
+@pytest.mark.parametrize("batch", [1, 8, 10])
+def test_a_loss_or_gradient_that_is_not_finite_names_its_batch_and_where_to_go_on(tmp_path, what, said, batch):
+    with pytest.raises(ArithmeticError, match=said) as error:
+        train(tmp_path, Poison(batch, what), warmup=0)
+    epoch, position = divmod(batch - 1, 5)
+    indices = Batches(X, SIZE, seed=3).indices(epoch, position).tolist()
+    message = str(error.value)
+    assert f"at step {batch - 1} (epoch {epoch}, batch {position}, of the training observations {indices})" in message
+    if epoch == 0:
+        assert "there is no checkpoint of this training yet" in message
+        assert not (tmp_path / "checkpoint.ckpt").exists()
+        return
+    assert f"the last checkpoint is {tmp_path / 'checkpoint.ckpt'}, of step 5" in message
+    assert f"otkit-vae train --resume {tmp_path}" in message
+    state = checkpoint.read(tmp_path / "checkpoint.ckpt")["state_dict"]
+    assert all(torch.isfinite(tensor).all() for tensor in state.values())
+
+
+def test_checkpoints_have_their_format_version_and_config(tmp_path):
+    train(tmp_path)
+    about = checkpoint.read(tmp_path / "checkpoint.ckpt")[checkpoint.KEY]
+    assert about["format"] == checkpoint.FORMAT
+    assert about["version"]
+    assert about["config"] == {}
+    assert [row["epoch"] for row in about["history"]] == [0, 1, 2]
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    class Break(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if trainer.global_step == 10:
+                with torch.no_grad():
+                    pl_module.model.encoder.network[0].bias[0] = torch.inf
+
+    with pytest.raises(ArithmeticError, match=r"model\.encoder\.network\.0\.bias was not finite at step 9"):
+        train(tmp_path, callback=Break())
+    assert checkpoint.read(tmp_path / "checkpoint.ckpt")["global_step"] == 5
+
+
+def test_the_model_of_a_checkpoint_is_that_of_the_training(tmp_path):
+    seen = []
+
+    class Keep(Callback):
+        def on_train_end(self, trainer, pl_module):
+            seen.append(copy.deepcopy(pl_module.model))
+
+    train(tmp_path, callback=Keep())
+    assert torch.equal(checkpoint.load(tmp_path).reconstruct(X), seen[0].eval().reconstruct(X))

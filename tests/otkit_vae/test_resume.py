@@ -1,0 +1,254 @@
+"""Trainings that were killed, interrupted or broken, as a user goes on with them."""
+
+import os
+import random
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from otkit_vae import checkpoint, cli
+from otkit_vae.checkpoint import load
+
+# The engine and its dependencies warn of their own deprecations in a first import.
+pytestmark = pytest.mark.filterwarnings("default")
+
+ROOT = Path(__file__).parents[2]
+
+
+def train(*arguments):
+    return cli.main(["train", "--progress", "false", *map(str, arguments)])
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    assert train("--epochs", 2, "--penalty", "kl", "--widths", "[8]", "--out", folder) == 0
+    return folder
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path):
+    seed = random.SystemRandom().randrange(10**6)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.otkit_vae.killing", tmp_path, str(seed)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    log = (tmp_path / "stderr.txt").read_text()
+    said = f"seed {seed}\n{done.stdout}\n{done.stderr}\n{log}"
+    assert done.returncode == 0, said
+    assert int(re.search(r"kills (\d+)", done.stdout)[1]) >= 10, said
+    whole, killed = (checkpoint.read(tmp_path / name / "checkpoint.ckpt") for name in ("whole", "killed"))
+    for name, tensor in whole["state_dict"].items():
+        assert torch.equal(tensor, killed["state_dict"][name]), (name, said)
+    for key, state in whole["optimizer_states"][0]["state"].items():
+        for name, tensor in state.items():
+            assert torch.equal(tensor, killed["optimizer_states"][0]["state"][key][name]), said
+    for file in ("metrics.csv", "samples.png", "config.yaml"):
+        mine, theirs = ((tmp_path / name / file).read_bytes() for name in ("killed", "whole"))
+        assert mine.replace(b"killed", b"whole") == theirs, (file, said)
+    assert {file.name for file in (tmp_path / "killed").iterdir()} == {
+        file.name for file in (tmp_path / "whole").iterdir()
+    }
+    # Ctrl-C, once on the way.
+    assert "interrupted 130" in done.stdout, said
+    assert re.search(
+        r"otkit-vae: interrupted; the last checkpoint is killed/checkpoint.ckpt, of step \d+: "
+        "otkit-vae train --resume killed goes on there",
+        log,
+    ), said
+
+
+def test_a_finished_training_is_finished_and_more_epochs_go_on(run, trained, tmp_path, capsys):
+    before = (run / "checkpoint.ckpt").read_bytes()
+    (run / "samples.png").unlink()
+    assert train("--resume", run) == 0
+    assert "squared reconstruction error" in capsys.readouterr().out
+    assert (run / "samples.png").is_file()
+    assert (run / "checkpoint.ckpt").read_bytes() == before
+    assert train("--resume", run, "--epochs", 3) == 0
+    assert yaml.safe_load((run / "config.yaml").read_text())["epochs"] == 3
+    assert train("--config", trained / "config.yaml", "--epochs", 3, "--out", tmp_path / "whole") == 0
+    for name, tensor in load(tmp_path / "whole").state_dict().items():
+        assert torch.equal(tensor, load(run).state_dict()[name])
+    assert (run / "metrics.csv").read_text() == (tmp_path / "whole" / "metrics.csv").read_text()
+
+
+def test_a_run_without_a_checkpoint_begins_anew(run, trained):
+    for file in ("checkpoint.ckpt", "metrics.csv"):
+        (run / file).unlink()
+    assert train("--resume", run) == 0
+    for name, tensor in load(trained).state_dict().items():
+        assert torch.equal(tensor, load(run).state_dict()[name])
+
+
+def test_states_of_the_process_are_left_as_they_were(run):
+    torch.manual_seed(5)
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    environment = dict(os.environ)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        assert train("--epochs", 1, "--out", "one", "--widths", "[8]") == 0
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert train("--epochs", 1, "--out", "two", "--widths", "[8]") == 0
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.random.get_state()[1].tolist() == states[1]  # noqa: NPY002
+    assert random.getstate() == states[2]
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert dict(os.environ) == environment
+
+
+def test_options_of_the_engine_from_a_shell_are_in_the_config(tmp_path, capsys):
+    options = (
+        "--trainer.accumulate_grad_batches",
+        2,
+        "--trainer.precision",
+        "64-true",
+        "--trainer.max_time",
+        "00:01:00:00",
+    )
+    assert train(*options, "--epochs", 1, "--widths", "[8]", "--out", "run") == 0
+    written = yaml.safe_load(Path("run/config.yaml").read_text())
+    assert written["trainer"] == {"accumulate_grad_batches": 2, "precision": "64-true", "max_time": "00:01:00:00"}
+    assert checkpoint.read(Path("run/checkpoint.ckpt"))["global_step"] == 6
+    assert train("--config", "run/config.yaml", "--out", "again") == 0
+    for name, tensor in load("again").state_dict().items():
+        assert torch.equal(tensor, load("run").state_dict()[name])
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        train("--trainer.devices", 1, "--latent-dim", 3, "--print_config")
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["latent_dim"] == 3
+    assert {"devices", "num_nodes", "precision", "strategy", "logger", "callbacks"} <= printed["trainer"].keys()
+
+
+def refused(capsys, *arguments):
+    assert train(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    *before, last = err.splitlines()
+    assert all("observations to train on" in line for line in before)
+    return last
+
+
+def cut(run):
+    file = run / "checkpoint.ckpt"
+    file.write_bytes(file.read_bytes()[:-5000])
+
+
+def code(run):
+    torch.save({checkpoint.KEY: print}, run / "checkpoint.ckpt")
+
+
+def older(run):
+    torch.save({checkpoint.KEY: {"format": 2, "version": "0.0.9"}}, run / "checkpoint.ckpt")
+
+
+def other(run):
+    content = checkpoint.read(run / "checkpoint.ckpt")
+    content[checkpoint.KEY]["config"]["latent_dim"] = 3
+    checkpoint.write(content, run / "checkpoint.ckpt")
+
+
+def another_version(run):
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(re.sub(r"otkit \S+\.", "otkit 0.0.9.", text, count=1) + "colour: red\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "options", "said"),
+    [
+        (cut, (), "checkpoint.ckpt is not a checkpoint of otkit-vae train, or is cut off or damaged"),
+        (code, (), "checkpoint.ckpt is not a checkpoint of otkit-vae train: it has code in it, which is not run"),
+        (older, (), "checkpoint.ckpt has format 2, of otkit 0.0.9; expected format 3"),
+        (other, (), "checkpoint.ckpt is of a training with other latent_dim than"),
+        (another_version, (), "of a training by otkit-vae train, otkit 0.0.9."),
+        (shutil.rmtree, (), "run: no file run/config.yaml; expected a run folder of otkit-vae train"),
+        (None, ("--latent_dim", "5"), "run was begun with latent_dim 8, not 5; expected the same"),
+        (None, ("--epochs", "1"), "epochs is 1, and run/checkpoint.ckpt has 2 behind it; expected at least as many"),
+        (None, ("--trainer.gradient_clip_val", "much"), "gradient_clip_val"),
+    ],
+    ids=str,
+)
+def test_what_cannot_go_on_is_one_line_and_nothing_is_lost(run, capsys, damage, options, said):
+    if damage is not None:
+        damage(run)
+    before = {file.name: file.read_bytes() for file in run.iterdir()} if run.exists() else {}
+    message = refused(capsys, "--resume", "run", *options)
+    assert said in message
+    after = {file.name: file.read_bytes() for file in run.iterdir()} if run.exists() else {}
+    before.pop("config.yaml", None), after.pop("config.yaml", None)
+    assert after == before
+
+
+@contextmanager
+def largest_file(size):
+    """No file can grow beyond a size, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(run, capsys):
+    before = (run / "checkpoint.ckpt").read_bytes()
+    with largest_file(len(before) // 2):
+        message = refused(capsys, "--resume", run, "--epochs", 3)
+    assert f"{run / 'checkpoint.ckpt'} cannot be written (File too large); the one that was there is kept" in message
+    assert (run / "checkpoint.ckpt").read_bytes() == before
+    assert not list(run.glob(".*"))
+    assert train("--resume", run) == 0
+    assert checkpoint.read(run / "checkpoint.ckpt")["epoch"] == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changes the user")
+def test_a_folder_that_cannot_be_written_to_says_so(capsys, monkeypatch):
+    folder = Path(tempfile.mkdtemp())
+    monkeypatch.chdir(folder)
+    try:
+        folder.chmod(0o555)
+        (folder / "run").mkdir()
+        os.seteuid(65534)
+        try:
+            new = refused(capsys, "--epochs", 1, "--out", folder / "new")
+            there = refused(capsys, "--epochs", 1, "--out", folder / "run")
+        finally:
+            os.seteuid(0)
+    finally:
+        monkeypatch.undo()
+        shutil.rmtree(folder)
+    assert "new cannot be made (Permission denied); expected a folder that can be written" in new
+    assert "run/config.yaml cannot be written (Permission denied)" in there
+
+
+def test_the_adversary_refuses_accumulation_and_clipping_before_anything_is_written(capsys, tmp_path):
+    for option in ("accumulate_grad_batches=2", "gradient_clip_val=1.0"):
+        message = refused(capsys, "--penalty", "wae_gan", f"--trainer.{option}", "--out", "new")
+        assert option.split("=")[0] in message
+    assert not (tmp_path / "new").exists()
