@@ -100,3 +100,8 @@ def test_the_gradient_is_the_same(function):
         assert one is not None
         assert torch.isfinite(one).all()
         torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_the_trace_form_too():
+    checked, unchecked = (gaussian.w2_squared(*PAIR, method="trace", validate=validate) for validate in (True, False))
+    assert checked == unchecked == pytest.approx(gaussian.w2_squared(*PAIR), rel=1e-12)

@@ -137,7 +137,10 @@ def test_float32(d, ratio):
 @pytest.mark.parametrize("d", [64, 128, 256])
 @pytest.mark.parametrize("cond", [1e2, 1e6])
 def test_large_routes_against_a_known_map(d, cond):
-    """Beyond the reach of 60 digits: B = C A C for a map C that is known, so that W2² = Tr (C - I) A (C - I)."""
+    """Beyond the reach of 60 digits: B = C A C for a map C that is known, so that W2² = Tr (C - I) A (C - I).
+
+    The gradients are I - C and I - C⁻¹.
+    """
     rng = np.random.default_rng(d)
     Q = np.linalg.qr(rng.standard_normal((d, d)))[0]
     A = (Q * cond ** (-np.arange(d) / (d - 1))) @ Q.T
@@ -148,11 +151,14 @@ def test_large_routes_against_a_known_map(d, cond):
     B = (B + B.T) / 2
     expected, zero = np.trace(X @ A @ X), np.zeros(d)
     plain = w2_squared(zero, A, zero, B)
-    value, (_, gradient1, _, _) = differentiated(w2_squared, zero, A, zero, B)
+    value, (_, gradient1, _, gradient2) = differentiated(w2_squared, zero, A, zero, B)
     bound = 1e-12 + 8 * EPS * np.sqrt(cond * np.trace(A + B) / expected)
     assert abs(plain / expected - 1) <= bound
     assert abs(value / expected - 1) <= bound
     assert np.linalg.norm(gradient1 + X) <= 1e-8 * np.linalg.norm(X) + 64 * EPS * cond * np.linalg.norm(C)
+    inverse = np.linalg.inv(C)
+    off, size = np.linalg.norm(gradient2 - inverse @ X), np.linalg.norm(inverse)
+    assert off <= 1e-8 * np.linalg.norm(inverse @ X) + 64 * EPS * cond * np.linalg.cond(C) ** 2 * size
 
 
 @pytest.mark.parametrize("spectrum", ["log", "half", "one small", "one large", "some small"])

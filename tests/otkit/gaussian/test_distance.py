@@ -211,6 +211,16 @@ def test_gradient_at_equal_covariances_and_different_means():
     torch.testing.assert_close(other.grad, other.detach() / 5)
 
 
+@pytest.mark.parametrize("variances", [(4.0, 0.0), (0.0, 4.0), (0.0, 0.0)])
+def test_gradient_is_finite_at_points_on_the_line(variances):
+    tensors = [
+        torch.tensor(part, dtype=torch.float64, requires_grad=True) for v in variances for part in ([0.0], [[v]])
+    ]
+    value = w2_squared(*tensors)
+    assert value.item() == sum(variances)
+    assert all(torch.isfinite(grad).all() for grad in torch.autograd.grad(value, tensors))
+
+
 @pytest.mark.parametrize("rank", [0, 1, 2])
 def test_gradient_is_finite_at_singular_covariances(rank):
     C1 = torch.diag((torch.arange(3) < rank).double()).requires_grad_()

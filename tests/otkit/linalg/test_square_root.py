@@ -102,6 +102,17 @@ def test_gradient_at_zero_eigenvalues_is_finite_and_that_of_the_range():
     torch.testing.assert_close(A.grad, expected)
 
 
+def test_third_derivatives():
+    """Any order: the second derivatives of the gradient."""
+    A, w = torch.from_numpy(spd(2)), torch.tensor([[1.0, 2.0], [-1.0, 0.5]], dtype=torch.float64)
+    B = torch.zeros_like(A, requires_grad=True)
+
+    def gradient(B):
+        return torch.autograd.grad((shifted(B, A) * w).sum(), B, create_graph=True)[0]
+
+    assert torch.autograd.gradgradcheck(gradient, B)
+
+
 @given(psd_matrices(3, cond=1e2))
 @example(np.diag([1.0, 1.0, 4.0]))
 def test_gradients_are_symmetric_whatever_comes_in(A):
