@@ -46,7 +46,7 @@ class Sinkhorn(AggregatedPenalty):
         split: Whether the self terms are between independent halves, for the energy form; between a sample and itself
             if False, for the Sinkhorn divergence.
         tol: The L1 marginal error at which Sinkhorn's iterations stop. The error of the value is of second order in it,
-            and that of the gradient far below the noise of a batch.
+            up to 4e-4 at N = 128, and that of the gradient 1 to 4 %, below the noise of a batch.
     """
 
     def __init__(self, reg: float = 0.1, p: float = 2.0, debiased: bool = True, split: bool = True, tol: float = 1e-2):
