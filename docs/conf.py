@@ -50,6 +50,7 @@ plot_apply_rcparams = True
 
 html_theme = "furo"
 html_title = f"otkit {version}"
+html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 

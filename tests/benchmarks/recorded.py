@@ -67,17 +67,23 @@ def table(claim: str, cases: str = "", threads: int | None = None) -> str:
 def source(claim: str, rows: list[Measured]) -> str:
     """The command, and each machine."""
     where = dict.fromkeys(
-        f"{row['processor']}, {row['cores']} cores, Python {row['python']}, "
-        + ", ".join(f"{name} {row[name]}" for name in PACKAGES if name in row)
+        f"{row['processor']}, {row['cores']} cores, on {row['threads']} thread{'s' * (row['threads'] > 1)}, "
+        f"Python {row['python']}, " + ", ".join(f"{name} {row[name]}" for name in PACKAGES if name in row)
         for row in rows
     )
-    return f"*`python -m tests.benchmarks {claim}`, on {'; and '.join(where)}.*"
+    return f"*`python -m tests.benchmarks {claim}`: {'; '.join(where)}.*"
 
 
 def grid(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """A markdown table."""
     head = list(head)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
+
+
+def of_threads(rows: list[Measured]) -> Callable[[Measured], str]:
+    """What is added to the case: the number of threads, where rows differ in it."""
+    several = len({row["threads"] for row in rows}) > 1
+    return lambda row: f"{row['case']}, {row['threads']} thread{'s' * (row['threads'] > 1)}" if several else row["case"]
 
 
 def duration(seconds: float) -> str:
@@ -88,41 +94,29 @@ def duration(seconds: float) -> str:
 
 
 def _paired(rows: list[Measured]) -> str:
+    name = of_threads(rows)
+
     def cells(row: Measured) -> list[str]:
         spread = f" ({row['low']:.2f} to {row['high']:.2f})" if row["high"] else ""
         asked = (
             "" if row["asked"] is None else f"{row['asked']:.3g}" + (", missed" if row["ratio"] < row["asked"] else "")
         )
         times = duration(row["ours_seconds"]), duration(row["other_seconds"])
-        return [
-            row["case"],
-            str(row["threads"]),
-            times[0],
-            row["other"],
-            times[1],
-            f"{row['ratio']:.2f}{spread}",
-            asked,
-        ]
+        return [name(row), times[0], row["other"], times[1], f"{row['ratio']:.2f}{spread}", asked]
 
-    head = ("case", "threads", "otkit", "against", "its time", "its time / otkit's (quartiles)", "asked")
+    head = ("case", "otkit", "against", "its time", "its time / otkit's", "asked")
     return grid(head, map(cells, rows))
 
 
 def _growth(rows: list[Measured]) -> str:
+    name = of_threads(rows)
+
     def cells(row: Measured) -> list[str]:
         ends = ((row["sizes"][k], duration(row["seconds"][k])) for k in (0, -1))
         first, last = (f"{n:,}: {time}" for n, time in ends)
-        return [
-            row["case"],
-            str(row["threads"]),
-            row["size"],
-            first,
-            last,
-            f"{row['exponent']:.2f}",
-            f"{row['theory']:g}",
-        ]
+        return [name(row), row["size"], f"{row['exponent']:.2f}", f"{row['theory']:g}", first, last]
 
-    return grid(("function", "threads", "grows with", "smallest", "largest", "exponent", "theory"), map(cells, rows))
+    return grid(("function", "grows with", "exponent", "theory", "smallest", "largest"), map(cells, rows))
 
 
 def _errors(rows: list[Measured]) -> str:
@@ -147,9 +141,32 @@ def _held(rows: list[Measured]) -> str:
     return grid(("", *libraries), ([row["case"], *(row["answers"].get(n, "–") for n in libraries)] for row in rows))
 
 
+def _far(rows: list[Measured]) -> str:
+    def cells(row: Measured) -> list[str]:
+        far = long(row["far_seconds"]), storage(row["far_bytes"])
+        return [row["case"], row["measured"], duration(row["measured_seconds"]), row["growth"], *far]
+
+    return grid(("the job", "measured", "time", "scaled by", "the job's time", "its data and result"), map(cells, rows))
+
+
+def long(seconds: float) -> str:
+    for unit, size in (("years", 365.25 * 86400), ("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return duration(seconds)
+
+
+def storage(size: float) -> str:
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if size >= factor:
+            return f"{size / factor:,.3g} {unit}"
+    return f"{size / 1e3:.3g} kB"
+
+
 TABLES: dict[str, Callable[[list[Measured]], str]] = {
     "ratio": _paired,
     "exponent": _growth,
+    "far_seconds": _far,
     "errors": _errors,
     "answers": _held,
 }
