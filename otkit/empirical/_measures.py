@@ -112,13 +112,18 @@ def _checked_weights(a: Tensor, b: Tensor, *, eps: float, validate: bool) -> tup
     return a, b
 
 
+def require_mass(name: str, weights: Tensor) -> None:
+    """Raise unless no weight is negative, and their sum is not zero."""
+    if bool((weights < 0).any()):
+        raise ValueError(f"{name} must not be negative; got a smallest weight of {weights.min().item():.6g}")
+    if bool((weights.sum(-1) <= 0).any()):
+        raise ValueError(f"{name} has weights that are all zero; expected a positive sum")
+
+
 def _require_same_mass(a: Tensor, b: Tensor, eps: float) -> None:
     # Infinite sums are left to the check that always runs.
-    for name, weights in (("a", a), ("b", b)):
-        if bool((weights < 0).any()):
-            raise ValueError(f"{name} must not be negative; got a smallest weight of {weights.min().item():.6g}")
-        if bool((weights.sum(-1) <= 0).any()):
-            raise ValueError(f"{name} has weights that are all zero; expected a positive sum")
+    require_mass("a", a)
+    require_mass("b", b)
     mass_a, mass_b = torch.broadcast_tensors(a.double().sum(-1), b.double().sum(-1))
     allowed = 4 * eps * (a.shape[-1] + b.shape[-1]) * mass_a
     off = (mass_a - mass_b).abs()

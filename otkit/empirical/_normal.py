@@ -31,7 +31,7 @@ from otkit._arguments import (
 )
 from otkit._derivatives import attach
 from otkit._root import root
-from otkit.empirical._measures import pair_of_measures, power_of_two
+from otkit.empirical._measures import pair_of_measures, power_of_two, require_mass
 from otkit.empirical._quantile import ascending, in_order, require_points_1d, unless_uniform
 
 
@@ -117,6 +117,8 @@ def require_normal(
     # As in a pair with a single point, of weight one, which has the sum of a normal distribution.
     unit = x.new_ones((1,))
     if a is not None and validate:
+        require_finite("a", a)
+        require_mass("a", a)
         mass = a.detach().double().sum(-1)
         off = (mass - 1).abs()
         if bool((off > 8 * eps * (a.shape[-1] + 1)).any()):
