@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from otkit_vae import penalties
@@ -82,7 +82,7 @@ class TrainConfig:
     out: str | None = None
     progress: bool = True
     checkpoint_steps: int | None = None
-    trainer: dict[str, Any] | None = None
+    trainer: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("latent_dim", "components", "epochs", "batch_size", "warmup", "seed"):

@@ -124,6 +124,13 @@ class Training(lightning.LightningModule):
         self._sums: dict[str, Tensor] = {}
         self._losses: list[tuple[int, int, Tensor]] = []
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The engine notes the hook that runs, forty times a step, and torch would look for parameters in each note.
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def steps(self, epoch: int, batch_idx: int) -> int:
         """How many steps the optimiser has made at a batch."""
         trainer = self.trainer
@@ -207,9 +214,9 @@ class Training(lightning.LightningModule):
 
     def _add(self, part: str, terms: Terms, n: int) -> None:
         # Sums stay tensors: reading a number every step would wait for the device.
-        scale = terms.posterior.stddev.detach().mean(-1).sum()
-        values = torch.stack([terms.loss.detach(), terms.reconstruction.detach(), terms.penalty.detach()]) * n
-        step = torch.cat([values, torch.stack([scale, scale.new_tensor(n)])])
+        scale = terms.posterior.stddev.detach().mean()
+        values = (terms.loss.detach(), terms.reconstruction.detach(), terms.penalty.detach(), scale)
+        step = n * torch.stack([*values, torch.ones_like(scale)])
         self._sums[part] = self._sums[part].to(step) + step if part in self._sums else step
 
     def _watch(self, loss: Tensor, batch_idx: int) -> None:
@@ -267,8 +274,8 @@ class Folder(Checkpoint):
             return "there is no checkpoint of this training yet"
         return f"the last checkpoint is {file}, of step {self.saved}: otkit-vae train --resume {self.out} goes on there"
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: D102
-        if isinstance(pl_module, Training) and trainer.ckpt_path:
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:  # noqa: D102
+        if trainer.ckpt_path:
             batches = trainer.train_dataloader
             self.saved = pl_module.steps(batches.epoch, batches.position)  # pyright: ignore
             self._write_metrics(trainer, pl_module)
@@ -276,7 +283,7 @@ class Folder(Checkpoint):
     def on_train_batch_end(  # noqa: D102
         self,
         trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
+        pl_module: Any,
         outputs: Any,
         batch: Any,
         batch_idx: int,
@@ -285,16 +292,14 @@ class Folder(Checkpoint):
         # Not between gradients that are accumulated, which no checkpoint has; the last batch is the epoch's end.
         if done % trainer.accumulate_grad_batches or done >= trainer.num_training_batches:
             return
-        assert isinstance(pl_module, Training)
         steps = pl_module.steps(trainer.current_epoch, done)
         stops = trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
         if stops or (self.every is not None and steps % self.every == 0):
             self._save(trainer, pl_module, batch_idx, steps)
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: D102
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:  # noqa: D102
         if trainer.fit_loop.epoch_loop.batch_progress.current.ready < trainer.num_training_batches:
             return
-        assert isinstance(pl_module, Training)
         self._write_metrics(trainer, pl_module)
         before, steps = (pl_module.steps(trainer.current_epoch + k, 0) for k in (0, 1))
         due = self.every is None or steps // self.every > before // self.every

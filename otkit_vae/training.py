@@ -100,7 +100,7 @@ def _train(config: TrainConfig, *, resume: bool) -> Run | None:
         data = load_data(config.data, root=config.data_root)
         config = config.with_weight(data.train.shape[1:])
         model, objective = prepare(config, data)
-        trainer = make_trainer(config.trainer or {}, objective.penalty, epochs=config.epochs)
+        trainer = make_trainer(config.trainer, objective.penalty, epochs=config.epochs)
         folder = Path(config.out or "runs")
         if trainer.is_global_zero:
             if not resume:

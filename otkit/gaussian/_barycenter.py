@@ -182,7 +182,7 @@ def _fixed_point(C: Tensor, w: Tensor, tol: float, max_iter: int) -> Tensor:
         f"the barycenter's last step was {error.max().item():.1e} of its factor after max_iter = {max_iter} "
         f"iterations, above tol = {tol:.1e}, in {len(active)} of {len(F)} problems; raise max_iter or tol",
         ConvergenceWarning,
-        stacklevel=7,
+        stacklevel=8,
     )
     return F
 

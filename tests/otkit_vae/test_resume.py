@@ -18,6 +18,7 @@ import yaml
 
 from otkit_vae import checkpoint, cli
 from otkit_vae.checkpoint import load
+from otkit_vae.data import load_data
 
 # The engine and its dependencies warn of their own deprecations in a first import.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -229,7 +230,9 @@ def test_a_full_disk_keeps_the_last_checkpoint(run, capsys):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="changes the user")
 def test_a_folder_that_cannot_be_written_to_says_so(capsys, monkeypatch):
-    folder = Path(tempfile.mkdtemp())
+    folder, data = Path(tempfile.mkdtemp()), load_data("digits")
+    # The other user need not be able to read the installed packages, where the digits are.
+    monkeypatch.setattr("otkit_vae.training.load_data", lambda *args, **kwargs: data)
     monkeypatch.chdir(folder)
     try:
         folder.chmod(0o555)

@@ -89,7 +89,7 @@ def test_a_users_data_and_the_pictures(tmp_path, capsys):
 
 
 def test_reconstructions_are_closer_than_any_average(tmp_path):
-    train("--epochs", "60", "--penalty", "gaussian_w2", "--out", str(tmp_path / "run"))
+    train("--epochs", "60", "--penalty", "gaussian_w2", "--weight", "0.03", "--out", str(tmp_path / "run"))
     data, model = otkit_vae.data.load_data("digits"), otkit_vae.load(tmp_path / "run")
     error = (model.reconstruct(data.held_out) - data.held_out).square().sum((1, 2)).mean()
     spread = (data.train.mean(0) - data.held_out).square().sum((1, 2)).mean()
