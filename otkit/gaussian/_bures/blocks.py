@@ -71,20 +71,13 @@ def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: 
             sums = cov[part].reshape(-1, d * d) @ probes
             skew[part, k], trace[part, k] = sums[:, 0], sums[:, 1]
 
-    if d == 1:
-        route = planar.line
-    elif d == 2:
-        route = planar.plane
-    elif d >= LARGE:
-        route = _one_by_one
-    else:
-        route = _by_blocks
     with np.errstate(all="ignore"):  # what fails shows in `hard`
-        if route is not _by_blocks:
-            look(slice(None))
-            value, gradient1, gradient2, hard = route(cov1, cov2, gradients=gradients)
-        else:
+        if 2 < d < LARGE:
             value, gradient1, gradient2, hard = _by_blocks(cov1, cov2, look, gradients=gradients)
+        else:
+            look(slice(None))
+            route = planar.line if d == 1 else planar.plane if d == 2 else _one_by_one
+            value, gradient1, gradient2, hard = route(cov1, cov2, gradients=gradients)
         suspect = validate and not bool((np.abs(skew) <= 64 * eps * trace).all())
     if suspect:
         for name, cov in (("cov1", cov1), ("cov2", cov2)):
