@@ -56,8 +56,8 @@ def measure(names: list[str], threads: int, folder: Path | None) -> None:
                 print(getattr(row, "HEAD", ""))
             print(row, flush=True)
             found.append({**row.json(), **machine()})
-        if folder is not None:
-            recorded.write(folder / f"{name}.jsonl", found)
+            if folder is not None:
+                recorded.write(folder / f"{name}.jsonl", found)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -361,6 +363,44 @@ def one_code() -> dict[str, str]:
     return {"otkit": tried(own), "pythae": tried(pythae)}
 
 
+def in_processes(rank: int, own: bool, world: int) -> torch.Tensor:
+    """The gradient of an MMD in a shift of all codes, averaged over processes as data-parallel training does."""
+    torch.manual_seed(0)
+    z, y = torch.randn(2, 64, 2)
+    part = slice(64 // world * rank, 64 // world * (rank + 1))
+    shift = torch.full((2,), 0.5, requires_grad=True)
+    z = z[part] + shift
+    if own:
+        from torch.distributions import Independent, Normal
+
+        from otkit_vae import penalties
+
+        prior = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
+        penalty = penalties.get("mmd", kernel="gaussian")(Independent(Normal(z, 1.0), 1), z, prior)
+    else:
+        from pythae.models import WAE_MMD, WAE_MMD_Config
+
+        x, model = torch.zeros(len(z), 4), WAE_MMD(WAE_MMD_Config(input_dim=(4,), latent_dim=2))
+        penalty = model.loss_function(x, x, z, y[part])[2]
+    (gradient,) = torch.autograd.grad(penalty, shift)
+    torch.distributed.all_reduce(gradient)
+    return gradient / world
+
+
+def whole_batch() -> dict[str, str]:
+    """The gradient of a penalty on two processes, against that of one process with the whole batch."""
+    from tests.distributed import two
+
+    def compared(own: bool) -> str:
+        found = []
+        for world in (1, 2):
+            with tempfile.TemporaryDirectory() as folder:
+                found.append(two.run(in_processes, Path(folder), own, world, world=world)[0])
+        return off(found[1], found[0])
+
+    return {"otkit": tried(lambda: compared(True)), "pythae": tried(lambda: compared(False))}
+
+
 QUESTIONS: dict[str, Callable[[], dict[str, str]]] = {
     "Gaussian W2² at W2²/Tr 1e-10, condition 1e2": value_near_coincidence,
     "its gradient in Σ at Σ1 = Σ2 = I (which is 0)": gradient_at_equal_covariances,
@@ -372,6 +412,7 @@ QUESTIONS: dict[str, Callable[[], dict[str, str]]] = {
     "gradient of the entropic value in weights": weight_gradients,
     "a point is NaN": nan_points,
     "MMD penalty of a batch of one": one_code,
+    "its gradient on two processes, against one": whole_batch,
 }
 
 
