@@ -16,7 +16,8 @@ reconstruction's.
 
 References:
     Tolstikhin, Bousquet, Gelly & Schölkopf, 2018. *Wasserstein auto-encoders*, eq. (4).
-    Chen & Liu, 2021. *Wasserstein distance in VAEs, for data augmentation* (ELBO_W).
+    Chen & Liu, 2021. *Towards better data augmentation using Wasserstein distance in variational auto-encoder*
+    (ELBO_W).
     Bowman et al., 2016. *Generating sentences from a continuous space*, section 3.1 (a weight that warms up).
 """
 

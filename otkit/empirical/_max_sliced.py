@@ -17,7 +17,7 @@ bound of** :math:`W_p^p`; only its being the largest such bound is not certain. 
 is 0 along the sphere, so the gradient in points and weights is that with θ held (envelope theorem).
 
 References:
-    Deshpande et al., 2019. *Max-sliced Wasserstein distance and its use for GANs*.
+    Deshpande et al., 2019. *Max-sliced Wasserstein distance and its use for GANs*, definition 2.
     Paty & Cuturi, 2019. *Subspace robust Wasserstein distances*.
 """
 

@@ -29,7 +29,7 @@ Y = F^\top \bar S F`, and then :math:`\bar w_k = \langle Y, H_k \rangle` and :ma
 References:
     Agueh & Carlier, 2011. *Barycenters in the Wasserstein space* (Gaussians among its cases).
     Álvarez-Esteban, del Barrio, Cuesta-Albertos & Matrán, 2016. *A fixed-point approach to barycenters in
-    Wasserstein space*.
+    Wasserstein space*, theorem 4.2.
 """
 
 from __future__ import annotations

@@ -23,8 +23,9 @@ R minimises, so by the envelope theorem its own derivative drops out, and with t
 
 References:
     Olkin & Pukelsheim, 1982. *The distance between two random vectors with given dispersion matrices*.
-    Bhatia, Jain & Lim, 2019. *On the Bures–Wasserstein distance between positive definite matrices*
-    (the trace form, Procrustes, the optimal map).
+    Bhatia, Jain & Lim, 2019. *On the Bures–Wasserstein distance between positive definite matrices*, eq. (1)
+    (the trace form; also Procrustes and the optimal map).
+    Peyré & Cuturi, 2019. *Computational Optimal Transport*, remark 2.31.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ digits as the Gaussians approach each other.
 
 References:
     Janati, Muzellec, Peyré & Cuturi, 2020. *Entropic optimal transport between unbalanced Gaussian measures has a
-    closed form*.
+    closed form*, theorem 1, eqs. (13) and (14) (where :math:`\sigma^2` is s).
     Mallasto, Gerolin & Minh, 2022. *Entropy-regularized 2-Wasserstein distance between Gaussian measures*.
 """
 

@@ -17,6 +17,7 @@ differential :math:`dM = dB^\top A + B^\top dA` of :math:`B^\top A` that of the 
 
 References:
     McCann, 1997. *A convexity principle for interacting gases*.
+    Villani, 2009. *Optimal Transport: Old and New*, corollary 7.22.
     Bhatia, Jain & Lim, 2019. *On the Bures–Wasserstein distance between positive definite matrices*.
 """
 

@@ -13,7 +13,7 @@ and its potentials f, g are also the derivatives of the value (the envelope theo
           \frac{\partial\, \mathrm{MW}_2^2}{\partial \pi} = f + \text{constant} .
 
 References:
-    Delon & Desolneux, 2020. *A Wasserstein-type distance in the space of Gaussian mixture models*.
+    Delon & Desolneux, 2020. *A Wasserstein-type distance in the space of Gaussian mixture models*, proposition 4.
     Chen, Georgiou & Tannenbaum, 2019. *Optimal transport for Gaussian mixture models*.
 """
 

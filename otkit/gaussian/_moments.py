@@ -11,7 +11,7 @@ d x d matrix and without loss at the singular covariance. By Gelbrich's bound th
 
 References:
     Dowson & Landau, 1982. *The Fréchet distance between multivariate normal distributions*.
-    Heusel et al., 2017. *GANs trained by a two time-scale update rule converge to a local Nash equilibrium*.
+    Heusel et al., 2017. *GANs trained by a two time-scale update rule converge to a local Nash equilibrium*, eq. (6).
     Gelbrich, 1990. *On a formula for the L2 Wasserstein metric between measures on Euclidean and Hilbert spaces*.
 """
 

@@ -21,7 +21,7 @@ a Sylvester equation whose solution divides by :math:`z_i + z_j + s` with :math:
 
 References:
     Janati, Muzellec, Peyré & Cuturi, 2020. *Entropic optimal transport between unbalanced Gaussian measures has a
-    closed form*.
+    closed form*, theorem 1, eq. (15) (where :math:`C_\sigma` is A T, and :math:`\sigma^2` is s).
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ Degenerate case: where two eigenvalues are zero to rounding, :math:`s_i + s_j = 
 that gradients are finite.
 
 References:
-    Higham, 2008. *Functions of Matrices: Theory and Computation*, chapter 6.
+    Higham, 2008. *Functions of Matrices: Theory and Computation*, theorems 1.29 (the principal root) and 3.11 (the
+    derivative of a matrix function by divided differences), and chapter 6.
 """
 
 from __future__ import annotations

@@ -26,9 +26,12 @@ For all measures :math:`\alpha, \beta, \gamma` on :math:`\mathbb{R}^d`, all p >=
           W_2(N(m_\alpha, \Sigma_\alpha), N(m_\beta, \Sigma_\beta)) \le W_2(\alpha, \beta) .
 
 References:
-    Villani, 2003. *Topics in Optimal Transportation*.
+    Villani, 2009. *Optimal Transport: Old and New*, definitions 6.1 and 6.4 (a distance), remark 6.6 (the order in p)
+    and theorem 4.8 (convexity).
     Gelbrich, 1990. *On a formula for the L2 Wasserstein metric between measures on Euclidean and Hilbert spaces*.
-    Talagrand, 1996. *Transportation cost for Gaussian and other product measures*.
+    Kuhn, Mohajerin Esfahani, Nguyen & Shafieezadeh-Abadeh, 2019. *Wasserstein distributionally robust optimization*,
+    theorem 4 (Gelbrich's bound).
+    Talagrand, 1996. *Transportation cost for Gaussian and other product measures*, theorem 1.1.
 """
 
 from __future__ import annotations

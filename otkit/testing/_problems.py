@@ -12,10 +12,11 @@ projections are such gradients.
 References:
     Brenier, 1991. *Polar factorization and monotone rearrangement of vector-valued functions*.
     Knott & Smith, 1984. *On the optimal mapping of distributions*.
+    Villani, 2009. *Optimal Transport: Old and New*, theorem 5.10 (ii), with particular case 5.3 for this cost.
     Villani, 2003. *Topics in Optimal Transportation*, theorem 2.18 (the line).
     Olkin & Pukelsheim, 1982. *The distance between two random vectors with given dispersion matrices*.
     Janati, Muzellec, Peyré & Cuturi, 2020. *Entropic optimal transport between unbalanced Gaussian measures has a
-    closed form*.
+    closed form*, theorem 1.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ Chen & Liu (2021) augment with a Wasserstein VAE to the same end; the Gaussian f
 unconditional model for a class.
 
 References:
-    Chen & Liu, 2021. *Wasserstein distance in VAEs, for data augmentation*, arXiv 2109.14795.
+    Chen & Liu, 2021. *Towards better data augmentation using Wasserstein distance in variational auto-encoder*,
+    arXiv 2109.14795.
     Ledoit & Wolf, 2004. *A well-conditioned estimator for large-dimensional covariance matrices*.
 """
 

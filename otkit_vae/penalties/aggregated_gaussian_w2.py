@@ -17,6 +17,8 @@ well above d.
 
 References:
     Gelbrich, 1990. *On a formula for the L2 Wasserstein metric between measures on Euclidean and Hilbert spaces*.
+    Kuhn, Mohajerin Esfahani, Nguyen & Shafieezadeh-Abadeh, 2019. *Wasserstein distributionally robust optimization*,
+    theorem 4 (Gelbrich's bound).
 """
 
 from __future__ import annotations

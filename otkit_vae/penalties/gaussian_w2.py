@@ -13,7 +13,8 @@ precision can become nearly deterministic, so watch the mean scale that training
 it is :math:`\|\mu - m\|^2` and a constant, the penalty of a regularised auto-encoder.
 
 References:
-    Chen & Liu, 2021. *Wasserstein distance in VAEs, for data augmentation* (the penalised objective ELBO_W).
+    Chen & Liu, 2021. *Towards better data augmentation using Wasserstein distance in variational auto-encoder* (the
+    penalised objective ELBO_W).
     Talagrand, 1996. *Transportation cost for Gaussian and other product measures*, theorem 1.1.
 """
 

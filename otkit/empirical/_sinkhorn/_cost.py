@@ -24,7 +24,8 @@ with P held:
 References:
     Cuturi, 2013. *Sinkhorn distances: lightspeed computation of optimal transport*.
     Peyré & Cuturi, 2019. *Computational Optimal Transport*, eqs. (4.2), (4.30) and proposition 4.6.
-    Feydy et al., 2019. *Interpolating between optimal transport and MMD using Sinkhorn divergences*, section 2.
+    Feydy et al., 2019. *Interpolating between optimal transport and MMD using Sinkhorn divergences*, eq. (1) and
+    section 2.
 """
 
 from __future__ import annotations

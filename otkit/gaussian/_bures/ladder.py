@@ -12,7 +12,8 @@ step 0 makes a matrix with singular values in :math:`[\ell, 1]` orthogonal, and 
 - degree 9, (r, h, k1, m, k2): :math:`(C^2 + k_1 I)(C^2 + m C + k_2 I)` with :math:`C = r X^\top X + h I`.
 
 References:
-    Amsel, Persson, Musco & Gower, 2025. *The Polar Express* (arXiv 2505.16932): the greedy composition is optimal.
+    Amsel, Persson, Musco & Gower, 2026. *The Polar Express* (ICLR; arXiv 2505.16932), theorem 3.1 (4.1 in the first
+    version): the greedy composition is optimal.
 """
 
 from __future__ import annotations
