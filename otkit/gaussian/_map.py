@@ -18,6 +18,7 @@ whose adjoint is solved by a division in the basis of `_coupling.py`: with
 References:
     Olkin & Pukelsheim, 1982. *The distance between two random vectors with given dispersion matrices*.
     Bhatia, Jain & Lim, 2019. *On the Bures–Wasserstein distance between positive definite matrices*.
+    Peyré & Cuturi, 2019. *Computational Optimal Transport*, remark 2.31.
 """
 
 from __future__ import annotations
