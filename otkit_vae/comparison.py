@@ -1,8 +1,8 @@
 """Trainings that differ in the penalty and the seed only, and one table of what they are worth.
 
 A comparison is a folder with a run folder for each penalty and seed. A run is finished once it has its evaluation.json,
-written last and in one step; a comparison that is started again goes on with the first that is not, and trains that
-anew. Penalties and seeds can be added later; all other options must stay, or the runs would not compare.
+written last and in one step; a comparison that is started again goes on with the first that is not, from its last
+checkpoint. Penalties and seeds can be added later; all other options must stay, or the runs would not compare.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data
 from otkit_vae.evaluation import EvaluationOptions, Reference, decode, encode, fit_mixture
 from otkit_vae.report import write_comparison, write_report
-from otkit_vae.runs import EVALUATION, data_of, identity, open_run, write_evaluation
+from otkit_vae.runs import CONFIG, EVALUATION, data_of, identity, open_run, read_config, write_evaluation
 from otkit_vae.sampling import sample
-from otkit_vae.training import prepare, train
+from otkit_vae.training import prepare, resume, train
 
 COLUMNS = {
     "squared_error": "squared error",
@@ -246,24 +246,33 @@ def _claim(out: Path, config: TrainConfig) -> None:
 def _run(config: TrainConfig, reference: Reference) -> dict[str, Any]:
     """The content of a run's evaluation.json, after what is left to do for it."""
     folder, options = Path(str(config.out)), EvaluationOptions(seed=config.seed)
-    file, wanted = folder / EVALUATION, identity(config)
+    file = folder / EVALUATION
     known = json.loads(file.read_text()) if file.is_file() else {}
-    if known and known["training"] != wanted:
-        other = ", ".join(
-            f"{name} {known['training'].get(name)!r}, not {value!r}"
-            for name, value in wanted.items()
-            if known["training"].get(name) != value
-        )
-        raise FileExistsError(f"out: {folder} was trained with {other}; expected the same options, or a new folder")
-    if not known:
+    if known:
+        _same(folder, known["training"], config)
+    elif (folder / CONFIG).is_file():
+        _same(folder, identity(read_config(folder / CONFIG)), config)
+        resume(folder)
+    else:
         if folder.exists():
-            # Begun by a comparison that did not finish it.
+            # A training writes its options first: there is nothing of it yet.
             shutil.rmtree(folder)
         train(config)
     if not known or known["evaluation"] != asdict(options):
         run = open_run(folder, reference.data)
         write_report(run, write_evaluation(run, options, reference))
     return json.loads(file.read_text())
+
+
+def _same(folder: Path, known: Mapping[str, Any], config: TrainConfig) -> None:
+    """See that a run was trained, or begun, with the options of this comparison."""
+    other = ", ".join(
+        f"{name} {known.get(name)!r}, not {value!r}"
+        for name, value in identity(config).items()
+        if known.get(name) != value
+    )
+    if other:
+        raise FileExistsError(f"out: {folder} was trained with {other}; expected the same options, or a new folder")
 
 
 def _rows(evaluations: Mapping[tuple[str, int], dict[str, Any]]) -> list[Row]:

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle
 from torch import Tensor
 
+from otkit_vae.evaluation import encode
 from otkit_vae.model import VAE
+from otkit_vae.report._codes import map_of
 
 
 def reconstructions(model: VAE, x: Tensor, path: Path, *, pairs: int = 20, per_row: int = 10) -> None:
@@ -69,28 +70,38 @@ def side_by_side(rows: Mapping[str, Tensor], path: Path, *, title: str) -> None:
 @torch.no_grad()
 def latent_map(model: VAE, x: Tensor, labels: Tensor | None, path: Path) -> None:
     """Posterior means in their two main directions, coloured by label, over the prior in the same directions."""
-    means = model.encode(x).mean.double().cpu()
-    centre = means.mean(0)
-    # Two directions at most, for codes of one dimension a line.
-    directions = torch.linalg.svd(means - centre, full_matrices=False)[2][:2]
-    coordinates = (means @ directions.mT).numpy()
-    if coordinates.shape[1] == 1:
-        coordinates = np.column_stack([coordinates, np.zeros(len(coordinates))])
+    found = map_of(encode(model, x), model.prior)
+    n, k = found.points.shape
+    # Codes of one dimension are a line.
+    points = np.column_stack([found.points, np.zeros((n, 2 - k))])
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")
     ax = figure.subplots()
-    for radius in (1, 2):
-        ax.add_patch(Circle((0, 0), radius, fill=False, linestyle="--", color="grey", linewidth=1))
+    ellipses = [prior_ellipse(found.prior, radius) for radius in (1, 2)]
+    for ellipse in ellipses:
+        ax.plot(*ellipse.T, linestyle="--", color="grey", linewidth=1)
     if labels is None:
-        ax.scatter(*coordinates.T, s=9, alpha=0.8)
+        ax.scatter(*points.T, s=9, alpha=0.8)
     else:
-        points = ax.scatter(*coordinates.T, c=labels.numpy(), s=9, cmap="tab10", alpha=0.9)
-        ax.legend(*points.legend_elements(), title="label", loc="center left", bbox_to_anchor=(1, 0.5))
+        shown = ax.scatter(*points.T, c=labels[:n].numpy(), s=9, cmap="tab10", alpha=0.9)
+        ax.legend(*shown.legend_elements(), title="label", loc="center left", bbox_to_anchor=(1, 0.5))
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(title="posterior means, two main directions", xlabel="first direction", ylabel="second direction")
-    ax.text(
-        0, -2, "circles: one and two standard deviations of the prior", ha="center", va="top", color="grey", fontsize=8
-    )
+    x_low, y_low = ellipses[-1][ellipses[-1][:, 1].argmin()]
+    said = "dashed: one and two standard deviations of the prior"
+    ax.text(x_low, y_low, said, ha="center", va="top", color="grey", fontsize=8)
     figure.savefig(path, dpi=120)
+
+
+def prior_ellipse(moments: tuple[np.ndarray, np.ndarray], radius: float) -> np.ndarray:
+    """The points (200, 2) that are some standard deviations from the mean, by the mean and covariance in the plane.
+
+    A mixture has those of all its parts together; of one dimension there are the two ends, on a line.
+    """
+    loc, cov = moments
+    angle = np.linspace(0, 2 * np.pi, 200)
+    circle = np.column_stack([np.cos(angle), np.sin(angle)])[:, : len(loc)]
+    points = loc + radius * circle @ np.linalg.cholesky(cov).T
+    return np.column_stack([points, np.zeros((len(points), 2 - len(loc)))])
 
 
 def _show(ax: Axes, x: Tensor) -> None:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from otkit import empirical
+from otkit_vae.distributions import Deterministic, gaussian_form
 from otkit_vae.evaluation._measures import Measure, Section, table
 from otkit_vae.model import VAE
-from otkit_vae.objective import Objective
+from otkit_vae.objective import Objective, Terms
 from otkit_vae.penalties import AggregatedGaussianW2
 from otkit_vae.sampling import sample
 
@@ -77,7 +79,7 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
     r"""Evaluate a model on held-out observations.
 
     The moments of the aggregated posterior carry no sampling noise of z: they are those of `AggregatedGaussianW2`, on
-    all observations at once.
+    all observations at once. Of posteriors neither Gaussian nor deterministic they are those of the codes z.
 
     Args:
         model: The model.
@@ -101,7 +103,7 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
     moments = AggregatedGaussianW2()
     scales, z, statistics = (
         torch.cat(parts)
-        for parts in zip(*((t.posterior.stddev, t.z, moments.statistics(t.posterior, t.z)) for t in terms), strict=True)
+        for parts in zip(*((t.posterior.stddev, t.z, moments.statistics(_known(t), t.z)) for t in terms), strict=True)
     )
     # Exact transport between more codes than this takes minutes, and its null value falls with their number alike.
     few = z[:LARGEST_SAMPLE]
@@ -118,3 +120,8 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
         moments_w2=moments.compare(statistics, prior, None).item() ** 0.5,
         moments_w2_null=moments.compare(y_many, prior, None).item() ** 0.5,
     )
+
+
+def _known(terms: Terms) -> Distribution:
+    """The posterior, or the codes where it is of no kind whose moments are known in closed form."""
+    return Deterministic(terms.z) if gaussian_form(terms.posterior) is None else terms.posterior

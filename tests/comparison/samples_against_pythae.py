@@ -3,8 +3,8 @@
 All models have the same network (MLP 784-512-8-512-784) and budget (60,000 images, 10 epochs of batches of 128, Adam at
 1e-3, one seed). 10,000 decoded draws of N(0, I) are compared with the 10,000 held-out images by their Fréchet distance
 in the features of one classifier, the same for all; beside it is the squared error of held-out images, decoded from the
-mean of their posterior. pythae's networks are its own, of that size with ReLU; with --ours-for-both it gets ours, with
-SiLU. With --json FILE every model is a line, and those that are there are not trained again.
+mean of their posterior. The network is pythae's own of that size, with ReLU, for both; with --network silu it is ours
+for both. With --json FILE every model is a line, and those that are there are not trained again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ Functions = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 WAE_WEIGHTS = (0.03, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
-def ours(penalty: str, weight: float, options: dict[str, Any], data: Data, epochs: int, seed: int) -> Functions:
+def ours(
+    penalty: str, weight: float, options: dict[str, Any], network: str, data: Data, epochs: int, seed: int
+) -> Functions:
     """Decoder and reconstruction of our model, with a sigmoid where the likelihood has none."""
     config = TrainConfig(
         penalty=penalty,
@@ -49,6 +51,11 @@ def ours(penalty: str, weight: float, options: dict[str, Any], data: Data, epoch
         **options,
     )
     model, objective = prepare(config, data)
+    if network == "relu":
+        for perceptron in (model.encoder.network, model.decoder.network):
+            for i, layer in enumerate(perceptron):
+                if isinstance(layer, nn.SiLU):
+                    perceptron[i] = nn.ReLU()
     if config.likelihood == "gaussian":
         model.decoder = nn.Sequential(model.decoder, nn.Sigmoid())  # as pythae's; images are in [0, 1]
     with tempfile.TemporaryDirectory() as folder:
@@ -67,7 +74,7 @@ def ours(penalty: str, weight: float, options: dict[str, Any], data: Data, epoch
     return lambda z: model.decode(z).mean, model.reconstruct
 
 
-def pythaes(name: str, weight: float | None, data: Data, epochs: int, seed: int, same: bool) -> Functions:
+def pythaes(name: str, weight: float | None, network: str, data: Data, epochs: int, seed: int) -> Functions:
     """Decoder and reconstruction of a model of pythae's."""
     from pythae.models import VAE, WAE_MMD, VAEConfig, WAE_MMD_Config
     from pythae.models.base.base_utils import ModelOutput
@@ -93,7 +100,7 @@ def pythaes(name: str, weight: float | None, data: Data, epochs: int, seed: int,
 
     torch.manual_seed(seed)
     shape = {"input_dim": (1, 28, 28), "latent_dim": D}
-    parts: dict[str, nn.Module] = {"encoder": OurEncoder(), "decoder": OurDecoder()} if same else {}
+    parts: dict[str, nn.Module] = {"encoder": OurEncoder(), "decoder": OurDecoder()} if network == "silu" else {}
     model = (
         VAE(VAEConfig(**shape), **parts)
         if name == "vae"
@@ -146,7 +153,7 @@ def main() -> None:
     )
     parser.add_argument("--wae-weights", default=",".join(f"{w:g}" for w in WAE_WEIGHTS), help="of pythae's WAE-MMD")
     parser.add_argument("--no-vae", action="store_true", help="without pythae's VAE")
-    parser.add_argument("--ours-for-both", action="store_true", help="our network for pythae's models as well")
+    parser.add_argument("--network", choices=("relu", "silu"), default="relu", help="pythae's, or ours, for both")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--classifier", type=Path, help="where the classifier is kept")
@@ -156,29 +163,28 @@ def main() -> None:
     reference = Reference(data, options.classifier)
     lines = options.json.read_text().splitlines() if options.json and options.json.is_file() else []
     rows = [json.loads(line) for line in lines]
-    network = "SiLU" if options.ours_for_both else "ReLU"
-    wanted = [] if options.no_vae else [("pythae VAE", None, network)]
-    wanted += [("pythae WAE-MMD", float(weight), network) for weight in options.wae_weights.split(",") if weight]
+    wanted: list[tuple[str, float | None, dict[str, Any]]] = [] if options.no_vae else [("pythae VAE", None, {})]
+    wanted += [("pythae WAE-MMD", float(weight), {}) for weight in options.wae_weights.split(",") if weight]
     for text in filter(None, options.penalties.split(",")):
-        penalty, _, given = text.partition(":")
-        weight = float(given) if given else penalties.get(penalty).default_weight
-        wanted.append((penalty, weight, json.dumps(options.options)))
-    for model, weight, kind in wanted:
-        about = {"model": model, "weight": weight, "kind": kind, "epochs": options.epochs, "seed": options.seed}
+        penalty, _, weight = text.partition(":")
+        wanted.append((penalty, float(weight or penalties.get(penalty).default_weight), options.options))
+    epochs, seed, network = options.epochs, options.seed, options.network
+    for model, weight, given in wanted:
+        about = {"model": model, "weight": weight, "options": given, "network": network, "epochs": epochs, "seed": seed}
         row = next((row for row in rows if about.items() <= row.items()), None)
         if row is None:
             if model.startswith("pythae"):
                 name = "vae" if model.endswith("VAE") else "wae"
-                functions = pythaes(name, weight, data, options.epochs, options.seed, options.ours_for_both)
+                functions = pythaes(name, weight, network, data, epochs, seed)
             else:
-                functions = ours(model, weight, options.options, data, options.epochs, options.seed)
+                functions = ours(model, weight, given, network, data, epochs, seed)
             row = about | measures(functions, reference)
             if options.json:
                 with options.json.open("a") as file:
                     print(json.dumps(row), file=file)
         name = model if weight is None else f"{model}, {weight:g}"
         found = f"Fréchet {row['frechet']:7.2f}   squared error {row['squared_error']:6.2f}"
-        print(f"{name:<32}{found}   {kind}", flush=True)
+        print(f"{name:<32}{found}   {json.dumps(given) if given else ''}".rstrip(), flush=True)
 
 
 if __name__ == "__main__":

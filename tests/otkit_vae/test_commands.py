@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from otkit_vae import cli, comparison
+from otkit_vae import checkpoint, cli, comparison
 from otkit_vae.data import load_data
+from otkit_vae.engine import Training
 from otkit_vae.evaluation import fit_classifier
 
 # The engine and its dependencies warn of their own deprecations in a first import.
@@ -133,8 +134,8 @@ def test_compare_trains_all_and_goes_on_where_it_was(tmp_path, capsys, monkeypat
         assert compare("kl,none", "--seeds", 2) == 130
     assert trained == [("kl", 0)]
     assert compare("kl,none", "--seeds", 2) == 0
-    # The run that was begun is trained again, as nobody knows how far it got.
-    assert trained == [("kl", 0), ("kl", 0), ("kl", 1), ("none", 0), ("none", 1)]
+    # The run that had ended and had no evaluation yet is not trained again.
+    assert trained == [("kl", 0), ("kl", 1), ("none", 0), ("none", 1)]
     del trained[:]
     printed = capsys.readouterr().out
     files = {"comparison.csv", "comparison.json", "comparison.md", "samples.png", "mixture.png", "reconstructions.png"}
@@ -170,6 +171,48 @@ def test_compare_trains_all_and_goes_on_where_it_was(tmp_path, capsys, monkeypat
     assert "epochs is 1 there, 2 here" in capsys.readouterr().err
     assert compare("kl", "--weights", "{kl: 0.5}") == 2
     assert "kl-0 was trained with weight 1.0, not 0.5" in capsys.readouterr().err
+
+
+def test_compare_resumes_a_run_from_its_checkpoint(tmp_path, capsys, monkeypatch):
+    def compare(*options):
+        return command(
+            "compare", "--penalties", "kl", "--seeds", 1, "--epochs", 2, "--latent_dim", 2, "--widths", "[8]",
+            "--progress", "false", *options,
+        )  # fmt: skip
+
+    for picture in ("reconstructions", "samples", "latent_map"):  # seconds in all
+        monkeypatch.setattr(f"otkit_vae.pictures.{picture}", lambda *_, **__: None)
+    epochs, start, stopped = [], Training.on_train_epoch_start, []
+
+    def interrupted(training):
+        epochs.append(training.current_epoch)
+        if training.current_epoch == 1 and not stopped:
+            stopped.append(True)
+            raise KeyboardInterrupt
+        start(training)
+
+    monkeypatch.setattr(Training, "on_train_epoch_start", interrupted)
+    assert compare("--out", "stopped") == 130
+    assert not (tmp_path / "stopped" / "kl-0" / "evaluation.json").exists()
+    # A run that was begun with other options is not gone on with, and not deleted.
+    assert compare("--out", "stopped", "--weights", "{kl: 0.5}") == 2
+    assert "kl-0 was trained with weight 1.0, not 0.5" in capsys.readouterr().err
+    assert compare("--out", "stopped") == 0
+    assert epochs == [0, 1, 1]
+    assert compare("--out", "whole") == 0
+    mine, whole = (checkpoint.load(tmp_path / name / "kl-0").state_dict() for name in ("stopped", "whole"))
+    assert all(torch.equal(mine[name], whole[name]) for name in whole)
+    measures = [
+        json.loads((tmp_path / name / "kl-0" / "evaluation.json").read_text())["measures"]
+        for name in ("stopped", "whole")
+    ]
+    assert measures[0] == measures[1]
+
+    # Of a run without its options there is nothing yet.
+    shutil.rmtree(tmp_path / "whole" / "kl-0")
+    (tmp_path / "whole" / "kl-0").mkdir()
+    assert compare("--out", "whole") == 0
+    assert epochs == [0, 1, 1, 0, 1, 0, 1]
 
 
 def test_the_best_is_bold_unless_there_are_two(tmp_path):
