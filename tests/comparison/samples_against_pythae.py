@@ -37,7 +37,7 @@ WAE_WEIGHTS = (0.03, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
 def ours(
-    penalty: str, weight: float, options: dict[str, Any], network: str, data: Data, epochs: int, seed: int
+    penalty: str, weight: float | None, options: dict[str, Any], network: str, data: Data, epochs: int, seed: int
 ) -> Functions:
     """Decoder and reconstruction of our model, with a sigmoid where the likelihood has none."""
     config = TrainConfig(
