@@ -17,7 +17,7 @@ sorted by them, so that a block has no more steps than it needs.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -40,6 +40,8 @@ BLOCK_BYTES = 250_000
 """The size of one (n, d, d) array of a block; about nine are alive."""
 ALIKE = 50.0
 """The ratio of condition numbers that is worth about one step."""
+LONGEST_RUN, SHORTEST_RUNS = 16, 4
+"""The most blocks of a run, and into how many runs at least a batch is cut, for threads."""
 THREADED_SIZE = 32
 """The size from which a product takes longer than the interpreter's lock takes to change hands."""
 LARGE = 128
@@ -47,7 +49,7 @@ LARGE = 128
 HOPELESS = 1e10
 """The condition number of M, as far as it shows on the diagonals, beyond which polynomials are not tried."""
 
-Look = Callable[[slice], None]
+Look = Callable[[slice, ndarray], None]
 Result = tuple[ndarray, ndarray, ndarray, ndarray]
 
 
@@ -62,20 +64,19 @@ def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: 
         validate: Whether to check that the covariances are finite and symmetric.
     """
     n, d, _ = cov1.shape
-    probes = skew_and_identity(d)
-    skew, trace = np.empty((2, n, 2))
+    probes = np.ascontiguousarray(skew_and_identity(d).T)
+    skew, trace = sums = np.empty((2, 2, n))
 
-    def look(part: slice) -> None:
-        """What `require_symmetric` looks at, while a block is on its way into the cache."""
-        for k, cov in enumerate((cov1, cov2)):
-            sums = cov[part].reshape(-1, d * d) @ probes
-            skew[part, k], trace[part, k] = sums[:, 0], sums[:, 1]
+    def look(part: slice, cov: ndarray) -> None:
+        """What `require_symmetric` looks at, for the covariances (2 k, d, d) of some pairs, first ones first."""
+        sums[:, :, part] = (probes @ cov.reshape(-1, d * d).T).reshape(2, 2, -1)
 
     with np.errstate(all="ignore"):  # what fails shows in `hard`
         if 2 < d < LARGE:
             value, gradient1, gradient2, hard = _by_blocks(cov1, cov2, look, gradients=gradients)
         else:
-            look(slice(None))
+            for k, cov in enumerate((cov1, cov2)):
+                sums[:, k] = probes @ cov.reshape(n, -1).T
             route = planar.line if d == 1 else planar.plane if d == 2 else _one_by_one
             value, gradient1, gradient2, hard = route(cov1, cov2, gradients=gradients)
         suspect = validate and not bool((np.abs(skew) <= 64 * eps * trace).all())
@@ -87,65 +88,83 @@ def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: 
         value[hard], first, second = (part.numpy() for part in procrustes.value_and_gradients(first, second, eps))
         if gradients:
             gradient1[hard], gradient2[hard] = first, second
-    return value, gradient1, gradient2, trace.sum(1)
+    return value, gradient1, gradient2, trace.sum(0)
 
 
 def _by_blocks(cov1: ndarray, cov2: ndarray, look: Look, *, gradients: bool) -> Result:
     n, d, _ = cov1.shape
     size = max(1, min(n, BLOCK_BYTES // (8 * d * d)))
+    blocks = -(-n // size)
+    run = size * min(LONGEST_RUN, -(-blocks // SHORTEST_RUNS))
     value, hard = np.empty(n), np.zeros(n, dtype=bool)
     gradient1, gradient2 = np.empty((2, n if gradients else 0, d, d))
     own = threading.local()
 
-    def block(start: int) -> None:
-        if not hasattr(own, "factors"):
-            own.factors = np.empty((4, size, d, d))
+    def blocks_of_a_run(first: int) -> None:
+        """Factor block by block; pairs that need more steps than their block are solved together at the end."""
+        if not hasattr(own, "memory"):
+            own.memory = np.empty(4 * size * d * d)
             own.scratch = [Scratch(size, d) for _ in range(5)]
-        part = slice(start, min(start + size, n))
-        factors = own.factors[:, : part.stop - start]
-        U1, U2, V1, V2 = factors
-        look(part)
-        failed = factor_and_invert(cov1[part], (U1, V1))[2] | factor_and_invert(cov2[part], (U2, V2))[2]
-        condition = spread(U1) * spread(U2)
-        failed |= ~(condition < HOPELESS)
-        if failed.any():
-            factors[:, failed] = np.eye(d)
-            condition[failed] = 1
-        for some in _alike(condition):
-            u1, u2, v1, v2 = factors[:, some]
-            for buffer in own.scratch:
-                buffer.resize(len(u1), d)
-            polar = polar_by_newton_and_ladder(u1, u2, v1, v2, own.scratch)
-            R = polar.matrices
-            first, second = [buffer.matrices for buffer in own.scratch if buffer is not polar][:2]
-            failed[some] |= ~(np.abs(squared_norms(R) - d) < 1e-13 * d)
-            times_triangle(transposed(R), u2, lower=False, out=first)
-            np.subtract(u1, first, out=first)  # (F - G R)ᵀ
-            value[part][some] = squared_norms(first)
-            if gradients:
-                times_triangle(R, u1, lower=False, out=second)
-                np.subtract(u2, second, out=second)  # (G - F Rᵀ)ᵀ
-                for gradient, v, residual in ((gradient1, v1, first), (gradient2, v2, second)):
-                    if isinstance(some, slice):
-                        triangle_times(v, residual, lower=False, out=gradient[part])
-                    else:
-                        gradient[part][some] = triangle_times(v, residual, lower=False)
-        hard[part] = failed
+        last, later = min(first + run, n), []
+        for start in range(first, last, size):
+            part = slice(start, min(start + size, last))
+            k = part.stop - start
+            factors = own.memory[: 4 * k * d * d].reshape(4, k, d, d)
+            U, V = factors.reshape(2, 2 * k, d, d)
+            np.concatenate([cov1[part], cov2[part]], out=V)
+            look(part, V)  # while they are in the cache
+            failed = factor_and_invert(V, (U, V))[2].reshape(2, k).any(0)
+            condition = spread(U).reshape(2, k).prod(0)
+            failed |= ~(condition < HOPELESS)
+            if failed.any():
+                factors[:, failed] = np.eye(d)
+                condition[failed] = 1
+                hard[part] = failed
+            steep = condition > ALIKE * np.partition(condition, len(condition) // 8)[len(condition) // 8]
+            if not steep.any():
+                solve(factors, part)
+                continue
+            where = np.flatnonzero(steep)
+            later.append((condition[steep], where + start, factors[:, where]))
+            # The last of the others take their places.
+            k = int(len(steep) - len(where))
+            slots = np.arange(k)
+            slots[where[where < k]] = k + np.flatnonzero(~steep[k:])
+            factors[:, :k][:, steep[:k]] = factors[:, slots[steep[:k]]]
+            solve(factors[:, :k], slots + start)
+        if later:
+            conditions, places, kept = zip(*later, strict=True)
+            order = np.argsort(np.concatenate(conditions))
+            places, factors = np.concatenate(places)[order], np.concatenate(kept, axis=1)[:, order]
+            for start in range(0, len(order), size):
+                some = slice(start, start + size)
+                solve(factors[:, some], places[some])
 
-    _on_threads(torch.get_num_threads() if d >= THREADED_SIZE else 1, block, range(0, n, size))
+    def solve(factors: ndarray, where: slice | ndarray) -> None:
+        """The numbers of the pairs that stand `where`, from their factors (4, k, d, d)."""
+        u1, u2, v1, v2 = factors
+        scratch = own.scratch
+        for buffer in scratch:
+            buffer.resize(len(u1), d)
+        polar = polar_by_newton_and_ladder(u1, u2, v1, v2, scratch)
+        R = polar.matrices
+        hard[where] |= ~(np.abs(squared_norms(R) - d) < 1e-13 * d)
+        first, second, spare = [buffer.plain for buffer in scratch if buffer is not polar][:3]
+        times_triangle(transposed(R), u2, lower=False, out=first)
+        np.subtract(u1, first, out=first)  # (F - G R)ᵀ
+        value[where] = squared_norms(first)
+        if not gradients:
+            return
+        times_triangle(R, u1, lower=False, out=second)
+        np.subtract(u2, second, out=second)  # (G - F Rᵀ)ᵀ
+        for gradient, v, residual in ((gradient1, v1, first), (gradient2, v2, second)):
+            if isinstance(where, slice):
+                triangle_times(v, residual, lower=False, out=gradient[where])
+            else:
+                gradient[where] = triangle_times(v, residual, lower=False, out=spare)
+
+    _on_threads(torch.get_num_threads() if d >= THREADED_SIZE else 1, blocks_of_a_run, range(0, n, run))
     return value, gradient1, gradient2, hard
-
-
-def _alike(condition: ndarray) -> Iterator[slice | ndarray]:
-    """Cut pairs into groups of which the condition numbers (n,) differ so little that they need the same steps."""
-    if condition.max() < ALIKE * condition.min():
-        yield slice(None)
-        return
-    order = np.argsort(-condition)
-    while len(order):
-        some = int((condition[order] * ALIKE > condition[order[0]]).sum())
-        yield order[:some]
-        order = order[some:]
 
 
 def _on_threads(threads: int, work: Callable[[int], None], starts: range) -> None:

@@ -1,12 +1,7 @@
 r"""Cholesky factors with their inverses, for batches of small matrices in NumPy.
 
-:math:`\Sigma = U^\top U` with U upper triangular, and :math:`V = U^{-1}`. Halving the matrix,
-
-.. math:: U = \begin{pmatrix} U_{11} & u \\ & U_{22} \end{pmatrix}, \quad u = V_{11}^\top \Sigma_{12}, \quad
-          U_{22}^\top U_{22} = \Sigma_{22} - u^\top u, \quad
-          V = \begin{pmatrix} V_{11} & -V_{11} u V_{22} \\ & V_{22} \end{pmatrix} ,
-
-so that all but the smallest blocks is matrix products, several times faster than LAPACK's loops at these sizes.
+:math:`\Sigma = U^\top U` with U upper triangular, and :math:`V = U^{-1}`: many of the smallest entry by entry, for
+which LAPACK's calls take longer than its work, others by LAPACK.
 
 Two habits below are for speed: NumPy multiplies ``A @ B`` and ``Aᵀ @ B`` of two distinct buffers two to four times
 faster than ``A @ Bᵀ`` or ``Aᵀ @ A``; and products write where they are needed.
@@ -15,17 +10,19 @@ faster than ``A @ Bᵀ`` or ``Aᵀ @ A``; and products write where they are need
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import torch
 from numpy import ndarray
+from scipy import linalg
 
-LEAF = 32
-"""The size up to which LAPACK's loop over matrices is as fast as products."""
+lapack: Any = linalg.lapack  # made by f2py, which no type checker sees into
+
+ALONE = 32
+"""The size from which SciPy's LAPACK, called for each matrix, is faster than NumPy's for all of them."""
 FEW, MANY = 8, 48
 """The size up to which, and the number of matrices from which, a loop over entries is faster than LAPACK's."""
-WELL_SPREAD = 50.0
-"""A leading block whose diagonal spreads less is inverted without a refinement."""
 
 
 def transposed(matrices: ndarray) -> ndarray:
@@ -51,47 +48,31 @@ def factor_and_invert(cov: ndarray, out: tuple[ndarray, ndarray] | None = None) 
 
     Args:
         cov: Symmetric matrices, with shape (n, d, d).
-        out: Where to write U and V.
+        out: Where to write U and V; V may be where the matrices are.
     """
     n, d, _ = cov.shape
     U, V = out if out is not None else (np.empty((n, d, d)), np.empty((n, d, d)))
     if d <= FEW and n >= MANY:
         return U, V, _by_entries(cov, U, V)
-    if d <= LEAF:
-        return U, V, _by_lapack(cov, U, V)
-    k = LEAF
-    while 2 * k < d:
-        k *= 2
-    corner = cov[:, :k, k:]
-    U11, V11, failed = factor_and_invert(cov[:, :k, :k], (U[:, :k, :k], V[:, :k, :k]))
-    u = np.matmul(transposed(V11), corner)
-    spare = np.empty_like(u)
-    if not spread(U11).max() < WELL_SPREAD:
-        # A product with an explicit inverse alone is not backward stable: one step of refinement.
-        np.matmul(transposed(U11), u, out=spare)
-        np.subtract(corner, spare, out=spare)
-        u += np.matmul(transposed(V11), spare)
-    np.copyto(U[:, :k, k:], u)
-    np.copyto(spare, u)
-    complement = np.matmul(transposed(spare), u)
-    np.subtract(cov[:, k:, k:], complement, out=complement)
-    _, V22, failed_too = factor_and_invert(complement, (U[:, k:, k:], V[:, k:, k:]))
-    np.negative(u, out=u)
-    np.matmul(V11, np.matmul(u, V22, out=spare), out=V[:, :k, k:])
-    U[:, k:, :k] = V[:, k:, :k] = 0
-    return U, V, failed | failed_too
+    return U, V, _by_lapack(cov, U, V)
 
 
 def _by_lapack(cov: ndarray, U: ndarray, V: ndarray) -> ndarray:
-    failed = np.zeros(len(cov), dtype=bool)
-    try:
-        L = np.linalg.cholesky(cov)  # faster than torch's
-    except np.linalg.LinAlgError:
-        lower, info = torch.linalg.cholesky_ex(torch.from_numpy(cov))
-        L, failed = lower.numpy(), info.numpy() != 0
-    U[...] = transposed(L)
-    identity = _identity(L.shape[-1]).expand(L.shape)
-    torch.linalg.solve_triangular(torch.from_numpy(L), identity, upper=False, out=torch.from_numpy(V).mT)
+    n, d, _ = cov.shape
+    failed = np.zeros(n, dtype=bool)
+    if d > ALONE:
+        for k in range(n):
+            L, info = lapack.dpotrf(cov[k].T, lower=1)
+            U[k], failed[k] = L.T, info != 0
+    else:
+        try:
+            L = np.linalg.cholesky(cov)  # faster than torch's
+        except np.linalg.LinAlgError:
+            lower, info = torch.linalg.cholesky_ex(torch.from_numpy(cov))
+            L, failed = lower.numpy(), info.numpy() != 0
+        U[...] = transposed(L)
+    identity = _identity(d).expand(n, d, d)
+    torch.linalg.solve_triangular(torch.from_numpy(U).mT, identity, upper=False, out=torch.from_numpy(V).mT)
     return failed
 
 

@@ -139,9 +139,8 @@ def _polynomial(step: Step, X: ndarray) -> ndarray:
         _diagonal(Z)[...] += coefficients[2]
         if degree == 9:
             _, _, k1, m, k2 = coefficients
-            A *= m
-            A += Z
-            _diagonal(A)[...] += k2 - k1
+            A += m * Z
+            _diagonal(A)[...] += k2 - m * k1
             Z = blas.dgemm(1.0, Z, A)
         A = Z
     return blas.dgemm(1.0, X, A)

@@ -13,12 +13,16 @@ in a number of products known beforehand.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
+from scipy import linalg
 
 from otkit.gaussian._bures.cholesky import squared_norms, transposed, triangle_times
 from otkit.gaussian._bures.ladder import Step, ladder
+
+blas: Any = linalg.blas  # made by f2py, which no type checker sees into
 
 NEWTON_CONDITION = 1e9
 """The condition number of M beyond which its inverse is too rough for the Newton step."""
@@ -32,14 +36,19 @@ class Scratch:
 
     def __init__(self, n: int, d: int):
         self.memory = np.zeros(n * (d + 1) * d)
+        self.plain = np.empty((0, d, d))
         self.resize(n, d)
 
     def resize(self, n: int, d: int) -> None:
         """Let the views show the first n matrices."""
+        if n == len(self.plain):
+            return
         self.flat = self.memory[: n * (d + 1) * d]
         self.rows = self.flat.reshape(n, -1)
         self.matrices = self.flat.reshape(n, d + 1, d)[:, :d]
         self.diagonals = self.flat[:: d + 1]
+        # The same memory for matrices one after another, where nothing is done to diagonals.
+        self.plain = self.memory[: n * d * d].reshape(n, d, d)
 
 
 def polar_by_newton_and_ladder(U1: ndarray, U2: ndarray, V1: ndarray, V2: ndarray, scratch: list[Scratch]) -> Scratch:
@@ -71,8 +80,7 @@ def polar_by_newton_and_ladder(U1: ndarray, U2: ndarray, V1: ndarray, V2: ndarra
         common = 1.0
     else:
         common = math.sqrt(least * most)
-        Y.flat *= common
-    X.flat += Y.flat
+    blas.daxpy(Y.flat, X.flat, a=common)
     np.copyto(Y.flat, X.flat)
     np.matmul(transposed(Y.matrices), X.matrices, out=A.matrices)
     # The largest eigenvalue is at most mean + sqrt(d - 1) standard deviations (Wolkowicz & Styan, 1980).
@@ -124,8 +132,7 @@ def climb(
             _, h, k1, m, k2 = coefficients
             A.diagonals += h
             np.matmul(A.matrices, A.matrices, out=Z.matrices)
-            A.flat *= m
-            A.flat += Z.flat
+            blas.daxpy(Z.flat, A.flat, a=m)
             A.diagonals += k2
             Z.diagonals += k1
             np.matmul(Z.matrices, A.matrices, out=W.matrices)
