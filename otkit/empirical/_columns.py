@@ -7,8 +7,8 @@ one join the list, and the simplex goes on from where it was,
 
 .. math:: \text{solve on } A \;\to\; (f, g) \;\to\; A \cup \{(i, j) : C_{ij} - f_i - g_j < 0\} \;\to\; \dots
 
-The gap to the optimum is known in every round: with the c-transform :math:`g^c_j = \min_i C_{ij} - f_i` the pair
-:math:`(f, g^c)` is feasible, and bounds the cost from below by :math:`\langle g - g^c, b \rangle` less than the cost on
+The gap to the optimum is known in every round: with the c-transform :math:`f^c_i = \min_j C_{ij} - g_j` the pair
+:math:`(f^c, g)` is feasible, and bounds the cost from below by :math:`\langle f - f^c, a \rangle` less than the cost on
 A at most. The first potentials come from a part of the points, solved by the same means, and two c-transforms.
 The arcs of the north-west corner rule are always listed, so that there is a plan.
 
@@ -25,8 +25,11 @@ from ot.lp.emd_wrap import emd_c_sparse
 from otkit.empirical._costs import Costs, over_blocks
 from otkit.empirical._coupling import OPTIMAL, Coupling
 
-NEAREST = 10
-"""How many arcs of least reduced cost a row or a column brings to the list at a time."""
+LISTED = 20
+"""How many arcs of least reduced cost a row or a column brings to the first list."""
+
+ADDED = 10
+"""How many of negative reduced cost a row brings later, in a round."""
 
 
 def on_listed_arcs(
@@ -62,9 +65,10 @@ def on_listed_arcs(
         found = Coupling(sources.astype(np.int64), targets.astype(np.int64), mass / n, f, g, code == OPTIMAL, rounds)
         if code != OPTIMAL:
             return found
-        more, feasible = _violated(costs, f, g, tol)
-        more = np.setdiff1d(more, arcs)  # what is listed is violated by the simplex's rounding only
-        if (g - np.minimum(g, feasible)) @ b <= tol or not len(more):
+        more, excess = _violated(costs, f, g, tol)
+        # What is listed is violated by the simplex's rounding only.
+        more = np.setdiff1d(more, arcs, assume_unique=True)
+        if np.maximum(excess, 0) @ a <= tol or not len(more):
             return found
         arcs = np.concatenate([arcs, more])
         rows, columns = np.divmod(arcs, m)
@@ -89,7 +93,7 @@ def north_west(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _least(costs: Costs, g: np.ndarray) -> np.ndarray:
     """In each row the columns of least C - g, with shape (n, k)."""
-    k = min(NEAREST, costs.shape[1])
+    k = min(LISTED, costs.shape[1])
 
     def least(low: int, block: np.ndarray) -> np.ndarray:
         return torch.topk(torch.from_numpy(block - g), k, largest=False, sorted=False).indices.numpy()
@@ -98,19 +102,19 @@ def _least(costs: Costs, g: np.ndarray) -> np.ndarray:
 
 
 def _violated(costs: Costs, f: np.ndarray, g: np.ndarray, tol: float) -> tuple[np.ndarray, np.ndarray]:
-    """Arcs of reduced cost below -tol, the worst few of each row, and the c-transform of f."""
-    k = min(NEAREST, costs.shape[1])
+    """Arcs of reduced cost below -tol, the worst few of each row, and the most by which each row is violated."""
+    k = min(ADDED, costs.shape[1])
 
     def violated(low: int, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        reduced = block - f[low : low + len(block), None]
-        transform = reduced.min(0)
-        reduced -= g
-        some = np.flatnonzero(reduced.min(1) < -tol)
-        worst = torch.topk(torch.from_numpy(reduced[some]), k, largest=False, sorted=False)
-        return _arcs(low + some, worst.indices.numpy(), len(g))[worst.values.numpy().ravel() < -tol], transform
+        excess = np.add.outer(f[low : low + len(block)], g)
+        excess -= block
+        most = excess.max(1)
+        some = np.flatnonzero(most > tol)
+        worst = torch.topk(torch.from_numpy(excess[some]), k, sorted=False)
+        return _arcs(low + some, worst.indices.numpy(), len(g))[worst.values.numpy().ravel() > tol], most
 
-    arcs, transforms = zip(*over_blocks(costs, violated), strict=True)
-    return np.concatenate(arcs), np.minimum.reduce(transforms)
+    arcs, most = zip(*over_blocks(costs, violated), strict=True)
+    return np.concatenate(arcs), np.concatenate(most)
 
 
 def _arcs(rows: np.ndarray, columns: np.ndarray, m: int) -> np.ndarray:

@@ -62,8 +62,9 @@ def transport_cost(
     Points far beside the others take no digits from these (`otkit.empirical._refined`).
 
     Cost: O(nm) memory and about O(n³) time at worst (near n² in practice); a batch is solved on all torch threads.
-    Beyond nm = 2048² the simplex runs on short lists of arcs (`otkit.empirical._columns`), and beyond 1 GiB of costs
-    these are computed in blocks and not held, with O(n + m) memory: 8 kB for each point.
+    Beyond nm = 2048², and from 700² on where few arcs of each point matter, as in many dimensions, the simplex runs on
+    short lists of them (`otkit.empirical._columns`). Beyond 1 GiB costs are computed in blocks and not held, with
+    O(n + m) memory: 8 kB for each point.
     In one dimension `transport_cost_1d` takes over, in O(n log n) time and O(n) memory; its potentials have their own
     constant, and second derivatives in the weights are defined.
 

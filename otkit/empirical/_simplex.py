@@ -1,4 +1,4 @@
-r"""The network simplex on one transport problem: all arcs where it is small, short lists of them where it is large.
+r"""The network simplex on one transport problem: all arcs where it is small, short lists of them where that is faster.
 
 References:
     Bonneel et al., 2011. *Displacement interpolation using Lagrangian mass transport* (the solver in POT).
@@ -15,10 +15,10 @@ from otkit.empirical._coupling import OPTIMAL, Coupling
 from otkit.empirical._refined import refined
 
 DENSE = 2048**2
-"""Up to how many arcs the simplex looks at all of them."""
+"""Beyond how many arcs the simplex never looks at all of them."""
 
 COARSEST = 700**2
-"""At how many arcs coarsening ends."""
+"""Up to how many arcs it always does, and coarsening ends."""
 
 EXACT_BYTES = 2**32
 """How much memory the lists of arcs may take."""
@@ -48,7 +48,9 @@ def couple(a: np.ndarray, b: np.ndarray, M: np.ndarray | Costs, max_iter: int | 
     inner = costs if whole else costs.within(rows, columns)
     total = a.sum()
     a, b = a[rows] / total, b[columns] / b.sum()
-    solve = _on_all_arcs if inner.shape[0] * inner.shape[1] <= DENSE else _coarse_to_fine
+    arcs = inner.shape[0] * inner.shape[1]
+    lists = arcs > DENSE or (arcs > COARSEST and _few_arcs_matter(a, b, inner, max_iter))
+    solve = _coarse_to_fine if lists else _on_all_arcs
     found = refined(a, b, inner, solve(a, b, inner, max_iter), max_iter)
     f, g = found.f, found.g
     if not whole:
@@ -80,6 +82,22 @@ def _on_all_arcs(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int) -> C
     return Coupling(rows, columns, plan.ravel()[support], f, g, code == OPTIMAL)
 
 
+def _few_arcs_matter(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int) -> bool:
+    """Whether short lists of arcs are soon complete, judged on one in sixteen points.
+
+    The better part of a point's reduced costs is far from zero then, as in many dimensions. In few of them, or between
+    clusters, many arcs are nearly as good as the best, and looking at all is faster up to about `DENSE`.
+    """
+    if min(costs.shape) < 16**2:
+        return False
+    (rows, a_), (columns, b_) = (_drawn(weights, 16) for weights in (a, b))
+    inner = costs.within(rows, columns)
+    found = _on_all_arcs(a_, b_, inner, max_iter)
+    reduced = inner.block(0, len(rows)) - found.f[:, None] - found.g
+    small, middle = np.median(np.quantile(reduced, (0.1, 0.5), axis=1), axis=1)
+    return bool(small > 0.2 * middle)
+
+
 def _coarse_to_fine(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int) -> Coupling:
     """Solve a large problem on short lists of arcs, with potentials from a part of the points."""
     f, g = _coarse_potentials(a, b, costs, max_iter)
@@ -88,11 +106,18 @@ def _coarse_to_fine(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int) -
 
 
 def _coarse_potentials(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int) -> tuple[np.ndarray, np.ndarray]:
-    """Potentials from the problem of a quarter of the points, drawn without their weights and always the same."""
-    rng = np.random.default_rng(0)
-    rows, columns = (np.sort(rng.choice(n, max(1, n // 4), replace=False)) for n in costs.shape)
+    """Potentials from the problem of a quarter of the points."""
+    (rows, a_), (columns, b_) = (_drawn(weights, 4) for weights in (a, b))
     inner = costs.within(rows, columns)
     solve = _on_all_arcs if inner.shape[0] * inner.shape[1] <= COARSEST else _coarse_to_fine
-    f = solve(a[rows] / a[rows].sum(), b[columns] / b[columns].sum(), inner, max_iter).f
+    f = solve(a_, b_, inner, max_iter).f
     g = column_transform(costs.within(rows, np.arange(len(b))), f)
     return row_transform(costs, g), g
+
+
+def _drawn(weights: np.ndarray, each: int) -> tuple[np.ndarray, np.ndarray]:
+    """One in so many points, always the same, drawn by their weights, and what weights that leaves them."""
+    count = max(1, len(weights) // each)
+    chosen = np.sort(np.random.default_rng(0).choice(len(weights), count, replace=False, p=weights))
+    mass = np.maximum(weights[chosen], 1 / count)
+    return chosen, mass / mass.sum()

@@ -2,6 +2,7 @@ import dataclasses
 import warnings
 
 import numpy as np
+import ot
 import pytest
 import torch
 from hypothesis import given
@@ -212,7 +213,8 @@ def small_limits(monkeypatch):
     """Column generation, costs in blocks and sparse plans at a size for tests."""
     monkeypatch.setattr(_simplex, "DENSE", 30**2)
     monkeypatch.setattr(_simplex, "COARSEST", 12**2)
-    monkeypatch.setattr(_columns, "NEAREST", 3)
+    monkeypatch.setattr(_columns, "LISTED", 3)
+    monkeypatch.setattr(_columns, "ADDED", 3)
     monkeypatch.setattr(_costs, "BLOCK", 500)
     monkeypatch.setattr(_solve, "DENSE", 30**2)
 
@@ -238,13 +240,27 @@ def test_short_lists_of_arcs_are_as_good_as_all(kind, sizes, held, monkeypatch):
     if not held:
         monkeypatch.setattr(_costs, "MATRIX_BYTES", 0)
     found = solve(x, y, 1.5, a=a, b=b)
-    monkeypatch.setattr(_simplex, "DENSE", 10**9)
+    for limit in ("DENSE", "COARSEST"):
+        monkeypatch.setattr(_simplex, limit, 10**9)
     expected = transport_cost(x, y, 1.5, a=a, b=b)
     assert found.converged
     assert found.cost == pytest.approx(expected, rel=1e-11, abs=1e-13)
     assert isinstance(found.plan, sparse.coo_array)
     assert found.marginal_error < 1e-12
     np.testing.assert_allclose(found.plan.sum(1), a, atol=1e-14)
+
+
+@pytest.mark.parametrize(("d", "spread", "lists"), [(8, 0, True), (2, 0, False), (8, 30, False)])
+def test_short_lists_are_taken_where_few_arcs_matter(d, spread, lists):
+    """In many dimensions, not in two or between clusters."""
+    r = np.random.default_rng(0)
+    x, y = r.normal(size=(2, 720, d)) + spread * r.integers(0, 3, (2, 720, 1))
+    a, b = r.random((2, 720))
+    a, b = a / a.sum(), b / b.sum()
+    found = solve(x, y, a=a, b=b)
+    assert found.converged
+    assert (found.n_iter > 1) == lists
+    assert found.cost == pytest.approx(ot.emd2(a, b, ot.dist(x, y), numItermax=10**7), rel=1e-11)
 
 
 @pytest.mark.usefixtures("small_limits")
