@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from otkit.pairwise._problem import problem_of
+from otkit.pairwise._room import require_room_for_matrix
 from otkit.pairwise._store import Store
 from otkit.pairwise._tiles import Tile, tiles_of
 
@@ -62,6 +63,9 @@ def pairwise_distances(
         ValueError: No measures, other dimensions or masses, NaN among them or as a distance; an ``out`` that holds
             other distances, or that nothing is known about.
         TypeError: Arrays that are not floating point, or a distance that is not a number.
+        MemoryError: More measures, or distances without ``out``, than this machine has memory for; found before the
+            first distance.
+        OSError: More distances than the disk of ``out`` has room for.
         ImportError: ``n_jobs`` or ``progress`` without the extra ``parallel``.
 
     Warns:
@@ -76,6 +80,7 @@ def pairwise_distances(
          [0.989 5.001 0.   ]]
     """
     problem = problem_of(measures, others, distance, tile, bounds, options)
+    require_room_for_matrix(problem.shape, problem.dtype, None if out is None else Path(out))
     if out is not None:
         with Store(Path(out), problem) as store:
             for rows, columns, block in tiles_of(problem, n_jobs, progress, store.done):

@@ -13,6 +13,7 @@ from otkit._arguments import Restore, as_tensors, require_count, require_finite,
 from otkit.empirical._directions import as_generator, random_directions
 from otkit.gaussian._checks import require_covariance, require_gaussian
 from otkit.pairwise._blocks import BOUNDED, DISTANCES, BetweenPoints, Gaussians, Loop, WithBounds, between_gaussians
+from otkit.pairwise._room import require_room_for_measures
 from otkit.pairwise._tiles import Block, Problem
 
 
@@ -32,6 +33,7 @@ def problem_of(
             raise TypeError(f"{name} is a {type(collection).__name__}; expected a sequence of measures")
         if len(collection) == 0:
             raise ValueError(f"{name} is empty; expected at least one measure")
+        require_room_for_measures(name, _bytes(collection))
 
     restore: Restore | None = None
     device = None
@@ -73,6 +75,13 @@ def problem_of(
         device=device,
         inputs=(distance, options, bounds) if bounds else (distance, options),
     )
+
+
+def _bytes(collection: Any) -> int:
+    """The size of the arrays of a collection, and of its pairs of them."""
+    if isinstance(collection, list | tuple):
+        return sum(map(_bytes, collection))
+    return getattr(collection, "nbytes", 0)
 
 
 def _points(

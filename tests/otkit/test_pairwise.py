@@ -11,7 +11,7 @@ import torch
 
 from otkit import ConvergenceWarning, gaussian, pairwise_distances, pairwise_tiles
 from otkit.empirical import sinkhorn_cost, sliced_wasserstein, wasserstein
-from otkit.pairwise import _tiles
+from otkit.pairwise import _room, _tiles
 
 rng = np.random.default_rng(0)
 sets = [rng.normal(size=(n, 2)) + n for n in (3, 5, 4, 6, 3, 7, 5)]
@@ -297,6 +297,27 @@ def test_a_function_without_a_name_cannot_be_resumed(tmp_path):
 
 
 # Bad input
+
+
+def test_what_does_not_fit_is_refused_before_the_first_distance(monkeypatch, tmp_path):
+    counted = calls(distance_of_means)
+    with monkeypatch.context() as patch:
+        patch.setattr(_room, "memory", lambda: 8 * 7 * 7 - 1)
+        few = [s[:1] for s in sets]
+        with pytest.raises(MemoryError, match=r"measures: 7 x 7 distances take .* GiB.* out=, or take pairwise_tiles"):
+            pairwise_distances(few, distance=counted)
+        assert counted.count == 0
+        assert len(list(pairwise_tiles(few, tile=4))) == 3
+        assert pairwise_distances(few, out=tmp_path / "fits.npy").shape == (7, 7)
+        patch.setattr(_room, "memory", lambda: sets[3].nbytes - 1)
+        with pytest.raises(MemoryError, match=r"others take .* GiB of memory; compute the matrix part by part"):
+            pairwise_tiles(few[:1], sets[3:4])
+    assert _room.memory() > 2**20
+    # A view of one number repeated: three million Gaussians of which the matrix would have 65 TB.
+    locs, covs = np.broadcast_to(0.0, (3_000_000, 1)), np.broadcast_to(1.0, (3_000_000, 1, 1))
+    with pytest.raises(OSError, match=r"3000000 x 3000000 distances take .* the disk of out = .* has .* left"):
+        pairwise_distances((locs, covs), distance="gaussian_w2", out=tmp_path / "large.npy")
+    assert not (tmp_path / "large.npy").exists()
 
 
 @pytest.mark.parametrize(
