@@ -38,6 +38,17 @@ def test_potentials_are_those_with_the_matrix(small, p, tol):
     assert solved.f @ a + solved.g @ b == pytest.approx(exact.f @ a + exact.g @ b, rel=10 * tol)
 
 
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3])
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-4), (torch.float64, 1e-12)])
+def test_exponents_are_those_of_the_costs(p, dtype, atol):
+    """In float32 as well, whose errors later iterations in float64 would hide."""
+    x, y, f, g = (torch.as_tensor(part) for part in clouds(40, 30))
+    expected = (f[:, None] + g - torch.linalg.vector_norm(x[:, None] - y, dim=-1) ** p) / 0.5
+    found = _points._Exponents(y, g, p, 0.5, dtype)(x, f)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=atol)
+
+
 def test_potentials_far_from_the_origin(small):
     x, y, a, b = clouds()
     near, far = (entropic_potentials_of_points(x + s, y + s, a, b, 2, 0.5, tol=1e-5) for s in (0, 1e4))

@@ -64,6 +64,17 @@ def test_singular_covariances_among_regular_ones(d):
     np.testing.assert_allclose(pairwise_w2_squared(locs, covs), expected, rtol=1e-7, atol=1e-13)
 
 
+def test_tiles_without_a_pair_for_eigenvalues(monkeypatch):
+    """Where one list is singular or hopeless throughout, no pair of a tile is tried by the trace form."""
+    monkeypatch.setattr(_crossed, "TRACE_SIZE", 6)
+    first, (locs, covs) = family(4, 6, 10.0), family(3, 6, 10.0, seed=1)
+    covs[:, -1] = covs[:, :, -1] = 0
+    expected = one_by_one(*first, locs, covs)
+    np.testing.assert_allclose(pairwise_w2_squared(*first, locs, covs), expected, rtol=1e-9)
+    monkeypatch.setattr(_crossed, "HOPELESS", 1.0)
+    np.testing.assert_allclose(pairwise_w2_squared(*first, *first), one_by_one(*first, *first), rtol=1e-12, atol=1e-25)
+
+
 @pytest.mark.parametrize("d", [2, 8, 64])
 def test_many_tiles(d, monkeypatch):
     """More than one row of tiles, more than one column, and more parts than one."""
