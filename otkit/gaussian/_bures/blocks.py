@@ -2,7 +2,7 @@ r"""The squared Bures distance of a batch of pairs on a CPU: the fastest route b
 
     ======================  ==============================================================================
     d = 1, 2                closed forms (`planar`)
-    d < 128                 Cholesky factors by blocks, Newton step, polynomials (`cholesky`, `polar`)
+    d < 128                 Cholesky factors, Newton step, polynomials (`cholesky`, `polar`), block by block
     larger                  Newton step, Halley's iteration (`halley`), pair by pair
     larger, value alone     eigenvalues alone, where their error allows (`eigen`)
     singular, cond > 1e10   `procrustes`, as are pairs whose iteration misses its certificate
@@ -10,8 +10,8 @@ r"""The squared Bures distance of a batch of pairs on a CPU: the fastest route b
 
 The certificate of the polynomials is :math:`\|R\|_F^2 = d` to rounding: none of them exceeds one, so errors cannot
 cancel. All products keep the residual together, :math:`\partial/\partial\Sigma_1 = (F - G R) F^{-1}`, so nothing like
-I - T is ever subtracted. Work goes in blocks that stay in the cache; where condition numbers differ much, pairs are
-sorted by them, so that a block has no more steps than it needs.
+I - T is ever subtracted. Work goes in blocks that stay in the cache; pairs of a much larger condition number than
+others of their block are put off and solved among their like, so that a block has no more steps than it needs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from otkit.gaussian._bures.polar import Scratch, polar_by_newton_and_ladder
 BLOCK_BYTES = 250_000
 """The size of one (n, d, d) array of a block; about nine are alive."""
 ALIKE = 50.0
-"""The ratio of condition numbers that is worth about one step."""
+"""How much larger than others' a pair's condition number is for the pair to be put off: worth about a step."""
 LONGEST_RUN, SHORTEST_RUNS = 16, 4
 """The most blocks of a run, and into how many runs at least a batch is cut, for threads."""
 THREADED_SIZE = 32
@@ -64,21 +64,21 @@ def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: 
         validate: Whether to check that the covariances are finite and symmetric.
     """
     n, d, _ = cov1.shape
-    probes = np.ascontiguousarray(skew_and_identity(d).T)
-    skew, trace = sums = np.empty((2, 2, n))
+    probes, sums = skew_and_identity(d), np.empty((2, n, 2))
 
     def look(part: slice, cov: ndarray) -> None:
         """What `require_symmetric` looks at, for the covariances (2 k, d, d) of some pairs, first ones first."""
-        sums[:, :, part] = (probes @ cov.reshape(-1, d * d).T).reshape(2, 2, -1)
+        sums[:, part] = (cov.reshape(-1, d * d) @ probes).reshape(2, -1, 2)
 
     with np.errstate(all="ignore"):  # what fails shows in `hard`
         if 2 < d < LARGE:
             value, gradient1, gradient2, hard = _by_blocks(cov1, cov2, look, gradients=gradients)
         else:
             for k, cov in enumerate((cov1, cov2)):
-                sums[:, k] = probes @ cov.reshape(n, -1).T
+                sums[k] = cov.reshape(n, -1) @ probes
             route = planar.line if d == 1 else planar.plane if d == 2 else _one_by_one
             value, gradient1, gradient2, hard = route(cov1, cov2, gradients=gradients)
+        skew, trace = sums.transpose(2, 0, 1)
         suspect = validate and not bool((np.abs(skew) <= 64 * eps * trace).all())
     if suspect:
         for name, cov in (("cov1", cov1), ("cov2", cov2)):
@@ -101,7 +101,7 @@ def _by_blocks(cov1: ndarray, cov2: ndarray, look: Look, *, gradients: bool) -> 
     own = threading.local()
 
     def blocks_of_a_run(first: int) -> None:
-        """Factor block by block; pairs that need more steps than their block are solved together at the end."""
+        """Factor and solve block by block; pairs that need more steps than others are put off to the end."""
         if not hasattr(own, "memory"):
             own.memory = np.empty(4 * size * d * d)
             own.scratch = [Scratch(size, d) for _ in range(5)]

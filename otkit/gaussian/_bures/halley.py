@@ -139,7 +139,7 @@ def _polynomial(step: Step, X: ndarray) -> ndarray:
         _diagonal(Z)[...] += coefficients[2]
         if degree == 9:
             _, _, k1, m, k2 = coefficients
-            A += m * Z
+            blas.daxpy(_flat(Z), _flat(A), a=m)
             _diagonal(A)[...] += k2 - m * k1
             Z = blas.dgemm(1.0, Z, A)
         A = Z
@@ -170,11 +170,16 @@ def _steps_for(sixteenths: int) -> tuple[Halley | Step, ...]:
         lowest *= (a + b * square) / (1 + rational[-1].c * square) * (1 - 1e-12)
 
 
+def _flat(A: ndarray) -> ndarray:
+    """A view of the entries of a matrix in Fortran's order."""
+    return A.reshape(-1, order="F")
+
+
 def _diagonal(A: ndarray) -> ndarray:
     """A view of the diagonal of a matrix in Fortran's order."""
-    return A.reshape(-1, order="F")[:: len(A) + 1]
+    return _flat(A)[:: len(A) + 1]
 
 
 def _squared_norm(matrix: ndarray) -> float:
-    flat = matrix.reshape(-1, order="F")
+    flat = _flat(matrix)
     return float(blas.ddot(flat, flat))
