@@ -72,7 +72,7 @@ def _by_lapack(cov: ndarray, U: ndarray, V: ndarray) -> ndarray:
             L, failed = lower.numpy(), info.numpy() != 0
         U[...] = transposed(L)
     identity = _identity(d).expand(n, d, d)
-    torch.linalg.solve_triangular(torch.from_numpy(U).mT, identity, upper=False, out=torch.from_numpy(V).mT)
+    torch.linalg.solve_triangular(torch.from_numpy(U), identity, upper=True, out=torch.from_numpy(V))
     return failed
 
 
