@@ -13,16 +13,12 @@ in a number of products known beforehand.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy import ndarray
-from scipy import linalg
 
 from otkit.gaussian._bures.cholesky import squared_norms, transposed, triangle_times
 from otkit.gaussian._bures.ladder import Step, ladder
-
-blas: Any = linalg.blas  # made by f2py, which no type checker sees into
 
 NEWTON_CONDITION = 1e9
 """The condition number of M beyond which its inverse is too rough for the Newton step."""
@@ -80,7 +76,8 @@ def polar_by_newton_and_ladder(U1: ndarray, U2: ndarray, V1: ndarray, V2: ndarra
         common = 1.0
     else:
         common = math.sqrt(least * most)
-    blas.daxpy(Y.flat, X.flat, a=common)
+        Y.flat *= common
+    X.flat += Y.flat
     np.copyto(Y.flat, X.flat)
     np.matmul(transposed(Y.matrices), X.matrices, out=A.matrices)
     # The largest eigenvalue is at most mean + sqrt(d - 1) standard deviations (Wolkowicz & Styan, 1980).
@@ -132,7 +129,8 @@ def climb(
             _, h, k1, m, k2 = coefficients
             A.diagonals += h
             np.matmul(A.matrices, A.matrices, out=Z.matrices)
-            blas.daxpy(Z.flat, A.flat, a=m)
+            np.multiply(Z.flat, m, out=W.flat)
+            A.flat += W.flat
             A.diagonals += k2
             Z.diagonals += k1
             np.matmul(Z.matrices, A.matrices, out=W.matrices)
