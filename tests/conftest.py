@@ -10,9 +10,11 @@ The profile is named by ``pytest --hypothesis-profile=NAME``, or by the variable
 """
 
 import os
+import zlib
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -27,6 +29,14 @@ settings.register_profile("ci", settings.get_profile("dev"), max_examples=400)
 settings.register_profile("mutation", settings.get_profile("dev"), max_examples=8)
 settings.register_profile("nightly", deadline=None, max_examples=5000, print_blob=True)
 settings.load_profile(os.environ.get("OTKIT_PROFILE", "dev"))
+
+
+def pytest_runtest_setup(item):
+    """Let what a test draws depend on its name alone, and not on which tests ran before it."""
+    seed = zlib.crc32(item.name.encode())
+    torch.manual_seed(seed)
+    if isinstance(rng := getattr(getattr(item, "module", None), "rng", None), np.random.Generator):
+        rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
 
 
 @pytest.fixture

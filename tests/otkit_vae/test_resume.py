@@ -193,7 +193,7 @@ def another_version(run):
         (None, ("--epochs", "1"), "epochs is 1, and run/checkpoint.ckpt has 2 behind it; expected at least as many"),
         (None, ("--trainer.gradient_clip_val", "much"), "gradient_clip_val"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_what_cannot_go_on_is_one_line_and_nothing_is_lost(run, capsys, damage, options, said):
     if damage is not None:
