@@ -12,7 +12,7 @@ not, so the cost only rises. It has converged when that step is below a toleranc
 lies on a ridge where the coupling changes.
 
 The cost can have several local maxima, so the ascent starts from several directions: the difference of the means, the
-two in which the variances differ most, and random ones. Whichever it finds, **the value at any direction is a lower
+two in which the variances differ most, and the best of many random ones. Whichever it finds, **the value at any direction is a lower
 bound of** :math:`W_p^p`; only its being the largest such bound is not certain. At the maximum the derivative in θ
 is 0 along the sphere, so the gradient in points and weights is that with θ held (envelope theorem).
 
@@ -69,7 +69,7 @@ def max_sliced_cost(
         a: The weights :math:`a_i \ge 0`, with shape (..., n); uniform, 1/n, by default.
         b: The weights :math:`b_j \ge 0`, with shape (..., m), with the same sum; uniform, 1/m, by default.
         n_starts: The number s of directions from which to ascend: the difference of means, the two in which the
-            variances differ most, and random ones.
+            variances differ most, and random ones, each the best of several.
         generator: The source of the random ones: a ``torch.Generator``, a ``numpy.random.Generator`` or a seed; None
             for torch's own.
         tol: The step, as an angle, below which to stop.
@@ -151,9 +151,11 @@ def _maximum(
     x_, y_, length = relative_points(x_, y_)
     mass = 0.5 * (a_.sum(-1) + b_.sum(-1))
     with torch.no_grad():
-        starts = _starts(x_, y_, a_, b_, n_starts, generator)
+        starts = _starts(x_, y_, a_, b_, n_starts)
         a_, b_ = unless_uniform(a_, b_)
         fixed = tuple(None if t is None else t.detach() for t in (x_, y_, a_, b_))
+        if (drawn := n_starts - starts.shape[-2]) > 0 and x_.shape[-1] > 1:
+            starts = torch.cat([starts, _best_drawn(drawn, generator, fixed, p, starts)], -2)
         directions, costs, step = _ascend(starts, fixed, p, tol, max_iter)
         best = costs.argmax(-1, keepdim=True)
         direction = directions.take_along_dim(best.unsqueeze(-1), -2)
@@ -182,20 +184,29 @@ def _maximum(
 _NO_SECOND = "second derivatives of max-sliced transport are not implemented, and are refused rather than wrong"
 
 
-def _starts(x: Tensor, y: Tensor, a: Tensor, b: Tensor, n_starts: int, generator: Seed) -> Tensor:
-    """Directions (..., n_starts, d) of which some are likely near the maximum."""
-    d = x.shape[-1]
+def _starts(x: Tensor, y: Tensor, a: Tensor, b: Tensor, n_starts: int) -> Tensor:
+    """Directions (..., s, d), s <= n_starts, that are likely near the maximum: of means, and of variances."""
     (mean1, cov1), (mean2, cov2) = _moments(x, a), _moments(y, b)
     difference = mean1 - mean2
     distance = torch.linalg.vector_norm(difference, dim=-1, keepdim=True)
     _, vectors = torch.linalg.eigh(cov1 - cov2)
     first = torch.where(distance > 0, difference / torch.where(distance > 0, distance, 1.0), vectors[..., :, 0])
-    chosen = torch.stack([first, vectors[..., :, 0], vectors[..., :, -1]], -2)[..., :n_starts, :]
-    drawn = max(n_starts - 3, 0)
-    if d == 1 or drawn == 0:
-        return chosen[..., :1, :] if d == 1 else chosen
-    others = random_directions(d, drawn, generator)[0][:drawn].to(x)
-    return torch.cat([chosen, others.expand(*chosen.shape[:-2], drawn, d)], -2)
+    chosen = torch.stack([first, vectors[..., :, 0], vectors[..., :, -1]], -2)
+    return chosen[..., : 1 if x.shape[-1] == 1 else n_starts, :]
+
+
+_TRIED = 8
+"""How many random directions are tried for each from which an ascent starts."""
+
+
+def _best_drawn(drawn: int, generator: Seed, measures: tuple[Any, ...], p: float, like: Tensor) -> Tensor:
+    """Random directions (..., drawn, d), each the best of several."""
+    x, y, a, b = measures
+    d = like.shape[-1]
+    tried = random_directions(d, _TRIED * drawn, generator)[0][: _TRIED * drawn].to(like)
+    costs = cost_along(tried.expand(*like.shape[:-2], *tried.shape), x, y, a, b, p)
+    best = costs.unflatten(-1, (_TRIED, drawn)).argmax(-2)
+    return tried[best * drawn + torch.arange(drawn, device=best.device)]
 
 
 def _moments(points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
