@@ -12,9 +12,9 @@ not, so the cost only rises. It has converged when that step is below a toleranc
 lies on a ridge where the coupling changes.
 
 The cost can have several local maxima, so the ascent starts from several directions: the difference of the means, the
-two in which the variances differ most, and the best of many random ones. Whichever it finds, **the value at any direction is a lower
-bound of** :math:`W_p^p`; only its being the largest such bound is not certain. At the maximum the derivative in θ
-is 0 along the sphere, so the gradient in points and weights is that with θ held (envelope theorem).
+two in which the variances differ most, and the best of many random ones. Whichever it finds, **the value at any
+direction is a lower bound of** :math:`W_p^p`; only its being the largest such bound is not certain. At the maximum the
+derivative in θ is 0 along the sphere, so the gradient in points and weights is that with θ held (envelope theorem).
 
 References:
     Deshpande et al., 2019. *Max-sliced Wasserstein distance and its use for GANs*, definition 2.

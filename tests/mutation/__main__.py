@@ -24,7 +24,7 @@ from mutmut.stats import status_by_exit_code
 
 
 def sample(count: int, seed: int) -> list[str]:
-    """Names of mutants, drawn from all: each by its own lot, so that a change of one function leaves the others' draws."""
+    """Names of mutants, drawn by a lot of each, so that a change of one function leaves the others as they were."""
     with contextlib.redirect_stdout(sys.stderr):
         mutmut.copy_src_dir()
         mutmut.copy_also_copy_files()
