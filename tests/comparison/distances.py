@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 from collections.abc import Callable, Iterator
@@ -128,11 +129,13 @@ def _ott() -> Iterator[Entry]:
     import jax.numpy as jnp
     from ott.geometry import costs
 
-    def bures(m1, C1, m2, C2):
-        d = len(m1)
+    @functools.cache
+    def compiled(d):
         cost = costs.Bures(dimension=d)
-        pack = [jnp.concatenate([m, C.ravel()]) for m, C in ((m1, C1), (m2, C2))]
-        return jnp.maximum(cost(*pack), 0) ** 0.5
+        return jax.jit(lambda *packed: jnp.maximum(cost(*packed), 0) ** 0.5)
+
+    def bures(m1, C1, m2, C2):
+        return compiled(len(m1))(*(jnp.concatenate([m, C.ravel()]) for m, C in ((m1, C1), (m2, C2))))
 
     # It raises an IndexError for d = 1.
     options = {"as_array": jnp.asarray, "dimensions": (2, 3)}
