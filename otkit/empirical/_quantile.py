@@ -232,4 +232,4 @@ def _order(values: Tensor, *, stable: bool = False) -> Tensor:
     """The permutation that brings values (..., n) into ascending order."""
     if _in_numpy(values):
         return torch.from_numpy(np.argsort(values.numpy(force=True), kind="stable" if stable else "quicksort"))
-    return values.detach().argsort(dim=-1, stable=stable)
+    return values.detach().argsort(stable=stable)

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otkit import ConvergenceWarning
-from otkit.empirical import max_sliced_cost, max_sliced_wasserstein, sliced_cost, wasserstein, wasserstein_1d
+from otkit.empirical import (
+    _max_sliced,
+    max_sliced_cost,
+    max_sliced_wasserstein,
+    sliced_cost,
+    wasserstein,
+    wasserstein_1d,
+)
 from otkit.testing import measures
 
 rng = np.random.default_rng(0)
@@ -73,6 +80,15 @@ def test_gradient_by_the_envelope(distance):
         return distance(x, y, a=a / a.sum(), b=b / b.sum(), tol=1e-9)
 
     assert torch.autograd.gradcheck(on_the_simplex, tensors, atol=1e-5)
+
+
+def test_it_stops_where_it_no_longer_turns(monkeypatch):
+    steps = []
+    of = _max_sliced._cost_and_gradient
+    monkeypatch.setattr(_max_sliced, "_cost_and_gradient", lambda *args: steps.append(1) or of(*args))
+    x = rng.normal(size=(30, 3))
+    max_sliced_cost(x, x + np.array([0.0, 3.0, -4.0]))
+    assert len(steps) < 100
 
 
 def test_second_derivatives_are_refused():

@@ -175,6 +175,29 @@ def test_the_cost_of_an_entropic_plan_refuses_a_gradient():
     found = solve(x, torch.randn(4, 2, dtype=torch.float64), reg=1.0)
     with pytest.raises(RuntimeError, match="differentiate value"):
         found.cost.backward()
+    assert not solve(x.detach(), x.detach() + 1, reg=1.0).cost.requires_grad
+
+
+@pytest.mark.parametrize(("reg", "said"), [(None, "of the exact cost in the weights"), (0.3, "of an entropic value")])
+def test_second_derivatives_in_the_weights_are_refused(reg, said):
+    a = torch.rand(4, dtype=torch.float64, requires_grad=True)
+    value = solve_matrix(torch.rand(4, 5, dtype=torch.float64), a / a.sum(), reg=reg).value
+    (gradient,) = torch.autograd.grad(value**2, a, create_graph=True)
+    with pytest.raises(RuntimeError, match=said):
+        gradient.square().sum().backward()
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5])
+def test_points_at_one_place_have_no_part_in_the_gradient(p):
+    """There |x - y|^p has a kink; by convention its gradient is 0, and what is left is that of the other pairs."""
+    x = torch.tensor([[0.0, 0.0], [1.0, 2.0]], dtype=torch.float64, requires_grad=True)
+    y = torch.tensor([[0.0, 0.0], [3.0, 1.0]], dtype=torch.float64)
+    found = solve(x, y, p, reg=0.5)
+    found.value.backward()
+    difference = x.detach()[:, None] - y
+    length = difference.norm(dim=-1, keepdim=True)
+    each = torch.where(length > 0, p * length ** (p - 2) * difference, 0.0)
+    torch.testing.assert_close(x.grad, (found.plan.detach()[..., None] * each).sum(1), rtol=1e-6, atol=1e-9)
 
 
 # Batches, kinds and sizes
