@@ -25,13 +25,13 @@ def value_by_trace(cov1: ndarray, cov2: ndarray) -> tuple[float, bool]:
     F, info1 = lapack.dpotrf(cov1.T, lower=1)
     G, info2 = lapack.dpotrf(cov2.T, lower=1)
     if info1 or info2:
-        return 0.0, False
+        return math.nan, False
     M = blas.dtrmm(1.0, G, F, lower=1, trans_a=1, overwrite_b=0)
     gram = blas.dsyrk(1.0, M, trans=1, lower=1)
     # Room for blocks of 64 columns: with what SciPy gives, LAPACK goes column by column.
     eigenvalues, _, info = lapack.dsyevd(gram, compute_v=0, lower=1, overwrite_a=1, lwork=66 * len(gram) + 1)
     if info or not eigenvalues[0] > 0:
-        return 0.0, False
+        return math.nan, False
     trace = float(np.trace(cov1) + np.trace(cov2))
     value = trace - 2 * float(np.sqrt(eigenvalues).sum())
     log_det = 2 * float(np.log(np.diagonal(F) * np.diagonal(G)).sum())

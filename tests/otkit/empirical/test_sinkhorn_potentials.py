@@ -197,7 +197,10 @@ def test_interrupted_gives_the_best_so_far(symmetric):
 def test_progress_is_shown(capsys):
     M, a, b = problem("plain", 10, 10)
     entropic_potentials(M, a, b, 0.1, progress=True)
-    assert "marginal error" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "Sinkhorn: " in shown
+    assert " iterations" in shown
+    assert "marginal error" in shown
 
 
 def test_progress_is_shown_without_tqdm(capsys, monkeypatch):

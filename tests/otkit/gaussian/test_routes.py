@@ -3,9 +3,10 @@
 import mpmath
 import numpy as np
 import pytest
+from scipy.linalg import lapack
 
 from otkit.gaussian import w2_squared
-from otkit.gaussian._bures import halley
+from otkit.gaussian._bures import eigen, halley
 from tests.otkit.gaussian.test_accuracy import EPS, differentiated, exactly, pair
 
 
@@ -26,6 +27,14 @@ def test_a_batch_of_all_kinds_is_its_pairs_one_by_one(d):
         if k != 5:
             for ours, theirs in ((gradient1[k], first), (gradient2[k], second)):
                 np.testing.assert_allclose(ours, theirs, rtol=0, atol=64 * EPS * cond[k] * np.abs(theirs).max())
+
+
+def test_eigenvalues_that_lapack_gives_up_on_are_not_used(monkeypatch):
+    A, B = pair(4, 1e2, 1.0, "random")
+    assert eigen.value_by_trace(A, B)[1]
+    of = lapack.dsyevd
+    monkeypatch.setattr(lapack, "dsyevd", lambda *args, **options: (*of(*args, **options)[:2], 1))
+    assert not eigen.value_by_trace(A, B)[1]
 
 
 @pytest.mark.parametrize("cond", [1e2, 1e4, 1e8])
