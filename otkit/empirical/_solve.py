@@ -252,8 +252,7 @@ def _transport(
 
     cost = value
     if options.reg is not None:
-        cost = _stacked(a.detach(), batch, [s.cost for s in solved])
-        cost = refuse_gradient(cost, inputs, _NO_COST) if needs_gradient(*inputs) else cost
+        cost = refuse_gradient(_stacked(a.detach(), batch, [s.cost for s in solved]), inputs, _NO_COST)
     f = restore(_stacked(a.detach(), a.shape, [s.f for s in solved]))
     g = restore(_stacked(b.detach(), b.shape, [s.g for s in solved]))
     return Transport(

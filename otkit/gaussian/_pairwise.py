@@ -122,7 +122,7 @@ def _all_pairs(locs1: Any, covs1: Any, locs2: Any, covs2: Any, validate: bool) -
     require_broadcast(**{name: tuple(value) for name, value in shapes.items()})
     if validate:
         m1 = checked_finite("locs1", m1)
-        m2 = m1 if half else checked_finite("locs2", m2)
+        m2 = checked_finite("locs2", m2)
     m1, C1, m2, C2 = (working_precision(t) for t in (m1, C1, m2, C2))
     return squared_distances(m1, C1, m2, None if half else C2, eps=restore.eps, validate=validate), restore
 

@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 
 from otkit.empirical import _costs, _simplex, solve, transport_cost
 from otkit.empirical._costs import MatrixCosts
-from otkit.empirical._refined import ReducedCosts
+from otkit.empirical._refined import ReducedCosts, _typical
 
 
 def normal(n, seed=0):
@@ -76,3 +76,11 @@ def test_reduced_costs_lose_no_digit():
     np.testing.assert_array_equal(reduced.at(np.array([1, 3]), np.array([4, 0])), reduced.block(0, 4)[[1, 3], [4, 0]])
     rows, columns = np.array([0, 2]), np.array([1, 2, 4])
     np.testing.assert_array_equal(reduced.within(rows, columns).block(0, 2), reduced.block(0, 4)[np.ix_(rows, columns)])
+
+
+def test_a_typical_cost_is_one_that_is_paid():
+    """Points that stay where they are say nothing of the scale of the others."""
+    costs, a = MatrixCosts(np.array([[0.0, 9, 9], [9, 0, 9], [9, 9, 2.0]])), np.full(3, 1 / 3)
+    found = _simplex.couple(a, a, costs)
+    assert _typical(costs, found) == 2
+    assert _typical(MatrixCosts(np.zeros((3, 3))), found) == np.inf

@@ -194,6 +194,12 @@ def test_interrupted_gives_the_best_so_far(symmetric):
     assert np.isfinite(solved.marginal_error)
 
 
+def test_small_systems_are_factored_and_others_are_not():
+    for n, direct in ((64, True), (65, False)):
+        M, a, b = problem("plain", n, 70)
+        assert Scaling(M, a, b, 1.0, None, Watch(1)).direct is direct
+
+
 def test_progress_is_shown(capsys):
     M, a, b = problem("plain", 10, 10)
     entropic_potentials(M, a, b, 0.1, progress=True)

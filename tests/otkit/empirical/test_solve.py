@@ -11,7 +11,17 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 from otkit import ConvergenceWarning
-from otkit.empirical import _columns, _costs, _simplex, _solve, sinkhorn_cost, solve, solve_matrix, transport_cost
+from otkit.empirical import (
+    _columns,
+    _costs,
+    _simplex,
+    _solve,
+    _solved,
+    sinkhorn_cost,
+    solve,
+    solve_matrix,
+    transport_cost,
+)
 from otkit.testing import measures
 
 rng = np.random.default_rng(0)
@@ -229,6 +239,21 @@ def test_zero_weights_and_duplicates_are_legal():
         assert found.lower_bound == pytest.approx(less.lower_bound, rel=1e-9)
         assert all(np.isfinite(each).all() for each in found.potentials)
         assert (found.plan[a == 0] == 0).all()
+
+
+def test_a_gap_that_is_known_is_the_distance_of_the_bounds(monkeypatch):
+    of = _solved.couple
+    monkeypatch.setattr(_solved, "couple", lambda *args: of(*args)._replace(gap=0.25))
+    M = np.array([[0.0, 1.0], [1.0, 0.0]])
+    with pytest.warns(ConvergenceWarning, match="the gap of the simplex's plan is not at rounding"):
+        found = solve_matrix(M)
+    assert found.lower_bound <= -0.25 < found.upper_bound == 0
+
+
+def test_costs_of_any_precision_are_given_to_the_simplex_in_its_own():
+    M, a = rng.random((5, 5)).astype(np.float32), np.full(5, 0.2)
+    found, same = (_simplex.couple(a, a, costs) for costs in (M, M.astype(np.float64)))
+    assert found.mass @ M[found.rows, found.columns] == pytest.approx(same.mass @ M[same.rows, same.columns], rel=1e-7)
 
 
 @pytest.fixture
