@@ -277,6 +277,7 @@ x2, y2 = np.zeros((3, 2)), np.ones((4, 2))
         ),
         (x2, y2, {"a": np.ones(3)}, ValueError, "a and b must have the same sum; got 3 for a and 1 for b"),
         (x2, y2, {"a": np.zeros(3)}, ValueError, "a has weights that are all zero"),
+        (x2, y2, {"a": np.array([[0.0, 0, 0], [0.2, 0.3, 0.5]])}, ValueError, "a has weights that are all zero"),
         (x2, torch.ones(4, 2), {}, TypeError, "y: torch"),
         (x2.astype(int), y2, {}, TypeError, "x has dtype int64"),
         (
