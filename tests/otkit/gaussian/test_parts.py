@@ -1,0 +1,62 @@
+"""Parts of the kernels by themselves: what the whole would hide, since it checks its work and does it again."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+
+from otkit.gaussian import _bures, _crossed
+from otkit.gaussian._bures import blocks, cholesky, ladder
+
+rng = np.random.default_rng(0)
+
+
+def test_the_polar_factor_in_the_plane_and_on_the_line():
+    M = rng.normal(size=(20, 2, 2))
+    M = M[np.linalg.det(M) > 0]
+    np.testing.assert_allclose(_crossed._rotation(M), [scipy.linalg.polar(each)[0] for each in M], atol=1e-14)
+    np.testing.assert_array_equal(_crossed._rotation(np.full((3, 1, 1), 0.2)), 1)
+
+
+def test_the_ratio_on_the_diagonal_bounds_the_condition():
+    triangular = np.triu(rng.normal(size=(30, 5, 5)))
+    spread = cholesky.spread(triangular)
+    assert (spread <= np.linalg.cond(triangular)).all()
+    diagonal = np.zeros((1, 3, 3))
+    diagonal[0, range(3), range(3)] = 1.0, -8.0, 2.0
+    assert cholesky.spread(diagonal) == 8
+
+
+@pytest.mark.parametrize("d", [5, cholesky.HALVED, cholesky.HALVED + 1])
+def test_products_with_triangles_are_products(d):
+    A, B = rng.normal(size=(2, 3, d, d))
+    upper, lower = np.triu(A), np.tril(A)
+    for triangle in (upper, lower):
+        for of, factors in ((cholesky.triangle_times, (triangle, B)), (cholesky.times_triangle, (B, triangle))):
+            out = np.full((3, d, d), np.nan)
+            for found in (of(*factors, lower=triangle is lower, out=out), out, of(*factors, lower=triangle is lower)):
+                np.testing.assert_allclose(found, factors[0] @ factors[1], atol=1e-12)
+
+
+def test_the_deepest_ladder_is_the_last():
+    assert ladder.ladder(0.0) == ladder.ladder(1e-300) == ladder.ladder(2.0**-ladder.DEEPEST)
+    assert len(ladder.ladder(0.5)) < len(ladder.ladder(1e-3))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 9])
+def test_every_part_is_done_once(threads):
+    done = []
+    blocks._on_threads(threads, done.append, range(0, 20, 3))
+    assert sorted(done) == list(range(0, 20, 3))
+
+
+def test_the_route_of_other_dtypes_and_devices_is_the_kernels():
+    A, B = (torch.from_numpy(z @ z.swapaxes(-1, -2) + np.eye(4)) for z in rng.normal(size=(2, 6, 4, 4)))
+    B[2] = A[2]
+    expected = _bures._numbers(A, B, 1e-15, True, True)
+    for validate in (True, False):
+        found = _bures._numbers(A.float(), B.float(), 1e-7, validate, True)
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-5)
+        assert found[0][2] == 0
+        assert (found[1][2] == 0).all()
