@@ -55,7 +55,7 @@ class Batches:
         while self.position < len(self):
             indices = self.indices(self.epoch, self.position)
             self.position += 1
-            yield self.x[self._part(indices)]
+            yield self.x.index_select(0, self._part(indices))
         self.set_epoch(self.epoch + 1)
 
     def indices(self, epoch: int, position: int) -> Tensor:

@@ -9,6 +9,7 @@ goes on from it is what would have gone on without it, bit by bit.
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import math
 from pathlib import Path
@@ -25,6 +26,7 @@ from otkit_vae import checkpoint as checkpoints
 from otkit_vae import processes
 from otkit_vae._files import write_text
 from otkit_vae.batches import Batches
+from otkit_vae.distributions import gaussian_form
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective, Terms
 from otkit_vae.penalties import AdversarialPenalty
@@ -121,8 +123,8 @@ class Training(lightning.LightningModule):
         # An adversary has an optimiser of its own, and the engine leaves two of them to us.
         self.automatic_optimization = not isinstance(objective.penalty, AdversarialPenalty)
         self.history: list[dict[str, float]] = []
-        self._sums: dict[str, Tensor] = {}
-        self._losses: list[tuple[int, int, Tensor]] = []
+        self._sums: dict[str, list[float]] = {}
+        self._noted: list[tuple[str, int, int, int, list[Tensor]]] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
         # The engine notes the hook that runs, forty times a step, and torch would look for parameters in each note.
@@ -149,13 +151,20 @@ class Training(lightning.LightningModule):
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:  # noqa: D102
         terms = self.objective(self.model, batch, step=self.steps(self.current_epoch, batch_idx))
-        self._watch(terms.loss, batch_idx)
-        self._add("train", terms, len(batch))
+        self._note("train", terms, batch_idx, len(batch))
         if isinstance(self.objective.penalty, AdversarialPenalty):
             ours, theirs = self.optimizers()  # pyright: ignore[reportGeneralTypeIssues]
             self._minimise(ours, terms.loss)
             self._minimise(theirs, self.objective.penalty.adversary_loss(terms.z, self.model.prior))
         return terms.loss
+
+    # The engine asks for it at every step, and Python would work it out each time.
+    training_step.__signature__ = inspect.signature(training_step)  # pyright: ignore[reportFunctionMemberAccess]
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:  # noqa: D102
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     def _minimise(self, optimizer: Any, loss: Tensor) -> None:
         optimizer.zero_grad()
@@ -167,7 +176,7 @@ class Training(lightning.LightningModule):
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:  # noqa: D102
         step = self.steps(self.current_epoch + 1, 0)
-        self._add("held_out", self.objective(self.model, batch, step=step), len(batch))
+        self._note("held_out", self.objective(self.model, batch, step=step), batch_idx, len(batch))
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:  # noqa: D102
         penalty = self.objective.penalty
@@ -181,16 +190,17 @@ class Training(lightning.LightningModule):
 
     def means(self, part: str) -> dict[str, float]:
         """The means of the metrics since the epoch began, for "train" or "held_out", of this process."""
-        *totals, n = self._sums[part].tolist()
+        self.settle()
+        *totals, n = self._sums[part]
         return {name: total / n for name, total in zip(COLUMNS, totals, strict=True)}
 
     def on_train_epoch_end(self) -> None:  # noqa: D102
         if self.trainer.fit_loop.epoch_loop.batch_progress.current.ready < self.trainer.num_training_batches:
             return  # stopped within the epoch
-        self.check_losses()
+        self.settle()
         row: dict[str, float] = {"epoch": self.current_epoch}
-        for part, sums in self._sums.items():
-            self._sums[part] = processes.total(sums)
+        for part, sums in self._totals().items():
+            self._sums[part] = sums.tolist()
             row |= {f"{part}_{name}": value for name, value in self.means(part).items()}
         row["step"] = self.steps(self.current_epoch + 1, 0)
         self._sums = {}
@@ -199,44 +209,53 @@ class Training(lightning.LightningModule):
             logger.log_metrics(row, step=int(row["step"]))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
-        sums = {part: processes.total(sums) for part, sums in self._sums.items()}
+        self.settle()
         checkpoint[checkpoints.KEY] = checkpoints.describe(self.model) | {
             "config": self.config,
             "history": self.history,
-            "sums": sums,
+            "sums": self._totals(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
         about = checkpoint[checkpoints.KEY]
         self.history = about["history"]
         # Sums over all processes, for the first of them.
-        self._sums = {part: sums * (self.global_rank == 0) for part, sums in about["sums"].items()}
+        self._sums = {part: (sums * (self.global_rank == 0)).tolist() for part, sums in about["sums"].items()}
 
-    def _add(self, part: str, terms: Terms, n: int) -> None:
-        # Sums stay tensors: reading a number every step would wait for the device.
-        scale = terms.posterior.stddev.detach().mean()
-        values = (terms.loss.detach(), terms.reconstruction.detach(), terms.penalty.detach(), scale)
-        step = n * torch.stack([*values, torch.ones_like(scale)])
-        self._sums[part] = self._sums[part].to(step) + step if part in self._sums else step
+    def _totals(self) -> dict[str, Tensor]:
+        """The sums over all processes, with shape (5,) each: of the metrics, and how many observations they are of."""
+        device = self.device if processes.spread() else "cpu"
+        return {
+            part: processes.total(torch.tensor(sums, dtype=torch.float64, device=device)).cpu()
+            for part, sums in self._sums.items()
+        }
 
-    def _watch(self, loss: Tensor, batch_idx: int) -> None:
-        self._losses.append((self.current_epoch, batch_idx, loss.detach()))
+    def _note(self, part: str, terms: Terms, batch_idx: int, n: int) -> None:
+        form = gaussian_form(terms.posterior)
+        scale = form.scale if form is not None and form.is_diagonal else terms.posterior.stddev
+        values = [value.detach() for value in (terms.loss, terms.reconstruction, terms.penalty, scale)]
+        values[-1] = values[-1].mean()
+        self._noted.append((part, self.current_epoch, batch_idx, n, values))
         # Another device is not waited for at every step.
-        if loss.device.type == "cpu" or len(self._losses) >= 100:
-            self.check_losses()
+        if terms.loss.device.type == "cpu" or len(self._noted) >= 100:
+            self.settle()
 
-    def check_losses(self) -> None:
-        """Raise an ArithmeticError if a loss since the last check is not finite."""
-        losses, self._losses = self._losses, []
-        for epoch, batch_idx, loss in losses:
-            if not math.isfinite(loss):
-                if len(losses) == 1 and self.steps(epoch, batch_idx):
+    def settle(self) -> None:
+        """Add up what has been noted of the steps; raise an ArithmeticError if a loss in training is not finite."""
+        noted, self._noted = self._noted, []
+        for part, epoch, batch_idx, n, values in noted:
+            numbers = [value.item() for value in values]
+            if part == "train" and not math.isfinite(numbers[0]):
+                if len(noted) == 1 and self.steps(epoch, batch_idx):
                     # The weights are those of the step before, whose gradient may be what broke them.
                     before = (
                         (epoch, batch_idx - 1) if batch_idx else (epoch - 1, int(self.trainer.num_training_batches) - 1)
                     )
                     self.check_weights(*before)
-                raise self.failure(f"the loss is {loss.item():g}", epoch, batch_idx)
+                raise self.failure(f"the loss is {numbers[0]:g}", epoch, batch_idx)
+            sums = self._sums.setdefault(part, [0.0] * (len(numbers) + 1))
+            for k, number in enumerate((*numbers, 1.0)):
+                sums[k] += n * number
 
     def check_weights(self, epoch: int, batch_idx: int) -> None:
         """Raise an ArithmeticError if a parameter is not finite after the step of a batch."""
@@ -307,7 +326,7 @@ class Folder(Checkpoint):
             self._save(trainer, pl_module, int(trainer.num_training_batches) - 1, steps)
 
     def _save(self, trainer: lightning.Trainer, training: Training, batch_idx: int, steps: int) -> None:
-        training.check_losses()
+        training.settle()
         training.check_weights(trainer.current_epoch, batch_idx)
         trainer.save_checkpoint(self.out / CHECKPOINT)
         self.saved = steps

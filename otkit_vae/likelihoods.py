@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from math import log, pi
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Distribution, Independent, Normal
-from torch.nn.functional import softplus
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
+
+from otkit._derivatives import Function
 
 
 class Likelihood(nn.Module, ABC):
@@ -38,7 +42,7 @@ class Bernoulli(Likelihood):
     """
 
     def forward(self, output: Tensor) -> Distribution:  # noqa: D102
-        return Independent(TorchBernoulli(logits=output, validate_args=False), output.ndim - 1)
+        return _BernoulliPixels(TorchBernoulli(logits=output, validate_args=False), output.ndim - 1)
 
     def check(self, x: Tensor) -> None:  # noqa: D102
         super().check(x)
@@ -75,7 +79,57 @@ class Gaussian(Likelihood):
         return self.floor + softplus(self.raw_scale) if self.fixed_scale is None else self.fixed_scale
 
     def forward(self, output: Tensor) -> Distribution:  # noqa: D102
-        return Independent(Normal(output, self.scale.to(output), validate_args=False), output.ndim - 1)
+        return _GaussianPixels(output, self.scale.to(output))
+
+
+# A density of a whole image at once, as it is most of what an objective costs beside the network's products.
+
+
+class _BernoulliPixels(Independent):
+    base_dist: TorchBernoulli
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        logits = self.base_dist.logits
+        # Other shapes, such as many draws of one code, are as rare as they are general.
+        if value.shape != logits.shape or value.dtype != logits.dtype:
+            return super().log_prob(value)
+        return _LogLikelihood.apply(logits, value, self.reinterpreted_batch_ndims)
+
+
+class _LogLikelihood(Function):
+    r"""The sum over the last dimensions of :math:`x l - \log(1 + e^l)`, differentiable in both to any order."""
+
+    @staticmethod
+    def forward(logits: Tensor, x: Tensor, ndims: int) -> Tensor:
+        cross_entropy = binary_cross_entropy_with_logits(logits, x, reduction="none")
+        return cross_entropy.flatten(-ndims).sum(-1).neg()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        logits, x, ctx.ndims = inputs
+        ctx.save_for_backward(logits, x)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        logits, x = ctx.saved_tensors
+        grad = grad_outputs[0].reshape(*grad_outputs[0].shape, *[1] * ctx.ndims)
+        of_logits = grad * (x - torch.sigmoid(logits)) if ctx.needs_input_grad[0] else None
+        of_x = grad * logits if ctx.needs_input_grad[1] else None
+        return of_logits, of_x, None
+
+
+class _GaussianPixels(Independent):
+    def __init__(self, loc: Tensor, scale: Tensor):
+        super().__init__(Normal(loc, scale, validate_args=False), loc.ndim - 1)
+        self.scale = scale  # one number for all pixels, where the Normal has as many as there are pixels
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Distribution:
+        return Independent(self.base_dist, self.reinterpreted_batch_ndims).expand(batch_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        squares = (value - self.base_dist.loc).square().flatten(-self.reinterpreted_batch_ndims)
+        normaliser = squares.shape[-1] * (self.scale.log() + log(2 * pi) / 2)
+        return squares.sum(-1) / (-2 * self.scale.square()) - normaliser
 
 
 LIKELIHOODS: dict[str, Callable[[], Likelihood]] = {"bernoulli": Bernoulli, "gaussian": Gaussian}

@@ -3,7 +3,8 @@ r"""The Kullback–Leibler divergence of the posterior from the prior: with weig
 .. math:: \mathrm{KL}(q \| p) = E_{q}[\log q(z|x) - \log p(z)]
           = \tfrac12 \sum_k \bigl(\mu_k^2 + \sigma_k^2 - 1 - \log \sigma_k^2\bigr)
 
-for a diagonal Gaussian posterior and a standard normal prior. Between any two Gaussians it has a closed form; for
+for a diagonal Gaussian posterior and a standard normal prior; between diagonal ones with :math:`(\mu_k - m_k) / s_k`
+and :math:`\sigma_k / s_k` for :math:`\mu_k` and :math:`\sigma_k`. Between any two Gaussians it has a closed form; for
 another prior, a mixture say, the expectation is taken at the one code that was drawn,
 
 .. math:: \log q(z|x) - \log p(z), \qquad z \sim q(z|x),
@@ -18,7 +19,7 @@ References:
 from __future__ import annotations
 
 from torch import Generator, Tensor
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence
+from torch.distributions import Distribution, MultivariateNormal, kl_divergence
 
 from otkit_vae.distributions import Deterministic, gaussian_form
 from otkit_vae.penalties._interface import PerSamplePenalty
@@ -48,7 +49,7 @@ class KL(PerSamplePenalty):
         if q is None or p is None:
             return posterior.log_prob(z) - prior.log_prob(z)
         if q.is_diagonal and p.is_diagonal:
-            diagonal = (Independent(Normal(f.loc, f.scale, validate_args=False), 1) for f in (q, p))
-            return kl_divergence(*diagonal)
+            ratios, shifts = q.scale / p.scale, (q.loc - p.loc) / p.scale
+            return (0.5 * (ratios.square() + shifts.square() - 1) - ratios.log()).sum(-1)
         full = (MultivariateNormal(f.loc, scale_tril=f.factor, validate_args=False) for f in (q, p))
         return kl_divergence(*full)

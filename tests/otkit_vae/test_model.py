@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from otkit_vae import VAE, Objective, evaluate, penalties
@@ -49,6 +50,60 @@ def test_gaussian_is_the_summed_density(scale):
     output, x = torch.randn(2, 6, 4, dtype=torch.float64).unbind()
     expected = stats.norm(output, likelihood.scale.item()).logpdf(x).sum(-1)
     np.testing.assert_allclose(likelihood(output).log_prob(x).detach(), expected, rtol=1e-10)
+
+
+def pixels(name, output, scale):
+    """What torch's own classes make of an output."""
+    base = TorchBernoulli(logits=output, validate_args=False) if name == "bernoulli" else Normal(output, scale)
+    return Independent(base, output.ndim - 1, validate_args=False)
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_likelihood_of_a_whole_image_is_that_of_torch_with_its_derivatives(name, dtype):
+    output, x = torch.randn(2, 5, 3, 4, dtype=dtype, generator=torch.Generator().manual_seed(0)).unbind()
+    # Logits at which one side or the other is certain, and pixels that are not grey.
+    output[0, 0], x[0, 0, :2] = torch.tensor([-60.0, 60.0, -200.0, 200.0]), torch.tensor([-60.0, 60.0])
+    output, x = output.requires_grad_(), x.sigmoid().requires_grad_()
+    likelihood = (Bernoulli() if name == "bernoulli" else Gaussian()).to(dtype)
+    parameters = (output, x, *likelihood.parameters())
+    scale = None if name == "bernoulli" else likelihood.scale
+    mine, torchs = likelihood(output).log_prob(x), pixels(name, output, scale).log_prob(x)
+    torch.testing.assert_close(mine, torchs)
+    weights = torch.arange(1.0, 6.0, dtype=dtype)
+    for one, other in zip(
+        torch.autograd.grad(mine, parameters, weights), torch.autograd.grad(torchs, parameters, weights), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "gaussian"])
+def test_a_likelihood_of_a_whole_image_is_twice_differentiable_and_can_be_mapped(name):
+    output, x = torch.randn(2, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).unbind()
+    likelihood = Bernoulli() if name == "bernoulli" else Gaussian(0.7)
+
+    def log_prob(output, x):
+        return likelihood(output).log_prob(x)
+
+    inputs = output.requires_grad_(), x.sigmoid().requires_grad_()
+    assert torch.autograd.gradcheck(log_prob, inputs)
+    assert torch.autograd.gradgradcheck(log_prob, inputs)
+    mapped = torch.func.vmap(lambda o, x: log_prob(o[None], x[None])[0])(*inputs)
+    torch.testing.assert_close(mapped, log_prob(*inputs))
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "gaussian"])
+def test_a_likelihood_takes_many_outputs_of_one_image_and_expands(name):
+    outputs, x = torch.randn(7, 5, 3, 4), torch.rand(5, 3, 4)
+    likelihood = Bernoulli() if name == "bernoulli" else Gaussian(0.7)
+    decoded = likelihood(outputs[0])
+    many = torch.stack([likelihood(output).log_prob(x) for output in outputs])
+    torch.testing.assert_close(
+        torch.stack([decoded.log_prob(x)] * 7), decoded.expand((7, 5)).log_prob(x.expand(7, 5, 3, 4))
+    )
+    torch.testing.assert_close(likelihood(outputs.flatten(0, 1)).log_prob(x.repeat(7, 1, 1)), many.flatten())
+    one = torch.stack([likelihood(outputs[0]).log_prob(x[:1].expand_as(x)), decoded.log_prob(x[:1])])
+    torch.testing.assert_close(one[0], one[1])
 
 
 def test_objective_is_reconstruction_plus_weighted_penalty():
