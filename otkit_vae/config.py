@@ -56,6 +56,9 @@ class TrainConfig:
         out: The run folder to write, which must be new or empty; runs/DATA-PENALTY-K, K the first free number, if null.
         progress: Whether to show a progress bar.
         checkpoint_steps: Over how many steps a checkpoint is written, within epochs too; at each epoch's end if null.
+        max_gradient_norm: The norm of a step's gradient above which the training stops, naming the step and the batch;
+            no limit if null. To make gradients smaller instead, see trainer.gradient_clip_val. What is not finite stops
+            a training in any case.
         trainer: Options of the training engine, pytorch_lightning.Trainer, by their names: devices, precision and so
             on.
     """
@@ -82,12 +85,13 @@ class TrainConfig:
     out: str | None = None
     progress: bool = True
     checkpoint_steps: int | None = None
+    max_gradient_norm: float | None = None
     trainer: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("latent_dim", "components", "epochs", "batch_size", "warmup", "seed"):
             _require("a whole number", name, getattr(self, name), int)
-        for name in ("weight", "scale", "learning_rate"):
+        for name in ("weight", "scale", "learning_rate", "max_gradient_norm"):
             if getattr(self, name) is not None:
                 _require("a number", name, getattr(self, name), int | float)
         if self.widths is not None:
@@ -120,7 +124,7 @@ class TrainConfig:
             raise ValueError(
                 f"batch_size is {self.batch_size}; the penalty {self.penalty!r} needs at least {penalty.min_batch}"
             )
-        for name in ("learning_rate", "scale"):
+        for name in ("learning_rate", "scale", "max_gradient_norm"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} is {value}; expected a finite number > 0")

@@ -50,6 +50,7 @@ def fit(
     seed: int,
     config: dict[str, Any] | None = None,
     checkpoint_steps: int | None = None,
+    max_gradient_norm: float | None = None,
     resume: bool = False,
     progress: bool = True,
 ) -> None:
@@ -67,17 +68,27 @@ def fit(
         seed: Seeds the order of the data and the draws.
         config: The options of the training, plain values, for the checkpoint.
         checkpoint_steps: Over how many steps a checkpoint is written; at the end of each epoch if None.
+        max_gradient_norm: The norm of a step's gradient, before any clipping, above which the training stops; no limit
+            if None.
         resume: Whether to go on from the folder's checkpoint, where it has one.
         progress: Whether to show a progress bar.
 
     Raises:
-        ArithmeticError: The loss or the weights are no longer finite.
+        ArithmeticError: The loss or the weights are no longer finite, or a gradient is above its limit.
         OSError: The folder cannot be written to; what it has is whole.
         KeyboardInterrupt: The training was interrupted.
     """
     # The engine does not clip gradients that an optimiser in one kernel is to unscale.
     fused = not str(trainer.precision).startswith("16")
-    training = Training(model, objective, learning_rate, seed=seed, config=config, fused=fused)
+    training = Training(
+        model,
+        objective,
+        learning_rate,
+        seed=seed,
+        config=config,
+        fused=fused,
+        max_gradient_norm=max_gradient_norm,
+    )
     folder = Folder(out, checkpoint_steps)
     trainer.callbacks += [*([Progress()] if progress else []), folder]  # pyright: ignore[reportAttributeAccessIssue]
     least = objective.penalty.min_batch
@@ -116,10 +127,11 @@ class Training(lightning.LightningModule):
         seed: int = 0,
         config: dict[str, Any] | None = None,
         fused: bool = True,
+        max_gradient_norm: float | None = None,
     ):
         super().__init__()
         self.model, self.objective, self.learning_rate = model, objective, learning_rate
-        self.seed, self.config, self.fused = seed, config, fused
+        self.seed, self.config, self.fused, self.max_gradient_norm = seed, config, fused, max_gradient_norm
         # An adversary has an optimiser of its own, and the engine leaves two of them to us.
         self.automatic_optimization = not isinstance(objective.penalty, AdversarialPenalty)
         self.history: list[dict[str, float]] = []
@@ -157,6 +169,20 @@ class Training(lightning.LightningModule):
             self._minimise(ours, terms.loss)
             self._minimise(theirs, self.objective.penalty.adversary_loss(terms.z, self.model.prior))
         return terms.loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: D102
+        if self.max_gradient_norm is None:
+            return
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients).item()
+        # What is not finite is skipped by a scaler of half precision, or found in the weights.
+        if self.max_gradient_norm < norm < math.inf:
+            batch_idx = self.trainer.fit_loop.epoch_loop.batch_idx
+            raise self.failure(
+                f"the norm of the gradient is {norm:.4g}, more than max_gradient_norm {self.max_gradient_norm:g},",
+                self.current_epoch,
+                batch_idx,
+            )
 
     # The engine asks for it at every step, and Python would work it out each time.
     training_step.__signature__ = inspect.signature(training_step)  # pyright: ignore[reportFunctionMemberAccess]

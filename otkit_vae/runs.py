@@ -99,7 +99,7 @@ def data_of(config: TrainConfig) -> Data:
 def identity(config: TrainConfig) -> dict[str, Any]:
     """The options that a result depends on."""
     # As a file has it: a tuple there is a list.
-    without = ("out", "progress", "checkpoint_steps")
+    without = ("out", "progress", "checkpoint_steps", "max_gradient_norm")
     return json.loads(json.dumps({k: v for k, v in asdict(config).items() if k not in without}))
 
 

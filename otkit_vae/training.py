@@ -25,7 +25,7 @@ from otkit_vae.runs import CONFIG, open_run, read_config
 from otkit_vae.sampling import undisturbed
 from otkit_vae.trainer import make_trainer, restored
 
-CHANGEABLE = ("epochs", "progress", "checkpoint_steps", "trainer", "out")
+CHANGEABLE = ("epochs", "progress", "checkpoint_steps", "max_gradient_norm", "trainer", "out")
 """The options that a training may go on with others of."""
 
 
@@ -63,7 +63,8 @@ def resume(folder: str | Path, **changes: Any) -> Run | None:
 
     Args:
         folder: The run folder.
-        **changes: Options to go on with: epochs, progress, checkpoint_steps or trainer. All others stay.
+        **changes: Options to go on with: epochs, progress, checkpoint_steps, max_gradient_norm or trainer. All others
+            stay.
 
     Raises:
         FileNotFoundError: The folder is not there, or is none of a training.
@@ -125,6 +126,7 @@ def _train(config: TrainConfig, *, resume: bool) -> Run | None:
             seed=config.seed,
             config=_lasting(config),
             checkpoint_steps=config.checkpoint_steps,
+            max_gradient_norm=config.max_gradient_norm,
             resume=resume,
             progress=config.progress,
         )

@@ -100,13 +100,15 @@ def kummer(s: Tensor, d: int) -> Tensor:
         half = d / 2
         rest = half / (s + half)  # 1 - v, and the square of the factor's inverse
         position = (1 - rest) * CELLS
-        cell = position.long().clamp_(max=CELLS - 1)
+        cell = position.int().clamp_(max=CELLS - 1)
         t = position - cell
-        c3, c2, c1, c0 = table[:, cell]
+        c3, c2, c1, c0 = table.index_select(0, cell).unbind(-1)
         root = rest.sqrt()
         # d/ds of f(v) sqrt(1 - v), with dv/ds = (1 - v)² / (d/2).
-        f, slope = c0 + t * (c1 + t * (c2 + t * c3)), c1 + t * (2 * c2 + 3 * t * c3)
-        value, derivative = f * root, root * rest * (CELLS * slope * rest - 0.5 * f) / half
+        high = torch.addcmul(c2, t, c3)
+        f = torch.addcmul(c0, t, torch.addcmul(c1, t, high))
+        slope = torch.addcmul(c1, t, torch.addcmul(2 * high, t, c3))
+        value, derivative = f * root, (slope * rest).mul_(CELLS).sub_(f, alpha=0.5).mul_(rest * root).div_(half)
     return attach(
         value, (s,), (derivative,), refuse="second derivatives of the penalty cramer_wold are not implemented"
     )
@@ -114,7 +116,7 @@ def kummer(s: Tensor, d: int) -> Tensor:
 
 @lru_cache(16)
 def _table(d: int) -> np.ndarray:
-    """The coefficients (4, CELLS) of the cubics in the position t in [0, 1] within a cell."""
+    """The coefficients (CELLS, 4), the highest first, of the cubics in the position t in [0, 1] within a cell."""
     v = np.arange(CELLS) / CELLS
     s = d / 2 * v / (1 - v)
     phi, slope = hyp1f1(0.5, d / 2, -s), -hyp1f1(1.5, d / 2 + 1, -s) / d
@@ -127,4 +129,4 @@ def _table(d: int) -> np.ndarray:
     value, derivative = np.append(value, limit), np.append(derivative, -1.5 * limit / d)
     nodes = np.append(v, 1.0)
     c = CubicHermiteSpline(nodes, value, derivative).c
-    return (c * (1 / CELLS) ** np.array([3, 2, 1, 0])[:, None]).copy()
+    return (c.T * (1 / CELLS) ** np.array([3, 2, 1, 0])).copy()

@@ -84,6 +84,9 @@ class MMD(AggregatedPenalty):
 
     def _gaussian(self, z: Tensor, prior: Distribution) -> Tensor:
         form = _form(prior)
+        own = squares_of_pairs(z)
+        if form.is_diagonal:
+            return self._gaussian_diagonal(z.double() - form.loc.double(), form.scale.double().square(), own)
         centred, factor = z.double() - form.loc.double(), form.factor.double()
         cov = factor @ factor.mT
         # All scales at once: h is (S, 1, 1).
@@ -93,8 +96,17 @@ class MMD(AggregatedPenalty):
         far = torch.linalg.solve_triangular(one, centred.mT, upper=False).square().sum(-2, keepdim=True) / h
         to_prior = torch.exp(-far / 2).mean((-2, -1)) / one.diagonal(dim1=-2, dim2=-1).prod(-1)
         own_of_prior = 1 / two.diagonal(dim1=-2, dim2=-1).prod(-1)
-        own = torch.exp(squares_of_pairs(z) / (-2 * h.squeeze(-1))).mean(-1)
+        own = torch.exp(own / (-2 * h.squeeze(-1))).mean(-1)
         return (own - 2 * to_prior + own_of_prior).sum()
+
+    def _gaussian_diagonal(self, centred: Tensor, variances: Tensor, own: Tensor) -> Tensor:
+        # The same, without matrices: h is (S, 1).
+        h = variances.sum() * variances.new_tensor(self.scales)[:, None]
+        ratios = variances / h
+        far = (h + variances).reciprocal() @ centred.square().mT
+        to_prior = torch.exp(far / -2).mean(-1) * (1 + ratios).prod(-1).rsqrt()
+        own_of_prior = (1 + 2 * ratios).prod(-1).rsqrt()
+        return (torch.exp(own / (-2 * h)).mean(-1) - 2 * to_prior + own_of_prior).sum()
 
 
 def _form(prior: Distribution) -> GaussianForm:

@@ -40,7 +40,18 @@ class Stop(Callback):
             raise EOFError("stopped")
 
 
-def train(out, penalty="kl", *, options=None, callback=None, every=None, resume=False, epochs=EPOCHS, **model_options):
+def train(
+    out,
+    penalty="kl",
+    *,
+    options=None,
+    callback=None,
+    every=None,
+    resume=False,
+    epochs=EPOCHS,
+    max_gradient_norm=None,
+    **model_options,
+):
     out.mkdir(exist_ok=True)
     model, objective = objective_and_model(penalty, **model_options)
     trainer = make_trainer(options or {}, objective.penalty, epochs=epochs)
@@ -52,6 +63,7 @@ def train(out, penalty="kl", *, options=None, callback=None, every=None, resume=
         seed=3,
         config={},
         checkpoint_steps=every,
+        max_gradient_norm=max_gradient_norm,
         resume=resume,
         progress=False,
     )
@@ -199,6 +211,8 @@ class Poison(penalties.PerSamplePenalty):
         value = z.square().sum(-1)
         if self.left:
             return value
+        if self.what == "large":
+            return 1e9 * value
         return value + float("nan") if self.what == "loss" else value + (0 * value).sqrt()
 
 
@@ -221,6 +235,21 @@ def test_a_loss_or_gradient_that_is_not_finite_names_its_batch_and_where_to_go_o
     assert f"otkit-vae train --resume {tmp_path}" in message
     state = checkpoint.read(tmp_path / "checkpoint.ckpt")["state_dict"]
     assert all(torch.isfinite(tensor).all() for tensor in state.values())
+
+
+@pytest.mark.parametrize("options", [{}, {"gradient_clip_val": 1.0}], ids=str)
+def test_a_gradient_above_its_limit_names_its_batch_and_where_to_go_on(tmp_path, options):
+    """Also where it would be clipped; without a limit such a training goes on."""
+    poison = {"options": options, "warmup": 0}
+    with pytest.raises(
+        ArithmeticError, match=r"norm of the gradient is .*e\+\d+, more than max_gradient_norm 1e\+06"
+    ) as error:
+        train(tmp_path, Poison(8, "large"), max_gradient_norm=1e6, **poison)
+    indices = Batches(X, SIZE, seed=3).indices(1, 2).tolist()
+    assert f"at step 7 (epoch 1, batch 2, of the training observations {indices})" in str(error.value)
+    assert f"the last checkpoint is {tmp_path / 'checkpoint.ckpt'}, of step 5" in str(error.value)
+    train(tmp_path / "unlimited", Poison(8, "large"), **poison)
+    train(tmp_path / "whole", Poison(99, "large"), max_gradient_norm=1e6, **poison)
 
 
 def test_checkpoints_have_their_format_version_and_config(tmp_path):

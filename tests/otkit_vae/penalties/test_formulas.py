@@ -129,6 +129,31 @@ def test_aggregated_gaussian_w2_to_a_mixture_is_that_to_its_moments():
     assert value("aggregated_gaussian_w2", POINTS, mixture) == close(expected)
 
 
+@pytest.mark.parametrize("s", [1.0, 0.4])
+def test_aggregated_gaussian_w2_to_an_isotropic_prior_is_that_to_any_gaussian_with_its_derivatives(s):
+    """What knows that the covariances commute, against what does not: a prior with the same factor, as a matrix."""
+    mean, eye = t(M), torch.eye(d, dtype=torch.float64)
+    penalty, codes = penalties.get("aggregated_gaussian_w2"), t(MU).requires_grad_()
+    direction = torch.randn(N, d, dtype=torch.float64, generator=seed())
+
+    def derivatives(prior):
+        distance = penalty(normal(codes, t(SIGMA)), codes, prior)
+        (gradient,) = torch.autograd.grad(distance, codes, create_graph=True)
+        (second,) = torch.autograd.grad((gradient * direction).sum(), codes)
+        return distance, gradient, second
+
+    with_matrix = derivatives(MultivariateNormal(mean, scale_tril=s * eye))
+    for mine, expected in zip(derivatives(normal(mean, s * eye.diagonal())), with_matrix, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_aggregated_gaussian_w2_keeps_its_digits_near_the_prior():
+    """At covariances with 1e-6 between them a difference of traces would have four digits left."""
+    codes = torch.cat([torch.eye(d, dtype=torch.float64), -torch.eye(d, dtype=torch.float64)]) * (1 + 1e-6) * d**0.5
+    distance = value("aggregated_gaussian_w2", Deterministic(codes), STANDARD, codes)
+    assert distance == pytest.approx(d * 1e-12, rel=1e-8)
+
+
 def test_aggregated_gaussian_w2_with_fewer_codes_than_dimensions():
     """A singular covariance: the derivative is finite, and that of the value."""
     few = torch.randn(4, 6, dtype=torch.float64, generator=seed(), requires_grad=True)
@@ -261,6 +286,16 @@ def test_mmd_with_the_gaussian_kernel():
         to_prior = ((h / (h + 1)) ** (d / 2) * np.exp(-(z**2).sum(-1) / (2 * (h + 1)))).mean()
         expected += own - 2 * to_prior + (h / (h + 2)) ** (d / 2)
     assert value("mmd", kernel="gaussian") == close(expected)
+
+
+def test_mmd_with_the_gaussian_kernel_takes_a_factor_as_a_vector_or_as_a_matrix():
+    codes, scale = t(z).requires_grad_(), t(SIGMA[0])
+    values = [
+        penalties.get("mmd", kernel="gaussian")(None, codes, prior)
+        for prior in (normal(t(M), scale), MultivariateNormal(t(M), scale_tril=scale.diag()))
+    ]
+    torch.testing.assert_close(*values, rtol=1e-12, atol=0)
+    torch.testing.assert_close(*(torch.autograd.grad(v, codes)[0] for v in values), rtol=1e-10, atol=1e-14)
 
 
 def test_mmd_with_the_gaussian_kernel_to_another_prior():
