@@ -60,3 +60,15 @@ def test_the_route_of_other_dtypes_and_devices_is_the_kernels():
             np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-5)
         assert found[0][2] == 0
         assert (found[1][2] == 0).all()
+
+
+def test_pairs_of_two_near_singular_ones_are_not_easy():
+    def easy(*exponents):
+        first, second = (
+            _crossed.factors_of("covs", np.diag([1.0, 10.0**-exponent])[None], 2.3e-16) for exponent in exponents
+        )
+        return _crossed._pairs(first, second, slice(0, 1), slice(0, 1)).easy
+
+    assert easy(2, 2)
+    assert easy(12, 0)
+    assert not easy(12, 12)
