@@ -6,7 +6,7 @@ import scipy.linalg
 import torch
 
 from otkit.gaussian import _bures, _crossed
-from otkit.gaussian._bures import blocks, cholesky, ladder
+from otkit.gaussian._bures import blocks, cholesky, ladder, polar
 
 rng = np.random.default_rng(0)
 
@@ -23,8 +23,8 @@ def test_the_ratio_on_the_diagonal_bounds_the_condition():
     spread = cholesky.spread(triangular)
     assert (spread <= np.linalg.cond(triangular)).all()
     diagonal = np.zeros((1, 3, 3))
-    diagonal[0, range(3), range(3)] = 1.0, -8.0, 2.0
-    assert cholesky.spread(diagonal) == 8
+    diagonal[0, range(3), range(3)] = 2.0, -8.0, 4.0
+    assert cholesky.spread(diagonal) == 4
 
 
 @pytest.mark.parametrize("d", [5, cholesky.HALVED, cholesky.HALVED + 1])
@@ -41,6 +41,17 @@ def test_products_with_triangles_are_products(d):
 def test_the_deepest_ladder_is_the_last():
     assert ladder.ladder(0.0) == ladder.ladder(1e-300) == ladder.ladder(2.0**-ladder.DEEPEST)
     assert len(ladder.ladder(0.5)) < len(ladder.ladder(1e-3))
+
+
+@pytest.mark.parametrize("lowest", [0.95, 0.7, 0.3, 1e-2, 1e-4, 1e-8])
+def test_a_ladder_takes_every_singular_value_to_one(lowest):
+    (U, V), spectrum = np.linalg.qr(rng.normal(size=(2, 4, 6, 6)))[0], lowest ** rng.random((4, 6))
+    spectrum[:, 0], spectrum[:, 1] = lowest, 1.0
+    buffers = [polar.Scratch(4, 6) for _ in range(5)]
+    buffers[0].matrices[...] = U * spectrum[:, None] @ V
+    found = polar.climb(buffers[0], ladder.ladder(lowest), *buffers[1:]).matrices
+    np.testing.assert_allclose(found, U @ V, atol=1e-13 / lowest)
+    np.testing.assert_allclose(np.linalg.svd(found)[1], 1, atol=1e-13)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 9])
