@@ -2,7 +2,8 @@
 
 20,000 images of Fashion-MNIST in memory, three epochs each, in turn, the whole call: ours with its bar and its
 checkpoints, pythae's with what it writes. Three epochs, as the rate is that of a training and not of its start: a fixed
-cost, ours or theirs, weighs a third of what it would beside one epoch. Asked is 1.5 times as fast, for a VAE and for a WAE with MMD.
+cost, ours or theirs, weighs a third of what it would beside one epoch. Asked is 1.5 times as fast, for a VAE and for a
+WAE with MMD.
 
 Both minimise the same: the cross-entropy, or the squared error (its half in pythae's VAE), plus the same penalty. The
 cross-entropy costs more than the squared error, so there is also a row in which each has the loss that is its default.
