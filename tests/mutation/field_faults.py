@@ -107,7 +107,7 @@ def passes(tests: tuple[str, ...], fault: Fault | None = None) -> bool:
                     f"{fault.text!r} occurs {source.count(fault.text)} times in {fault.file}; expected once"
                 )
             file.write_text(source.replace(fault.text, fault.instead))
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+        command = [sys.executable, "-m", "pytest", "-n0", "-x", "-q", "-p", "no:cacheprovider", *tests]
         done = subprocess.run(command, cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)}, capture_output=True)
         if done.returncode not in (0, 1):
             raise RuntimeError(f"pytest ended with {done.returncode}:\n{done.stdout.decode()[-2000:]}")
