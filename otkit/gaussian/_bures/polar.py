@@ -32,12 +32,12 @@ class Scratch:
 
     def __init__(self, n: int, d: int):
         self.memory = np.zeros(n * (d + 1) * d)
-        self.plain = np.empty((0, d, d))
+        self.plain = np.empty((0, 0, 0))
         self.resize(n, d)
 
     def resize(self, n: int, d: int) -> None:
         """Let the views show the first n matrices."""
-        if n == len(self.plain):
+        if self.plain.shape == (n, d, d):
             return
         self.flat = self.memory[: n * (d + 1) * d]
         self.rows = self.flat.reshape(n, -1)

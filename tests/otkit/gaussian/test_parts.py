@@ -54,6 +54,13 @@ def test_a_ladder_takes_every_singular_value_to_one(lowest):
     np.testing.assert_allclose(np.linalg.svd(found)[1], 1, atol=1e-13)
 
 
+def test_a_buffer_shows_matrices_of_the_size_that_is_asked_for():
+    buffer = polar.Scratch(4, 6)
+    for n, d in ((4, 3), (2, 3), (4, 6)):
+        buffer.resize(n, d)
+        assert buffer.matrices.shape == buffer.plain.shape == (n, d, d)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 9])
 def test_every_part_is_done_once(threads):
     done = []
