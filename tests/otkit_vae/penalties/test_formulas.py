@@ -335,11 +335,9 @@ def test_cramer_wold_to_another_gaussian_is_that_of_whitened_codes():
 @pytest.mark.parametrize("dim", [1, 2, 3, 8, 64, 1000])
 def test_kummers_function(dim):
     s = np.concatenate([[0], np.logspace(-4, 6, 300)])
-    at = t(s).requires_grad_()
-    ours = kummer(at, dim)
-    np.testing.assert_allclose(ours.detach(), special.hyp1f1(0.5, dim / 2, -s), rtol=1e-9, atol=1e-300)
-    (slope,) = torch.autograd.grad(ours.sum(), at)
-    np.testing.assert_allclose(slope, -special.hyp1f1(1.5, dim / 2 + 1, -s) / dim, rtol=1e-5, atol=1e-12)
+    ours, slope = kummer(t(s), dim)
+    np.testing.assert_allclose(ours, special.hyp1f1(0.5, dim / 2, -s), rtol=1e-9, atol=1e-300)
+    np.testing.assert_allclose(slope, -special.hyp1f1(1.5, dim / 2 + 1, -s) / dim, rtol=1e-7, atol=1e-20)
 
 
 # The adversary
