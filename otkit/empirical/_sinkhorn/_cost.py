@@ -31,6 +31,7 @@ References:
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -188,9 +189,10 @@ class _EntropicCost(torch.autograd.Function):
         (grad,), inputs, p, reg = grad_outputs, (*grad_outputs, x, y, a, b), ctx.options.p, ctx.options.reg
         with torch.no_grad():
             shift = 0.5 * (f.mean(-1, keepdim=True) - g.mean(-1, keepdim=True))
+            in_x, in_y = _gradients(x, y, a, b, f, g, p, reg, ctx.needs_input_grad[:2])
             gradients = (
-                grad[..., None, None] * _gradient(x, y, a, b, f, g, p, reg) if ctx.needs_input_grad[0] else None,
-                grad[..., None, None] * _gradient(y, x, b, a, g, f, p, reg) if ctx.needs_input_grad[1] else None,
+                None if in_x is None else grad[..., None, None] * in_x,
+                None if in_y is None else grad[..., None, None] * in_y,
                 grad.unsqueeze(-1) * (f - shift),
                 grad.unsqueeze(-1) * (g + shift),
             )
@@ -220,25 +222,36 @@ def _solve(x: Tensor, y: Tensor, a: Tensor, b: Tensor, options: Options) -> Entr
     )
 
 
-def _gradient(x: Tensor, y: Tensor, a: Tensor, b: Tensor, f: Tensor, g: Tensor, p: float, reg: float) -> Tensor:
-    """The envelope gradient in x (..., n, d), by tiles of rows of the plan."""
+def _gradients(
+    x: Tensor, y: Tensor, a: Tensor, b: Tensor, f: Tensor, g: Tensor, p: float, reg: float, needed: Sequence[bool]
+) -> list[Tensor | None]:
+    """The envelope gradients in x (..., n, d) and in y (..., m, d), None where one is not needed."""
     # W y_j - (W 1) x_i subtracts positions: about their mean, that is harmless far from the origin.
     centre = 0.5 * (x.mean(-2, keepdim=True) + y.mean(-2, keepdim=True))
     x, y = x - centre, y - centre
+    if all(needed) and f.numel() * y.shape[-2] <= _TILE:
+        weight = _weights(x, y, a, b, f, g, p, reg)
+        return [_weighted_sum(weight, x, y, p), _weighted_sum(weight.mT.contiguous(), y, x, p)]
+    sides = (x, y, a, b, f, g), (y, x, b, a, g, f)
+    return [_by_tiles(*side, p, reg) if need else None for side, need in zip(sides, needed, strict=True)]
+
+
+def _by_tiles(x: Tensor, y: Tensor, a: Tensor, b: Tensor, f: Tensor, g: Tensor, p: float, reg: float) -> Tensor:
     rows = max(1, _TILE // max(1, f.shape[:-1].numel() * y.shape[-2]))
-    return torch.cat(
-        [
-            _rows_of_gradient(x_tile, y, a_tile, b, f_tile, g, p, reg)
-            for x_tile, a_tile, f_tile in zip(x.split(rows, -2), a.split(rows, -1), f.split(rows, -1), strict=True)
-        ],
-        -2,
-    )
+    tiles = zip(x.split(rows, -2), a.split(rows, -1), f.split(rows, -1), strict=True)
+    return torch.cat([_weighted_sum(_weights(x, y, a, b, f, g, p, reg), x, y, p) for x, a, f in tiles], -2)
 
 
-def _rows_of_gradient(x: Tensor, y: Tensor, a: Tensor, b: Tensor, f: Tensor, g: Tensor, p: float, reg: float) -> Tensor:
+def _weights(x: Tensor, y: Tensor, a: Tensor, b: Tensor, f: Tensor, g: Tensor, p: float, reg: float) -> Tensor:
+    """The plan times |x_i - y_j|^(p - 2), with shape (..., n, m): symmetric to the bit where the problem is."""
     M = cost_matrix(x, y, p)
-    weight = torch.exp((f.unsqueeze(-1) + g.unsqueeze(-2) - M) / reg).mul_(a.unsqueeze(-1)).mul_(b.unsqueeze(-2))
+    weight = torch.exp((f.unsqueeze(-1) + g.unsqueeze(-2) - M) / reg).mul_(a.unsqueeze(-1) * b.unsqueeze(-2))
     if p != 2:
         # ∂|v|^p = p |v|^(p-2) v, and 0 at v = 0.
         weight *= torch.where(M > 0, M ** (1 - 2 / p), 0 * M)
+    return weight
+
+
+def _weighted_sum(weight: Tensor, x: Tensor, y: Tensor, p: float) -> Tensor:
+    """The sum over j of p (x_i - y_j) times the weights (..., n, m), with shape (..., n, d)."""
     return p * (weight.sum(-1, keepdim=True) * x - weight @ y)

@@ -41,8 +41,8 @@ _START, _FACTOR, _ON_THE_WAY = 0.05, 3.0, 5e-3
 _LARGEST_EXPONENT = 500.0
 """exp(-M/reg) is used as it is while its smallest entry is exp(-500), far from underflow at exp(-745)."""
 
-_ABSORB = 50.0
-"""The largest |log u| and |log v| before they are absorbed."""
+_ABSORB = np.exp(50.0)
+"""The largest u and v, and inverses of them, before they are absorbed."""
 
 _SLOW = 0.7
 """Sinkhorn's sweeps go on while each leaves less than this of the error."""
@@ -126,7 +126,7 @@ class Scaling:
     def refresh(self) -> None:
         """Give the columns their marginals; absorb u and v where they got large."""
         self.v = self.b / (self.K.T @ self.u)
-        if max(_span(self.u, self.a), _span(self.v, self.b)) > _ABSORB:
+        if not (_moderate(self.u, self.a) and _moderate(self.v, self.b)):
             self.f, self.g = self.potentials()
             self.u, self.v = self.a, self.b
             np.subtract(self.f[:, None], self.M, out=self.K)
@@ -235,6 +235,6 @@ class Scaling:
         self.u = moved
 
 
-def _span(scaling: np.ndarray, weights: np.ndarray) -> float:
+def _moderate(scaling: np.ndarray, weights: np.ndarray) -> bool:
     ratio = scaling / weights
-    return float(max(np.log(ratio.max()), -np.log(ratio.min())))
+    return bool(ratio.max() <= _ABSORB and ratio.min() >= 1 / _ABSORB)
