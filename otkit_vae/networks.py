@@ -25,10 +25,10 @@ CHANNELS = (16, 32, 64, 128)
 
 
 def perceptron(*widths: int) -> nn.Sequential:
-    """Linear layers of the given widths with SiLU between them."""
+    """Linear layers of the given widths with ReLU between them."""
     layers: list[nn.Module] = []
     for inward, outward in pairwise(widths):
-        layers += [nn.Linear(inward, outward), nn.SiLU()]
+        layers += [nn.Linear(inward, outward), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
 
