@@ -3,8 +3,8 @@
 All models have the same network (MLP 784-512-8-512-784) and budget (60,000 images, 10 epochs of batches of 128, Adam at
 1e-3, one seed). 10,000 decoded draws of N(0, I) are compared with the 10,000 held-out images by their Fréchet distance
 in the features of one classifier, the same for all; beside it is the squared error of held-out images, decoded from the
-mean of their posterior. The network is pythae's own of that size, with ReLU, for both; with --network silu it is ours
-for both. With --json FILE every model is a line, and those that are there are not trained again.
+mean of their posterior. pythae's own network of that size is ours as well. With --json FILE every model is a line, and
+those that are there are not trained again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data, load_data
 from otkit_vae.engine import fit
 from otkit_vae.evaluation import Reference
-from otkit_vae.networks import Decoder, Encoder
 from otkit_vae.trainer import make_trainer
 from otkit_vae.training import prepare
 
@@ -36,9 +35,7 @@ Functions = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 WAE_WEIGHTS = (0.03, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
-def ours(
-    penalty: str, weight: float | None, options: dict[str, Any], network: str, data: Data, epochs: int, seed: int
-) -> Functions:
+def ours(penalty: str, weight: float | None, options: dict[str, Any], data: Data, epochs: int, seed: int) -> Functions:
     """Decoder and reconstruction of our model, with a sigmoid where the likelihood has none."""
     config = TrainConfig(
         penalty=penalty,
@@ -51,11 +48,6 @@ def ours(
         **options,
     )
     model, objective = prepare(config, data)
-    if network == "relu":
-        for perceptron in (model.encoder.network, model.decoder.network):
-            for i, layer in enumerate(perceptron):
-                if isinstance(layer, nn.SiLU):
-                    perceptron[i] = nn.ReLU()
     if config.likelihood == "gaussian":
         model.decoder = nn.Sequential(model.decoder, nn.Sigmoid())  # as pythae's; images are in [0, 1]
     with tempfile.TemporaryDirectory() as folder:
@@ -74,38 +66,14 @@ def ours(
     return lambda z: model.decode(z).mean, model.reconstruct
 
 
-def pythaes(name: str, weight: float | None, network: str, data: Data, epochs: int, seed: int) -> Functions:
+def pythaes(name: str, weight: float | None, data: Data, epochs: int, seed: int) -> Functions:
     """Decoder and reconstruction of a model of pythae's."""
     from pythae.models import VAE, WAE_MMD, VAEConfig, WAE_MMD_Config
-    from pythae.models.base.base_utils import ModelOutput
-    from pythae.models.nn import BaseDecoder, BaseEncoder
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
-
-    class OurEncoder(BaseEncoder):
-        def __init__(self) -> None:
-            super().__init__()
-            self.body = Encoder((28, 28), 2 * D if name == "vae" else D, [WIDTH])
-
-        def forward(self, x: Tensor) -> ModelOutput:
-            mean, *log_variance = self.body(x).split(D, -1)
-            return ModelOutput(embedding=mean, **({"log_covariance": log_variance[0]} if log_variance else {}))
-
-    class OurDecoder(BaseDecoder):
-        def __init__(self) -> None:
-            super().__init__()
-            self.body = Decoder((1, 28, 28), D, [WIDTH])
-
-        def forward(self, z: Tensor) -> ModelOutput:
-            return ModelOutput(reconstruction=self.body(z).sigmoid())
 
     torch.manual_seed(seed)
     shape = {"input_dim": (1, 28, 28), "latent_dim": D}
-    parts: dict[str, nn.Module] = {"encoder": OurEncoder(), "decoder": OurDecoder()} if network == "silu" else {}
-    model = (
-        VAE(VAEConfig(**shape), **parts)
-        if name == "vae"
-        else WAE_MMD(WAE_MMD_Config(**shape, reg_weight=weight), **parts)
-    )
+    model = VAE(VAEConfig(**shape)) if name == "vae" else WAE_MMD(WAE_MMD_Config(**shape, reg_weight=weight))
     with tempfile.TemporaryDirectory() as folder:
         training = BaseTrainerConfig(
             output_dir=folder,
@@ -153,7 +121,6 @@ def main() -> None:
     )
     parser.add_argument("--wae-weights", default=",".join(f"{w:g}" for w in WAE_WEIGHTS), help="of pythae's WAE-MMD")
     parser.add_argument("--no-vae", action="store_true", help="without pythae's VAE")
-    parser.add_argument("--network", choices=("relu", "silu"), default="relu", help="pythae's, or ours, for both")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--classifier", type=Path, help="where the classifier is kept")
@@ -168,16 +135,16 @@ def main() -> None:
     for text in filter(None, options.penalties.split(",")):
         penalty, _, weight = text.partition(":")
         wanted.append((penalty, float(weight or penalties.get(penalty).default_weight), options.options))
-    epochs, seed, network = options.epochs, options.seed, options.network
+    epochs, seed = options.epochs, options.seed
     for model, weight, given in wanted:
-        about = {"model": model, "weight": weight, "options": given, "network": network, "epochs": epochs, "seed": seed}
+        about = {"model": model, "weight": weight, "options": given, "epochs": epochs, "seed": seed}
         row = next((row for row in rows if about.items() <= row.items()), None)
         if row is None:
             if model.startswith("pythae"):
                 name = "vae" if model.endswith("VAE") else "wae"
-                functions = pythaes(name, weight, network, data, epochs, seed)
+                functions = pythaes(name, weight, data, epochs, seed)
             else:
-                functions = ours(model, weight, given, network, data, epochs, seed)
+                functions = ours(model, weight, given, data, epochs, seed)
             row = about | measures(functions, reference)
             if options.json:
                 with options.json.open("a") as file:
