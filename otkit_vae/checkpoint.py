@@ -13,7 +13,7 @@ from otkit import __version__
 from otkit_vae._files import replacing
 from otkit_vae.model import VAE
 
-FORMAT = 3
+FORMAT = 4
 KEY = "otkit_vae"
 """Where a checkpoint has what we say of it, beside the "state_dict" and the state of the training."""
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 FORMAT = "otkit_vae.VAE"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """The version of the format; another one is refused."""
 
 

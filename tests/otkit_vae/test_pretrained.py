@@ -100,7 +100,7 @@ def without_a_weight(folder):
         (lambda f: (f / CONFIG).write_text("{"), ValueError, "config.json is not JSON"),
         (lambda f: (f / CONFIG).write_text("[1]"), ValueError, "is not of the format otkit_vae.VAE"),
         (lambda f: edit(f, format="pythae"), ValueError, "is not of the format otkit_vae.VAE"),
-        (lambda f: edit(f, format_version=2), ValueError, "has format version 2, written by otkit .*; expected 1"),
+        (lambda f: edit(f, format_version=1), ValueError, "has format version 1, written by otkit .*; expected 2"),
         (lambda f: edit(f, architecture=None), ValueError, "has no architecture"),
         (lambda f: architecture(f, colour="red"), ValueError, "describes no model of this version"),
         (lambda f: architecture(f, network="rnn"), ValueError, "describes no model .*network is 'rnn'"),

@@ -185,7 +185,7 @@ def another_version(run):
     [
         (cut, (), "checkpoint.ckpt is not a checkpoint of otkit-vae train, or is cut off or damaged"),
         (code, (), "checkpoint.ckpt is not a checkpoint of otkit-vae train: it has code in it, which is not run"),
-        (older, (), "checkpoint.ckpt has format 2, of otkit 0.0.9; expected format 3"),
+        (older, (), "checkpoint.ckpt has format 2, of otkit 0.0.9; expected format 4"),
         (other, (), "checkpoint.ckpt is of a training with other latent_dim than"),
         (another_version, (), "of a training by otkit-vae train, otkit 0.0.9."),
         (shutil.rmtree, (), "run: no file run/config.yaml; expected a run folder of otkit-vae train"),
