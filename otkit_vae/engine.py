@@ -375,7 +375,9 @@ class Progress(Callback):
         n, batches = int(trainer.num_training_batches), trainer.train_dataloader
         total = None if trainer.max_epochs is None else n * trainer.max_epochs
         done = batches.epoch * n + batches.position  # pyright: ignore
-        self._bar = tqdm(total=total, initial=done, unit="step", desc="training", disable=not trainer.is_global_zero)
+        shown = {"unit": "step", "desc": "training", "disable": not trainer.is_global_zero}
+        # Four times a second: drawing it is what a bar costs.
+        self._bar = tqdm(total=total, initial=done, mininterval=0.25, **shown)
 
     def on_train_batch_end(  # noqa: D102
         self,

@@ -111,11 +111,12 @@ class Objective(nn.Module):
         posterior = model.encode(x)
         z = sample(posterior, generator=generator)
         reconstructions = -model.decode(z).log_prob(x)
-        reconstruction, penalties = processes.mean(reconstructions), None
+        penalties = None
         if isinstance(self.penalty, PerSamplePenalty):
             penalties = self.penalty.per_observation(posterior, z, model.prior, generator=generator)
-            penalty = processes.mean(penalties)
+            reconstruction, penalty = processes.means(reconstructions, penalties)
         else:
+            (reconstruction,) = processes.means(reconstructions)
             penalty = self.penalty(posterior, z, model.prior, generator=generator)
             if processes.spread() and not isinstance(self.penalty, AggregatedPenalty):
                 raise ValueError(

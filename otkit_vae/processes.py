@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import reduce
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ from torch import Generator, Tensor
 from otkit._derivatives import refuse_second
 
 _ALONE = ContextVar("_ALONE", default=False)
+ONCE = "second derivatives over several processes are not implemented"
 
 
 def spread() -> bool:
@@ -73,14 +75,17 @@ def count(x: Tensor) -> int:
     return int(_total(torch.tensor(len(x), device=x.device))) if spread() else len(x)
 
 
-def mean(x: Tensor) -> Tensor:
-    """The mean over the batch's observations, (...), of the part that is here, (n, ...), differentiable once.
+def means(*xs: Tensor) -> tuple[Tensor, ...]:
+    """The means over the batch's observations, (...), of the parts that are here, (n, ...), differentiable once.
+
+    The processes talk once for all of them, and not in the backward pass: what is made of the means, a loss, must be
+    the same number on every process. (What each makes of them and of its own part, a variance say, takes `total`.)
 
     Example:
-        >>> mean(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))  # in one process
-        tensor([2., 3.])
+        >>> means(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([0.0, 1.0]))  # in one process
+        (tensor([2., 3.]), tensor(0.5000))
     """
-    return total(x.sum(0)) / count(x) if spread() else x.mean(0)
+    return _Means.apply(*xs) if spread() else tuple(x.mean(0) for x in xs)
 
 
 def shared(generator: Generator | None, like: Tensor) -> Generator | None:
@@ -120,7 +125,7 @@ class _Gather(torch.autograd.Function):
         with torch.no_grad():
             whole = _total(grad_outputs[0])
         mine = whole.split(ctx.sizes)[dist.get_rank()]
-        return refuse_second(mine, grad_outputs, "second derivatives over several processes are not implemented")
+        return refuse_second(mine, grad_outputs, ONCE)
 
 
 class _Total(torch.autograd.Function):
@@ -132,7 +137,24 @@ class _Total(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor | None:
         with torch.no_grad():
             whole = _total(grad_outputs[0])
-        return refuse_second(whole, grad_outputs, "second derivatives over several processes are not implemented")
+        return refuse_second(whole, grad_outputs, ONCE)
+
+
+class _Means(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *xs: Tensor) -> tuple[Tensor, ...]:
+        sums = [x.sum(0) for x in xs]
+        dtype = reduce(torch.promote_types, (x.dtype for x in xs), torch.float32)
+        parts = [x.flatten().to(dtype) for x in (*sums, sums[0].new_tensor(len(xs[0]), dtype=dtype))]
+        *totals, n = _total(torch.cat(parts)).split([len(part) for part in parts])
+        ctx.n, ctx.here = n.item(), len(xs[0])
+        return tuple((t / n).view(x.shape).to(x.dtype) for t, x in zip(totals, sums, strict=True))
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        # Every process has the same derivative, so that the sum over them need not be sent.
+        each = (dist.get_world_size() / ctx.n * grad.detach() for grad in grad_outputs)
+        return tuple(refuse_second(grad.expand(ctx.here, *grad.shape), grad_outputs, ONCE) for grad in each)
 
 
 def _total(x: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning_fabric.plugins.io import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.profilers import Profiler
+from pytorch_lightning.strategies import DDPStrategy
 
 from otkit_vae import checkpoint as checkpoints
 from otkit_vae.penalties import AdversarialPenalty, LatentPenalty, NoPenalty
@@ -90,7 +91,7 @@ def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int
     given["plugins"] = [*_listed(given["plugins"]), Checkpoints()]
     try:
         with quiet():
-            return lightning.Trainer(
+            trainer = lightning.Trainer(
                 **given,
                 max_epochs=epochs,
                 enable_progress_bar=False,
@@ -101,6 +102,11 @@ def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int
             )
     except (MisconfigurationException, TypeError) as error:
         raise ValueError(f"trainer: {error}") from None
+    if isinstance(trainer.strategy, DDPStrategy):
+        # The buffers of a model are constants: they are alike from the start, and not sent at every step.
+        ours = {"forward_sync_buffers": False, "gradient_as_bucket_view": True}
+        trainer.strategy._ddp_kwargs = ours | trainer.strategy._ddp_kwargs
+    return trainer
 
 
 class Checkpoints(CheckpointIO):
@@ -153,13 +159,18 @@ def restored() -> Iterator[None]:
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     cudnn, environment = torch.backends.cudnn.benchmark, dict(os.environ)
+    memory: Any = torch.utils.deterministic
+    filled = memory.fill_uninitialized_memory
     # Only the main thread may set what answers a signal.
     main = threading.current_thread() is threading.main_thread()
     interrupt = signal.getsignal(signal.SIGINT)
     try:
         with quiet():
+            # Else torch, made deterministic, writes every result twice: first NaN, to show who reads it too early.
+            memory.fill_uninitialized_memory = False
             yield
     finally:
+        memory.fill_uninitialized_memory = filled
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.backends.cudnn.benchmark = cudnn
         for name in set(os.environ) - set(environment):

@@ -129,7 +129,7 @@ class PerSamplePenalty(LatentPenalty):
     def forward(
         self, posterior: Distribution, z: Tensor, prior: Distribution, *, generator: Generator | None = None
     ) -> Tensor:
-        return processes.mean(self.per_observation(posterior, z, prior, generator=generator))
+        return processes.means(self.per_observation(posterior, z, prior, generator=generator))[0]
 
 
 class AggregatedPenalty(LatentPenalty):

@@ -43,6 +43,10 @@ def test_training_under_distributed_data_parallel_is_that_of_one_process(found):
         assert wrong_by(found[rank]["model"], expected) < 1e-6
 
 
+def test_a_loss_of_means_is_told_once(found):
+    assert [found[rank]["talks"] for rank in range(two.WORLD)] == [(1, 0), (1, 0)]
+
+
 def test_alone_a_batch_is_what_is_here(found):
     assert [found[rank]["alone"] for rank in range(two.WORLD)] == [(1, 1), (2, 2)]
 

@@ -52,7 +52,8 @@ def compute(case, prior, posterior, part, generator):
         q, z = Independent(Normal(loc, scale), 1), loc + scale * noise
     else:
         q, z = MultivariateNormal(loc, scale_tril=tril), loc + (tril @ noise[..., None]).squeeze(-1)
-    loss = processes.mean((decoder(z) - x).square().sum(-1)) + 2 * penalty(q, z, p, generator=generator())
+    (error,) = processes.means((decoder(z) - x).square().sum(-1))
+    loss = error + 2 * penalty(q, z, p, generator=generator())
     loss.backward()
     parameters = {"encoder": encoder, "decoder": decoder, "prior": learned}
     found = {"loss": loss.detach()} | gradients(parameters)
@@ -121,7 +122,7 @@ def process(rank):
     found["model"] = train(slice(0, 7) if rank == 0 else slice(7, N))
     with processes.alone():
         found["alone"] = processes.gather(torch.ones(rank + 1, 2)).shape[0], processes.count(torch.ones(rank + 1))
-    found["errors"] = errors()
+    found["errors"], found["talks"] = errors(), talks()
     return found
 
 
@@ -162,6 +163,19 @@ class Mine(penalties.LatentPenalty):
 
     def forward(self, posterior, z, prior, *, generator=None):
         return (z.mean(0) - prior.mean).square().sum()
+
+
+def talks():
+    """How often processes talk in the two passes of a step with a per-sample penalty, apart from gradients."""
+    told, all_reduce = [], dist.all_reduce
+    dist.all_reduce = lambda x: (told.append(x.numel()), all_reduce(x))
+    try:
+        loss = Objective(penalties.get("kl"))(VAE.sized((6,), 2), torch.rand(4, 6)).loss
+        forward = len(told)
+        loss.backward()
+    finally:
+        dist.all_reduce = all_reduce
+    return forward, len(told) - forward
 
 
 def errors():

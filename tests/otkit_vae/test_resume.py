@@ -120,6 +120,7 @@ def test_states_of_the_process_are_left_as_they_were(run):
     assert np.random.get_state()[1].tolist() == states[1]  # noqa: NPY002
     assert random.getstate() == states[2]
     assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory
     assert dict(os.environ) == environment
 
 
