@@ -26,11 +26,14 @@ MATRIX_BYTES = 2**30
 GROUP_BYTES = 2**25
 """Up to how much memory the costs of several problems of a batch are computed at once."""
 
-BLOCK = 2**18
-"""About how many entries a block has: 2 MB, which the cache of one core holds."""
+BLOCK = 2**17
+"""About how many entries a block has: 1 MB, which the cache of one core holds together with what is computed of it."""
 
 LARGE_BLOCK = 5 * 2**20
 """The same for many costs: above 32 MiB memory goes back to the system, which small results else leave in pieces."""
+
+LARGEST_UNIT = 2.0**20
+"""From one up to it, costs go to the simplex as they are; it adds one to the largest, beside which small ones drown."""
 
 
 class Costs(Protocol):
@@ -61,9 +64,10 @@ class Costs(Protocol):
 
 @dataclass(frozen=True)
 class MatrixCosts:
-    """Costs as a matrix (n, m) that is held."""
+    """Costs as a matrix (n, m) that is held, M over a unit: a power of two from 1 to `LARGEST_UNIT`."""
 
     M: np.ndarray
+    unit: float = 1.0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -73,19 +77,20 @@ class MatrixCosts:
     @property
     def T(self) -> MatrixCosts:
         """The transpose, a view."""
-        return MatrixCosts(self.M.T)
+        return MatrixCosts(self.M.T, self.unit)
 
     def block(self, low: int, high: int) -> np.ndarray:
         """The rows low to high."""
-        return np.ascontiguousarray(self.M[low:high])
+        block = np.ascontiguousarray(self.M[low:high])
+        return block if self.unit == 1 else block * (1 / self.unit)
 
     def at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Single entries."""
-        return self.M[rows, columns]
+        return self.M[rows, columns] / self.unit
 
     def within(self, rows: np.ndarray, columns: np.ndarray) -> MatrixCosts:
         """The costs between some rows and some columns, copied."""
-        return MatrixCosts(np.ascontiguousarray(self.M[np.ix_(rows, columns)]))
+        return MatrixCosts(np.ascontiguousarray(self.M[np.ix_(rows, columns)]), self.unit)
 
 
 @dataclass(frozen=True)
@@ -191,12 +196,26 @@ def over_blocks(costs: Costs, work: Callable[[int, np.ndarray], Result]) -> list
     return in_parallel(lambda low, high: work(low, costs.block(low, high)), spans)
 
 
+def extremes(M: np.ndarray) -> tuple[float, float]:
+    """The smallest cost or 0, whichever is less, and the largest; NaN where there is one."""
+    if M.dtype == np.float64:
+        # The bits of numbers that are not negative have their order; those of others are larger.
+        largest = M.view(np.uint64).max().view(np.float64)
+        if 0 <= largest < np.inf and not np.signbit(largest):
+            return 0.0, float(largest)
+    return float(np.minimum(M.min(), 0.0)), float(M.max())
+
+
 def row_transform(costs: Costs, g: np.ndarray) -> np.ndarray:
     r"""The c-transform :math:`f_i = \min_j C_{ij} - g_j`, the largest f that is feasible beside g."""
+    if isinstance(costs, MatrixCosts) and costs.unit != 1:
+        return row_transform(MatrixCosts(costs.M), costs.unit * g) / costs.unit
     return np.concatenate(over_blocks(costs, lambda low, block: (block - g).min(1)))
 
 
 def column_transform(costs: Costs, f: np.ndarray) -> np.ndarray:
     r"""The c-transform :math:`g_j = \min_i C_{ij} - f_i`, the largest g that is feasible beside f."""
+    if isinstance(costs, MatrixCosts) and costs.unit != 1:
+        return column_transform(MatrixCosts(costs.M), costs.unit * f) / costs.unit
     found = over_blocks(costs, lambda low, block: (block - f[low : low + len(block), None]).min(0))
     return np.minimum.reduce(found)

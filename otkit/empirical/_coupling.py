@@ -22,6 +22,7 @@ class Coupling(NamedTuple):
         optimal: Whether the simplex finished.
         n_iter: The runs of the simplex.
         gap: How far the plan's cost is above the optimum at most, where that is known better than by the bounds.
+        dense: The plan as a matrix, where the solver has made one and it is wanted.
     """
 
     rows: np.ndarray
@@ -32,3 +33,4 @@ class Coupling(NamedTuple):
     optimal: bool
     n_iter: int = 1
     gap: float | None = None
+    dense: np.ndarray | None = None

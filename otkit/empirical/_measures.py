@@ -79,14 +79,12 @@ def pair_of_measures(
 def matrix_and_weights(
     M: Tensor, a: Tensor | None, b: Tensor | None, *, eps: float, validate: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same for costs M (..., n, m) in place of points."""
+    """The same for costs M (..., n, m) in place of points; their values are not checked."""
     if M.ndim < 2 or 0 in M.shape[-2:]:
         raise ValueError(f"M has shape {shape(M)}; expected costs (..., n, m) between n >= 1 and m >= 1 points")
     n, m = M.shape[-2:]
     a, b = _weights("a", a, n, "row of M", M), _weights("b", b, m, "column of M", M)
     batch = require_broadcast(M=tuple(M.shape[:-2]), a=tuple(a.shape[:-1]), b=tuple(b.shape[:-1]))
-    if validate:
-        require_finite("M", M)
     a, b = _checked_weights(a, b, eps=eps, validate=validate)
     return working_precision(M).expand(*batch, n, m), a.expand(*batch, n), b.expand(*batch, m)
 

@@ -96,7 +96,7 @@ def refined(a: np.ndarray, b: np.ndarray, costs: Costs, found: Coupling, max_ite
     if not found.optimal or 2 * seen >= np.count_nonzero(paid):
         return found
     sure = _certified(a, costs, found)
-    if sure.gap is not None and sure.gap <= _GOAL * _typical(costs, found):
+    if sure.gap is not None and sure.gap <= _GOAL * _typical(paid):
         return sure
     f, g = np.stack([found.f, np.zeros(n)]), np.stack([found.g, np.zeros(m)])
     start = np.zeros(n), np.zeros(m)
@@ -109,7 +109,7 @@ def refined(a: np.ndarray, b: np.ndarray, costs: Costs, found: Coupling, max_ite
         if best.gap is not None and gap >= 0.5 * best.gap:
             break
         best = found
-        if gap <= _GOAL * _typical(costs, found):
+        if gap <= _GOAL * _typical(costs.at(found.rows, found.columns)):
             break
         reduced = ReducedCosts(costs, f, g, 16 * float(used.max()))
         arcs = np.union1d(likely_arcs(reduced, *start), found.rows * m + found.columns)
@@ -132,7 +132,7 @@ def _certified(a: np.ndarray, costs: Costs, found: Coupling) -> Coupling:
     return found._replace(f=f, g=g, gap=float(found.mass @ np.maximum(used, 0)) + rounding)
 
 
-def _typical(costs: Costs, found: Coupling) -> float:
-    """The median of the costs that the plan pays, those that are not zero; infinite if all are."""
-    paid = costs.at(found.rows, found.columns)
-    return float(np.median(paid[paid > 0])) if (paid > 0).any() else np.inf
+def _typical(paid: np.ndarray) -> float:
+    """The median of the costs that a plan pays, those that are not zero; infinite if all are."""
+    paid = paid[paid > 0]
+    return float(np.median(paid)) if len(paid) else np.inf

@@ -27,18 +27,21 @@ BYTES_A_POINT = 8000
 """What they take for each point: up to about 60 arcs of 130 bytes."""
 
 
-def couple(a: np.ndarray, b: np.ndarray, M: np.ndarray | Costs, max_iter: int | None = None) -> Coupling:
+def couple(
+    a: np.ndarray, b: np.ndarray, M: np.ndarray | Costs, max_iter: int | None = None, *, keep_plan: bool = False
+) -> Coupling:
     """Solve one transport problem with costs M (n, m), not negative and the largest of them about one.
 
-    The simplex has absolute tolerances: it is given a largest cost of one and masses of sum one or mean one, or small
-    problems come out wrong. Points of weight zero are left out; their potentials are c-transforms, what a first grain
-    of mass there would cost.
+    The simplex has absolute tolerances: it is given a largest cost of at least about one and masses of sum one or mean
+    one, or small problems come out wrong. Points of weight zero are left out; their potentials are c-transforms, what a
+    first grain of mass there would cost.
 
     Args:
         a: Weights, with shape (n,).
         b: Weights, with shape (m,), of the same sum up to rounding.
         M: The costs.
         max_iter: The most pivots of one run of the simplex; by default 1000·(n + m), and 10⁶ at least.
+        keep_plan: Whether to hand on the plan as a matrix, if there is one.
     """
     costs = MatrixCosts(M) if isinstance(M, np.ndarray) else M
     n, m = costs.shape
@@ -60,8 +63,11 @@ def couple(a: np.ndarray, b: np.ndarray, M: np.ndarray | Costs, max_iter: int | 
         g[~columns] = column_transform(costs.within(rows, ~columns), found.f) if not columns.all() else 0
         found = found._replace(rows=np.flatnonzero(rows)[found.rows], columns=np.flatnonzero(columns)[found.columns])
     centre = (f.mean() - g.mean()) / 2
-    gap = None if found.gap is None else found.gap * total
-    return found._replace(mass=found.mass * total, f=f - centre, g=g + centre, gap=gap)
+    gap, mass = None if found.gap is None else found.gap * total, found.mass * total
+    dense = found.dense if keep_plan and whole else None
+    if dense is not None:
+        dense[found.rows, found.columns] = mass
+    return found._replace(mass=mass, f=f - centre, g=g + centre, gap=gap, dense=dense)
 
 
 def require_memory(n: int, m: int) -> None:
@@ -75,11 +81,11 @@ def require_memory(n: int, m: int) -> None:
 
 
 def _on_all_arcs(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int) -> Coupling:
-    M = np.ascontiguousarray(costs.block(0, costs.shape[0]), dtype=np.float64)
-    plan, _, f, g, code = emd_c(a, b, M, max_iter, 1)
+    M, unit = (costs.M, costs.unit) if isinstance(costs, MatrixCosts) else (costs.block(0, costs.shape[0]), 1.0)
+    plan, _, f, g, code = emd_c(a, b, np.ascontiguousarray(M, dtype=np.float64), max_iter, 1)
     support = np.flatnonzero(plan != 0)  # five times faster than of the numbers themselves
     rows, columns = np.divmod(support, plan.shape[1])
-    return Coupling(rows, columns, plan.ravel()[support], f, g, code == OPTIMAL)
+    return Coupling(rows, columns, plan.ravel()[support], f / unit, g / unit, code == OPTIMAL, dense=plan)
 
 
 def _few_arcs_matter(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int) -> bool:
@@ -92,9 +98,18 @@ def _few_arcs_matter(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int) 
         return False
     (rows, a_), (columns, b_) = (_drawn(weights, 16) for weights in (a, b))
     inner = costs.within(rows, columns)
+    C = inner.block(0, len(rows))
+    # What is left by the minima alone, which cost less than the simplex, is no closer to zero.
+    reduced = C - C.min(1)[:, None]
+    if not _far_from_zero(reduced - reduced.min(0)):
+        return False
     found = _on_all_arcs(a_, b_, inner, max_iter)
-    reduced = inner.block(0, len(rows)) - found.f[:, None] - found.g
-    small, middle = np.median(np.quantile(reduced, (0.1, 0.5), axis=1), axis=1)
+    return _far_from_zero(C - found.f[:, None] - found.g)
+
+
+def _far_from_zero(reduced: np.ndarray) -> bool:
+    tenth, half = reduced.shape[1] // 10, reduced.shape[1] // 2
+    small, middle = np.median(np.partition(reduced, (tenth, half))[:, [tenth, half]], axis=0)
     return bool(small > 0.2 * middle)
 
 
@@ -116,8 +131,13 @@ def _coarse_potentials(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int
 
 
 def _drawn(weights: np.ndarray, each: int) -> tuple[np.ndarray, np.ndarray]:
-    """One in so many points, always the same, drawn by their weights, and what weights that leaves them."""
+    """One in so many points, always the same, and what weights that leaves them.
+
+    One is drawn from each of as many parts of the same mass; those of large weights come once.
+    """
     count = max(1, len(weights) // each)
-    chosen = np.sort(np.random.default_rng(0).choice(len(weights), count, replace=False, p=weights))
+    drawn = (np.arange(count) + np.random.default_rng(0).random(count)) / count
+    chosen = np.searchsorted(np.cumsum(weights)[:-1], drawn, side="right")
+    chosen = chosen[np.diff(chosen, prepend=-1) > 0]
     mass = np.maximum(weights[chosen], 1 / count)
     return chosen, mass / mass.sum()

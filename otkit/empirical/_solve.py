@@ -20,10 +20,10 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from otkit._arguments import Array, Restore, as_tensors, require_exponent
+from otkit._arguments import Array, Restore, as_tensors, require_exponent, require_finite
 from otkit._convergence import ConvergenceWarning
 from otkit._derivatives import attach, needs_gradient, refuse_gradient
-from otkit.empirical._costs import MatrixCosts, costs_between
+from otkit.empirical._costs import LARGEST_UNIT, MatrixCosts, costs_between, extremes
 from otkit.empirical._coupling import Coupling
 from otkit.empirical._exact import envelope
 from otkit.empirical._measures import in_parallel, matrix_and_weights, pair_of_measures
@@ -168,22 +168,26 @@ def solve_matrix(
 
     def one(M: Tensor, a: Tensor, b: Tensor) -> Solved:
         with torch.no_grad():
-            entries = M.numpy(force=True)  # of which NumPy finds the extremes several times faster
-            low, high = min(float(entries.min()), 0.0), float(entries.max())
+            entries = M.numpy(force=True)
+            low, high = extremes(entries)
+            if validate and not (math.isfinite(low) and math.isfinite(high)):
+                require_finite("M", tensors[0])
             largest = high - low or 1.0
             if not largest < float("inf"):
                 raise ValueError(f"M has costs from {low:g} to {high:g}; expected a difference that float64 holds")
             exponent = math.frexp(largest)[1]
             if exponent <= 1023:
                 largest = math.ldexp(1.0, exponent)  # a power of two, which does not round
-            costs = MatrixCosts(((M - low if low else M) / largest).numpy(force=True))
+            entries = entries - low if low else entries
+            ordinary = reg is None and 1 <= largest <= LARGEST_UNIT  # of which no copy is made
+            costs = MatrixCosts(entries, largest) if ordinary else MatrixCosts(entries / largest)
             if reg is None:
-                return exact_transport(costs, a, b, largest, low, options)
+                return exact_transport(costs, a, b, largest, low, options, keep_plan=not batch)
             return entropic_transport(costs, a, b, largest, low, options, keep_plan=gradient)
 
     gradient = needs_gradient(M_)
     solved = in_parallel(one, problems)
-    if reg is None:
+    if reg is None and gradient:
         values = [_linear(s.coupling, M) for s, (M, _, _) in zip(solved, problems, strict=True) if s.coupling]
         value = torch.stack(values).reshape(batch) if values else M_.new_zeros(batch)
     else:
@@ -283,6 +287,8 @@ def _plan(solved: list[Solved], a: Tensor, n: int, m: int, restore: Restore, opt
         index = torch.as_tensor(np.stack([rows, columns]))
         values = torch.as_tensor(mass).to(restore.dtype)
         return torch.sparse_coo_tensor(index, values, (n, m), device=a.device, check_invariants=False).coalesce()
+    if not batch and couplings[0].dense is not None:
+        return restore(torch.as_tensor(couplings[0].dense).to(a.device))
     plan = np.zeros((len(couplings), n, m))
     for P, coupling in zip(plan, couplings, strict=True):
         P[coupling.rows, coupling.columns] = coupling.mass

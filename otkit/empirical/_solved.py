@@ -54,11 +54,13 @@ class Solved(NamedTuple):
     length: float = 1.0
 
 
-def exact_transport(costs: Costs, a: Tensor, b: Tensor, scale: float, low: float, options: Options) -> Solved:
+def exact_transport(
+    costs: Costs, a: Tensor, b: Tensor, scale: float, low: float, options: Options, *, keep_plan: bool = False
+) -> Solved:
     """Exact transport with costs scale·C + low."""
     a_, b_ = a.numpy(force=True), b.numpy(force=True)
     mass = float(a_.sum())
-    found = couple(a_, b_, costs, options.max_iter)
+    found = couple(a_, b_, costs, options.max_iter, keep_plan=keep_plan)
     upper, error = upper_bound(costs, a_, b_, found)
     lower = lower_bound(costs, a_, b_, found.f) if found.gap is None else upper - found.gap
     # Bounds may cross by their rounding; the smaller of the two is a lower bound in any case.

@@ -80,7 +80,5 @@ def test_reduced_costs_lose_no_digit():
 
 def test_a_typical_cost_is_one_that_is_paid():
     """Points that stay where they are say nothing of the scale of the others."""
-    costs, a = MatrixCosts(np.array([[0.0, 9, 9], [9, 0, 9], [9, 9, 2.0]])), np.full(3, 1 / 3)
-    found = _simplex.couple(a, a, costs)
-    assert _typical(costs, found) == 2
-    assert _typical(MatrixCosts(np.zeros((3, 3))), found) == np.inf
+    assert _typical(np.array([0.0, 2, 0, 0])) == 2
+    assert _typical(np.zeros(3)) == np.inf
