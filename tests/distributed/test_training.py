@@ -61,8 +61,12 @@ def test_the_noise_of_each_process_is_its_own(found):
     assert not torch.isclose(first, second).any()
 
 
-def test_the_engine_starts_the_other_process_itself(tmp_path):
-    command = [sys.executable, "-m", "otkit_vae.cli", "train", "--epochs", "1", "--widths", "[8]"]
+TORCHRUN = ("torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2", "-m")
+
+
+@pytest.mark.parametrize("launcher", [(), TORCHRUN], ids=["the engine itself", "torchrun"])
+def test_the_command_trains_in_two_processes_that_are_started_by(launcher, tmp_path):
+    command = [sys.executable, "-m", *launcher, "otkit_vae.cli", "train", "--epochs", "1", "--widths", "[8]"]
     done = subprocess.run(
         [*command, "--trainer.devices", "2", "--trainer.accelerator", "cpu"],
         cwd=tmp_path,
