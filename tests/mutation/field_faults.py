@@ -81,7 +81,7 @@ FAULTS = {
     "moments by n - 1": Fault(MOMENTS_FILE, "** 0.5\n", "** 0.5 * 1.01\n", MOMENTS),
     "covariance not centred": Fault(MOMENTS_FILE, "(samples - loc.unsqueeze(-2)).mT", "samples.mT", MOMENTS),
     "the gradient of Sinkhorn's cost without p": Fault(SINKHORN_FILE, "return p * (weight.sum", "return (weight.sum", SINKHORN),
-    "a plan without a ⊗ b": Fault(SINKHORN_FILE, ".mul_(a.unsqueeze(-1)).mul_(b.unsqueeze(-2))", "", SINKHORN),
+    "a plan without a ⊗ b": Fault(SINKHORN_FILE, ".mul_(a.unsqueeze(-1) * b.unsqueeze(-2))", "", SINKHORN),
     "half of the dual": Fault(SINKHORN_FILE, "return (f * a).sum(-1) + (g * b).sum(-1)", "return (f * a).sum(-1)", SINKHORN),
     "the soft c-transform without weights": Fault(POTENTIALS, "logsumexp(np.log(weights) + exponents", "logsumexp(exponents", SINKHORN),
     "a halved cost": Fault(SINKHORN_FILE, "M = cost_matrix(x, y, p).numpy(force=True)", "M = 0.5 * cost_matrix(x, y, p).numpy(force=True)", SINKHORN),
