@@ -11,7 +11,8 @@ steps where :math:`1 - \lambda` is the smallest non-zero eigenvalue of :math:`R^
 solves :math:`S \delta = a - r`,
 
 - by conjugate gradients, :math:`1/\sqrt{1 - \lambda}` products with K and its transpose, less where the
-  eigenvalues cluster;
+  eigenvalues cluster; for a small reg, and where it takes many of them, with a sparse matrix of its entries that are
+  not lost in the rounding of a product;
 - by a Cholesky factorisation of S, which costs about as much as n/6 such pairs of products, once the conjugate
   gradients have needed more than that.
 
@@ -30,7 +31,10 @@ References:
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from scipy import sparse
 from scipy.linalg import cho_solve, get_blas_funcs, get_lapack_funcs
 
 from otkit.empirical._sinkhorn._watch import Watch
@@ -46,6 +50,12 @@ _ABSORB = np.exp(50.0)
 
 _SLOW = 0.7
 """Sinkhorn's sweeps go on while each leaves less than this of the error."""
+
+_DENSE_STEPS = 25
+"""The steps of conjugate gradients after which it pays to look for the few entries of K that matter."""
+
+_DROWNS = 1e-17
+"""The entries of W, of which rows and columns have a norm of at most one, that are left out."""
 
 _SMALL = 64
 """Up to this size a Cholesky factorisation costs nothing."""
@@ -173,12 +183,18 @@ class Scaling:
         """Solve in the variables R^½ δ, where the matrix is I - Q with Q between 0 and I."""
         scale = 1 / np.sqrt(self.r)
         left, right = self.u * scale, self.v**2 / self.b
+        few = None
         residual = (self.a - self.r) * scale
         solution, p = np.zeros_like(residual), residual
         square = residual @ residual
         goal = accuracy**2 * square
-        for k in range(most):
-            q = p - left * (self.K @ (right * (self.K.T @ (left * p))))
+        spent, price, k = 0.0, 1.0, 0
+        while spent < most:
+            if k == _DENSE_STEPS:
+                few, price = self.few_entries(left)
+            product = left * (self.K @ (right * (self.K.T @ (left * p)))) if few is None else few @ (few.T @ p)
+            spent, k = spent + price, k + 1
+            q = p - product
             curvature = p @ q
             if not curvature > 1e-14 * (p @ p):
                 break
@@ -187,11 +203,27 @@ class Scaling:
             residual = residual - length * q
             before, square = square, residual @ residual
             if square <= goal:
-                self.watch.count(k + 1, self.error)
+                self.watch.count(math.ceil(spent), self.error)
                 return scale * solution, True
             p = residual + (square / before) * p
-        self.watch.count(most, self.error)
+        self.watch.count(math.ceil(spent), self.error)
         return scale * solution, False
+
+    def few_entries(self, left: np.ndarray) -> tuple[sparse.csr_array | None, float]:
+        """The root W of Q = W Wᵀ without what drowns in rounding, and a step's price beside one with K.
+
+        None, and 1, where W keeps too many of its entries.
+        """
+        W = self.K * left[:, None]
+        W *= self.v / np.sqrt(self.b)
+        kept = W > _DROWNS
+        counts = np.count_nonzero(kept, axis=1)
+        price = 4 * counts.sum() / W.size + 0.01
+        if price > 0.5:
+            return None, 1.0
+        at = np.flatnonzero(kept)
+        ends = np.concatenate([[0], np.cumsum(counts)])
+        return sparse.csr_array((W.ravel()[at], at % W.shape[1], ends), shape=W.shape), price
 
     def cholesky(self) -> np.ndarray | None:
         """Solve in the same variables by a factorisation; None where rounding left the matrix indefinite."""

@@ -169,6 +169,36 @@ def test_newtons_direction_by_both_solvers():
         np.testing.assert_allclose(schur @ direction, a - plan.sum(1), atol=1e-12)
 
 
+@pytest.mark.parametrize("order", [np.ascontiguousarray, np.asfortranarray])
+@pytest.mark.parametrize("kind", [ot.dist, lambda x, y: ot.dist(x, y, "euclidean")])
+def test_the_few_entries_that_matter_make_the_same_products(kind, order):
+    r = np.random.default_rng(1)
+    x, y = r.normal(size=(150, 2)), r.normal(size=(180, 2))
+    M, a, b = order(kind(x, y)), uniform(150), r.random(180) + 0.1
+    b = b / b.sum()
+    scaling = Scaling(M, a, b, 1e-3 * float(M.mean()), entropic_potentials(M, a, b, 1e-3 * float(M.mean())).g, Watch(9))
+    left, p = scaling.u / np.sqrt(scaling.r), r.normal(size=150)
+    few, price = scaling.few_entries(left)
+    assert few is not None
+    assert few.nnz < 0.2 * M.size
+    assert price < 0.5
+    dense = left * (scaling.K @ (scaling.v**2 / b * (scaling.K.T @ (left * p))))
+    np.testing.assert_allclose(few @ (few.T @ p), dense, rtol=0, atol=1e-14 * np.linalg.norm(p))
+    assert Scaling(M, a, b, float(M.mean()), None, Watch(9)).few_entries(left) == (None, 1.0)
+
+
+def test_a_small_reg_is_solved_on_few_entries_without_a_factorisation(monkeypatch):
+    """Conjugate gradients on K itself would have given up here."""
+    r = np.random.default_rng(0)
+    M, a = ot.dist(*r.normal(size=(2, 600, 8))), uniform(600)
+    reg = 1e-3 * float(M.mean())
+    monkeypatch.setattr(Scaling, "cholesky", lambda self: pytest.fail("a factorisation"))
+    found = entropic_potentials(M, a, a, reg)
+    assert found.converged
+    plan = a[:, None] * a * np.exp((found.f[:, None] + found.g - M) / reg)
+    assert abs(plan.sum(1) - a).sum() + abs(plan.sum(0) - a).sum() <= 1.001e-6
+
+
 def test_path_ends_at_reg():
     assert regularisations(1.0, 0.2) == [0.2]
     np.testing.assert_allclose(regularisations(1.0, 0.004), [0.05, 0.036, 0.012, 0.004])
