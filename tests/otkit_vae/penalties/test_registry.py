@@ -45,12 +45,12 @@ def test_unknown_option():
         penalties.get("kl", reg=1.0)
 
 
-def test_default_weights_grow_with_the_root_of_the_size_of_an_observation():
+def test_default_weights_grow_with_the_size_of_an_observation():
     wasserstein, kl = penalties.get("wasserstein"), penalties.get("kl")
     assert wasserstein.weight_for((28, 28)) == wasserstein.default_weight
-    assert wasserstein.weight_for((3, 28, 28)) == pytest.approx(3**0.5 * wasserstein.default_weight)
+    assert wasserstein.weight_for((3, 28, 28)) == pytest.approx(3**0.75 * wasserstein.default_weight)
     # The weight of kl is that of the ELBO; one that is registered says its own.
     assert kl.weight_for((8, 8)) == 1
-    assert TrainConfig(penalty="wasserstein").with_weight((7, 28)).weight == wasserstein.default_weight / 2
+    assert TrainConfig(penalty="wasserstein").with_weight((7, 7)).weight == wasserstein.default_weight / 8
     assert TrainConfig(penalty="wasserstein", weight=0.7).with_weight((7, 28)).weight == 0.7
     assert TrainConfig(penalty="wasserstein", balance="gradient").with_weight((7, 28)).weight is None
