@@ -18,7 +18,6 @@ determinant (`eigen.trace_error`); it is taken, pair by pair, only where it is a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -28,11 +27,12 @@ from numpy import ndarray
 from otkit.gaussian._bures import eigen, procrustes
 from otkit.gaussian._bures.cholesky import factor_and_invert, spread, squared_norms, transposed
 from otkit.gaussian._bures.polar import Scratch, polar_by_newton_and_ladder
+from otkit.gaussian._bures.threads import on_threads
 
 T = TypeVar("T")
 
-TILE_BYTES = 200_000
-"""The size of one (pairs, d, d) array of a tile; about nine are alive."""
+TILE_BYTES = 340_000
+"""The size of one (pairs, d, d) array of a tile; about eight are alive."""
 TRACE_SIZE = 48
 """The size from which eigenvalues are faster than R."""
 THREADED_SIZE = 16
@@ -68,9 +68,9 @@ def factors_of(name: str, cov: ndarray, eps: float) -> Factors:
     """
     n, d, _ = cov.shape
     with np.errstate(all="ignore"):  # what fails shows in `singular`
-        U, V, failed = factor_and_invert(cov)
+        U, V = factor_and_invert(cov)
         condition = spread(U)
-        singular = failed | ~(condition**2 * d * EPS < 1)
+        singular = ~(condition**2 * d * EPS < 1)
     null = np.zeros((n, d, d))
     if singular.any():
         parts = procrustes.factor(name, torch.from_numpy(cov[singular]), eps)
@@ -266,13 +266,14 @@ def _equal(values: ndarray, first: Factors, second: Factors) -> ndarray:
 def _tile_size(first: Factors, second: Factors) -> tuple[int, int]:
     """How many rows and columns a tile has: one row, unless all the columns together are few."""
     pairs = max(1, TILE_BYTES // (8 * first.cov.shape[-1] ** 2))
-    columns = max(1, min(pairs, len(second.cov)))
+    tiles = max(1, -(-len(second.cov) // pairs))
+    columns = max(1, -(-len(second.cov) // tiles))  # all about as wide
     return max(1, min(pairs // columns, len(first.cov))), columns
 
 
 def _scratch(first: Factors, second: Factors) -> list[Scratch]:
     a, b = _tile_size(first, second)
-    return [Scratch(a * b, first.cov.shape[-1]) for _ in range(5)]
+    return [Scratch(a * b, first.cov.shape[-1]) for _ in range(4)]
 
 
 def _tiles(first: Factors, second: Factors, *, half: bool) -> Iterator[Tile]:
@@ -294,13 +295,5 @@ def _on_threads(work: Callable[[list[Tile]], T], first: Factors, second: Factors
     tiles = list(_tiles(first, second, half=half))
     size = max(1, -(-len(tiles) // PARTS))
     parts = [tiles[i : i + size] for i in range(0, len(tiles), size)]
-
-    def quietly(part: list[Tile]) -> T:
-        with np.errstate(all="ignore"):  # a state of the thread; what fails misses its certificate
-            return work(part)
-
-    threads = min(torch.get_num_threads(), len(parts)) if first.cov.shape[-1] >= THREADED_SIZE else 1
-    if threads <= 1:
-        return [quietly(part) for part in parts]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(quietly, parts))
+    threads = torch.get_num_threads() if first.cov.shape[-1] >= THREADED_SIZE else 1
+    return on_threads(threads, work, parts)

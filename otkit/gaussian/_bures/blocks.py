@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -35,9 +34,10 @@ from otkit.gaussian._bures.cholesky import (
     triangle_times,
 )
 from otkit.gaussian._bures.polar import Scratch, polar_by_newton_and_ladder
+from otkit.gaussian._bures.threads import on_threads
 
-BLOCK_BYTES = 250_000
-"""The size of one (n, d, d) array of a block; about nine are alive."""
+BLOCK_BYTES = 280_000
+"""The size of one (n, d, d) array of a block; about eight are alive."""
 ALIKE = 50.0
 """How much larger than others' a pair's condition number is for the pair to be put off: worth about a step."""
 LONGEST_RUN, SHORTEST_RUNS = 16, 4
@@ -49,7 +49,7 @@ LARGE = 128
 HOPELESS = 1e10
 """The condition number of M, as far as it shows on the diagonals, beyond which polynomials are not tried."""
 
-Look = Callable[[slice, ndarray], None]
+Look = Callable[[slice], None]
 Result = tuple[ndarray, ndarray, ndarray, ndarray]
 
 
@@ -66,16 +66,16 @@ def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: 
     n, d, _ = cov1.shape
     probes, sums = skew_and_identity(d), np.empty((2, n, 2))
 
-    def look(part: slice, cov: ndarray) -> None:
-        """What `require_symmetric` looks at, for the covariances (2 k, d, d) of some pairs, first ones first."""
-        sums[:, part] = (cov.reshape(-1, d * d) @ probes).reshape(2, -1, 2)
+    def look(part: slice) -> None:
+        """What `require_symmetric` looks at, for some pairs."""
+        for k, cov in enumerate((cov1, cov2)):
+            np.matmul(cov[part].reshape(-1, d * d), probes, out=sums[k, part])
 
     with np.errstate(all="ignore"):  # what fails shows in `hard`
         if 2 < d < LARGE:
             value, gradient1, gradient2, hard = _by_blocks(cov1, cov2, look, gradients=gradients)
         else:
-            for k, cov in enumerate((cov1, cov2)):
-                sums[k] = cov.reshape(n, -1) @ probes
+            look(slice(n))
             route = planar.line if d == 1 else planar.plane if d == 2 else _one_by_one
             value, gradient1, gradient2, hard = route(cov1, cov2, gradients=gradients)
         skew, trace = sums.transpose(2, 0, 1)
@@ -93,45 +93,49 @@ def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: 
 
 def _by_blocks(cov1: ndarray, cov2: ndarray, look: Look, *, gradients: bool) -> Result:
     n, d, _ = cov1.shape
-    size = max(1, min(n, BLOCK_BYTES // (8 * d * d)))
-    blocks = -(-n // size)
+    blocks = max(1, -(-n // max(1, BLOCK_BYTES // (8 * d * d))))
+    size = max(1, -(-n // blocks))  # all about as large
     run = size * min(LONGEST_RUN, -(-blocks // SHORTEST_RUNS))
     value, hard = np.empty(n), np.zeros(n, dtype=bool)
     gradient1, gradient2 = np.empty((2, n if gradients else 0, d, d))
+    results = (value, hard, gradient1, gradient2) if gradients else (value, hard)
     own = threading.local()
+    threads = torch.get_num_threads() if d >= THREADED_SIZE else 1
 
     def blocks_of_a_run(first: int) -> None:
         """Factor and solve block by block; pairs that need more steps than others are put off to the end."""
         if not hasattr(own, "memory"):
             own.memory = np.empty(4 * size * d * d)
-            own.scratch = [Scratch(size, d) for _ in range(5)]
+            own.scratch = [Scratch(size, d) for _ in range(4)]
         last, later = min(first + run, n), []
         for start in range(first, last, size):
             part = slice(start, min(start + size, last))
             k = part.stop - start
             factors = own.memory[: 4 * k * d * d].reshape(4, k, d, d)
             U, V = factors.reshape(2, 2 * k, d, d)
-            np.concatenate([cov1[part], cov2[part]], out=V)
-            look(part, V)  # while they are in the cache
-            failed = factor_and_invert(V, (U, V))[2].reshape(2, k).any(0)
+            look(part)  # which brings them into the cache
+            factor_and_invert(cov1[part], cov2[part], out=(U, V), threaded=threads > 1)
             condition = spread(U).reshape(2, k).prod(0)
-            failed |= ~(condition < HOPELESS)
+            failed = ~(condition < HOPELESS)
             if failed.any():
                 factors[:, failed] = np.eye(d)
                 condition[failed] = 1
-                hard[part] = failed
-            steep = condition > ALIKE * np.partition(condition, len(condition) // 8)[len(condition) // 8]
-            if not steep.any():
+            hard[part] = failed
+            if not condition.max() > ALIKE * condition.min():
                 solve(factors, part)
                 continue
+            steep = condition > ALIKE * np.partition(condition, k // 8)[k // 8]
             where = np.flatnonzero(steep)
-            later.append((condition[steep], where + start, factors[:, where]))
-            # The last of the others take their places.
-            k = int(len(steep) - len(where))
-            slots = np.arange(k)
-            slots[where[where < k]] = k + np.flatnonzero(~steep[k:])
-            factors[:, :k][:, steep[:k]] = factors[:, slots[steep[:k]]]
-            solve(factors[:, :k], slots + start)
+            later.append((condition[where], where + start, factors[:, where]))
+            # The last of the others take their places for a while.
+            k -= len(where)
+            places, others = where[where < k], k + np.flatnonzero(~steep[k:])
+            factors[:, places] = factors[:, others]
+            hard[start + places], hard[start + others] = hard[start + others], False
+            solve(factors[:, :k], slice(start, start + k))
+            for each in results:
+                each[start + others] = each[start + places]
+            hard[start + places] = False
         if later:
             conditions, places, kept = zip(*later, strict=True)
             order = np.argsort(np.concatenate(conditions))
@@ -163,24 +167,8 @@ def _by_blocks(cov1: ndarray, cov2: ndarray, look: Look, *, gradients: bool) -> 
             else:
                 gradient[where] = triangle_times(v, residual, lower=False, out=spare)
 
-    _on_threads(torch.get_num_threads() if d >= THREADED_SIZE else 1, blocks_of_a_run, range(0, n, run))
+    on_threads(threads, blocks_of_a_run, range(0, n, run))
     return value, gradient1, gradient2, hard
-
-
-def _on_threads(threads: int, work: Callable[[int], None], starts: range) -> None:
-    """Do the parts, on several threads: products and LAPACK release the interpreter's lock."""
-
-    def quietly(start: int) -> None:
-        with np.errstate(all="ignore"):  # a state of the thread
-            work(start)
-
-    threads = min(threads, len(starts))
-    if threads <= 1:
-        for start in starts:
-            quietly(start)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(quietly, starts))
 
 
 def _one_by_one(cov1: ndarray, cov2: ndarray, *, gradients: bool) -> Result:

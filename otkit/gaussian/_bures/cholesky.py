@@ -19,8 +19,8 @@ from scipy import linalg
 
 lapack: Any = linalg.lapack  # made by f2py, which no type checker sees into
 
-ALONE = 32
-"""The size from which SciPy's LAPACK, called for each matrix, is faster than NumPy's for all of them."""
+ALONE = 24
+"""The size from which SciPy's LAPACK, called for each matrix, is faster than torch's for all of them."""
 FEW, MANY = 8, 48
 """The size up to which, and the number of matrices from which, a loop over entries is faster than LAPACK's."""
 
@@ -43,37 +43,45 @@ def spread(triangular: ndarray) -> ndarray:
     return diagonal.max(0) / diagonal.min(0)
 
 
-def factor_and_invert(cov: ndarray, out: tuple[ndarray, ndarray] | None = None) -> tuple[ndarray, ndarray, ndarray]:
-    """U and V, upper triangular (n, d, d), and which (n,) of the matrices have no Cholesky factor.
+def factor_and_invert(
+    *covs: ndarray, out: tuple[ndarray, ndarray] | None = None, threaded: bool = False
+) -> tuple[ndarray, ndarray]:
+    """U and V, upper triangular, of all matrices together; NaN is on the diagonal of U where there is no factor.
 
     Args:
-        cov: Symmetric matrices, with shape (n, d, d).
-        out: Where to write U and V; V may be where the matrices are.
+        covs: Symmetric matrices, each with shape (n, d, d).
+        out: Where to write U and V.
+        threaded: Whether other threads would wait for the interpreter's lock, which SciPy's LAPACK holds.
     """
-    n, d, _ = cov.shape
+    d = covs[0].shape[-1]
+    n = sum(map(len, covs))
     U, V = out if out is not None else (np.empty((n, d, d)), np.empty((n, d, d)))
     if d <= FEW and n >= MANY:
-        return U, V, _by_entries(cov, U, V)
-    return U, V, _by_lapack(cov, U, V)
+        _by_entries(covs, U, V)
+        return U, V
+    start = 0
+    for cov in covs:
+        (_all_at_once if threaded or d < ALONE else _one_by_one)(cov, U[start : start + len(cov)])
+        start += len(cov)
+    torch.linalg.solve_triangular(
+        torch.from_numpy(U), _identity(d).expand(n, d, d), upper=True, out=torch.from_numpy(V)
+    )
+    return U, V
 
 
-def _by_lapack(cov: ndarray, U: ndarray, V: ndarray) -> ndarray:
-    n, d, _ = cov.shape
-    failed = np.zeros(n, dtype=bool)
-    if d > ALONE:
-        for k in range(n):
-            L, info = lapack.dpotrf(cov[k].T, lower=1)
-            U[k], failed[k] = L.T, info != 0
-    else:
-        try:
-            L = np.linalg.cholesky(cov)  # faster than torch's
-        except np.linalg.LinAlgError:
-            lower, info = torch.linalg.cholesky_ex(torch.from_numpy(cov))
-            L, failed = lower.numpy(), info.numpy() != 0
-        U[...] = transposed(L)
-    identity = _identity(d).expand(n, d, d)
-    torch.linalg.solve_triangular(torch.from_numpy(U), identity, upper=True, out=torch.from_numpy(V))
-    return failed
+def _all_at_once(cov: ndarray, U: ndarray) -> None:
+    codes = torch.empty(len(cov), dtype=torch.int32)
+    # Lower factors by columns are upper ones by rows.
+    torch.linalg.cholesky_ex(torch.from_numpy(cov), out=(torch.from_numpy(U).mT, codes))
+    U[codes.numpy() != 0] = np.nan
+
+
+def _one_by_one(cov: ndarray, U: ndarray) -> None:
+    np.copyto(U, cov)
+    for matrix in U:
+        _, info = lapack.dpotrf(matrix.T, lower=1, overwrite_a=1)
+        if info:
+            matrix[...] = np.nan
 
 
 @functools.lru_cache(64)
@@ -81,20 +89,22 @@ def _identity(d: int) -> torch.Tensor:
     return torch.eye(d, dtype=torch.float64)
 
 
-def _by_entries(cov: ndarray, U: ndarray, V: ndarray) -> ndarray:
+def _by_entries(covs: tuple[ndarray, ...], U: ndarray, V: ndarray) -> None:
     r"""Row operations, each on all matrices at once, that take :math:`(\Sigma \mid I)` to :math:`(U \mid V^\top)`."""
-    n, d, _ = cov.shape
+    n, d, _ = U.shape
     rows = np.empty((d, 2 * d, n))
-    rows[:, :d] = cov.transpose(1, 2, 0)
+    start = 0
+    for cov in covs:
+        rows[:, :d, start : start + len(cov)] = cov.transpose(1, 2, 0)
+        start += len(cov)
     rows[:, d:] = 0
     for j, row in enumerate(rows):
         if j:
             row[j : d + j] -= np.einsum("kn,kmn->mn", rows[:j, j], rows[:j, j : d + j])
             row[:j] = 0
-        root = np.sqrt(row[j], out=row[j])
+        root = np.sqrt(row[j], out=row[j])  # what is not positive becomes NaN, and so does all that follows
         row[j + 1 : d + j] *= np.reciprocal(root, out=row[d + j])
     U[...], V[...] = rows[:, :d].transpose(2, 0, 1), rows[:, d:].transpose(2, 1, 0)
-    return ~(rows[-1, d - 1] > 0)  # what is not positive becomes NaN, and so does all that follows
 
 
 HALVED = 48

@@ -12,7 +12,9 @@ in a number of products known beforehand.
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy import ndarray
@@ -55,9 +57,9 @@ def polar_by_newton_and_ladder(U1: ndarray, U2: ndarray, V1: ndarray, V2: ndarra
         U2: Transposed factors of the second covariances.
         V1: The inverses of U1.
         V2: The inverses of U2.
-        scratch: Five buffers; the one that is returned holds R.
+        scratch: Four buffers; the one that is returned holds R.
     """
-    X, Y, A, Z, W = scratch
+    X, Y, A, Z = scratch
     n, d, _ = U1.shape
     np.copyto(A.matrices, transposed(U1))
     triangle_times(U2, A.matrices, lower=False, out=X.matrices)
@@ -65,27 +67,17 @@ def polar_by_newton_and_ladder(U1: ndarray, U2: ndarray, V1: ndarray, V2: ndarra
     norms, inverse_norms = squared_norms(X.matrices), squared_norms(Y.matrices)
     condition = math.sqrt((norms * inverse_norms).max())
     if condition > NEWTON_CONDITION:
-        X.rows[...] *= (1 / np.sqrt(norms))[:, None]
-        return climb(X, ladder(1 / condition), Y, A, Z, W)
+        return climb(X, ladder(1 / condition), Y, A, Z, scale=1 / norms)
     q = np.sqrt(norms / inverse_norms)
-    least, most = float(q.min()), float(q.max())
-    if most > 2 * least:
-        # The scales of the block differ: bring each matrix to q = 1.
-        X.rows[...] *= (1 / np.sqrt(q))[:, None]
-        Y.rows[...] *= np.sqrt(q)[:, None]
-        common = 1.0
-    else:
-        common = math.sqrt(least * most)
-        Y.flat *= common
+    Y.rows[...] *= q[:, None]
     X.flat += Y.flat
     np.copyto(Y.flat, X.flat)
     np.matmul(transposed(Y.matrices), X.matrices, out=A.matrices)
     # The largest eigenvalue is at most mean + sqrt(d - 1) standard deviations (Wolkowicz & Styan, 1980).
     mean = A.diagonals.reshape(n, d).sum(1) / d
     variance = np.maximum(squared_norms(A.matrices) / d - mean * mean, 0)
-    largest = float((mean + np.sqrt((d - 1) * variance)).max()) * (1 + 1e-14 * d)
-    X.flat *= 1 / math.sqrt(largest)
-    return climb(X, ladder(2 * math.sqrt(common / largest)), Y, A, Z, W, gram_scale=1 / largest)
+    scale = 1 / ((mean + np.sqrt((d - 1) * variance)) * (1 + 1e-14 * d))
+    return climb(X, ladder(2 * math.sqrt((q * scale).min())), Y, A, Z, scale=scale, squared=True)
 
 
 def climb(
@@ -94,46 +86,75 @@ def climb(
     Y: Scratch,
     A: Scratch,
     Z: Scratch,
-    W: Scratch,
-    gram_scale: float | None = None,
+    *,
+    scale: ndarray | None = None,
+    squared: bool = False,
 ) -> Scratch:
     """Apply the polynomials to X in turn; the buffer that is returned holds the result.
 
     Args:
-        X: Matrices with singular values in the range that the steps serve.
+        X: Matrices with singular values in the range that the steps serve, once they are scaled.
         steps: What `ladder` gave.
-        Y: A buffer, like A, Z and W.
-        A: A buffer that holds XᵀX / gram_scale already, if there is a gram_scale.
+        Y: A buffer, like A and Z.
+        A: A buffer.
         Z: A buffer.
-        W: A buffer.
-        gram_scale: The scale of what A holds.
+        scale: Factors (n,) of XᵀX; by default one.
+        squared: Whether A holds XᵀX already, not scaled.
     """
-    for degree, _, coefficients in steps:
-        scale = coefficients[1] if degree == 3 else coefficients[0]
-        if gram_scale is not None:
-            A.flat *= scale * gram_scale
-            gram_scale = None
+    start, rungs = leading_ones(steps)
+    if scale is None:
+        X.flat *= start
+    else:
+        X.rows[...] *= (start * np.sqrt(scale))[:, None]
+        if squared:
+            A.rows[...] *= (rungs[0].scale * start**2 * scale)[:, None]
+    for degree, r, shifts in rungs:
+        if squared:
+            squared = False
         else:
-            np.multiply(X.flat, scale, out=Y.flat)
+            np.multiply(X.flat, r, out=Y.flat)
             np.matmul(transposed(Y.matrices), X.matrices, out=A.matrices)
-        if degree == 3:
-            A.diagonals += coefficients[0]
-            np.matmul(X.matrices, A.matrices, out=Y.matrices)
-        elif degree == 5:
-            _, h, k = coefficients
-            A.diagonals += h
+        A.diagonals += shifts[0]
+        if degree > 3:
             np.matmul(A.matrices, A.matrices, out=Z.matrices)
-            Z.diagonals += k
-            np.matmul(X.matrices, Z.matrices, out=Y.matrices)
-        else:
-            _, h, k1, m, k2 = coefficients
-            A.diagonals += h
-            np.matmul(A.matrices, A.matrices, out=Z.matrices)
-            np.multiply(Z.flat, m, out=W.flat)
-            A.flat += W.flat
-            A.diagonals += k2
-            Z.diagonals += k1
-            np.matmul(Z.matrices, A.matrices, out=W.matrices)
-            np.matmul(X.matrices, W.matrices, out=Y.matrices)
+            if degree == 9:
+                A.flat += Z.flat
+                A.diagonals += shifts[2]
+                Z.diagonals += shifts[1]
+                np.matmul(Z.matrices, A.matrices, out=Y.matrices)
+                Y, A = A, Y
+            else:
+                Z.diagonals += shifts[1]
+                A, Z = Z, A
+        np.matmul(X.matrices, A.matrices, out=Y.matrices)
         X, Y = Y, X
     return X
+
+
+class Rung(NamedTuple):
+    """A step for multiples of X, with C = scale XᵀX + shifts[0] I, which leads to the multiple that the next expects.
+
+    X C for degree 3, X (C² + shifts[1] I) for 5, X (C² + shifts[1] I) (C² + C + shifts[2] I) for 9.
+    """
+
+    degree: int
+    scale: float
+    shifts: tuple[float, ...]
+
+
+@functools.lru_cache(1024)
+def leading_ones(steps: tuple[Step, ...]) -> tuple[float, tuple[Rung, ...]]:
+    """By what to multiply X before the first step, and the steps: with C for m C, degree 9 needs no multiple of C²."""
+    rungs, multiple = [], 1.0
+    for degree, _, coefficients in reversed(steps):
+        if degree == 3:
+            h, r = coefficients
+            shifts = (h,)
+        elif degree == 5:
+            r, *shifts = coefficients
+        else:
+            r, h, k1, m, k2 = coefficients
+            r, shifts = m * r, (m * h, m * m * k1, m * k2)
+            multiple /= m**3
+        rungs.append(Rung(degree, r / multiple**2, tuple(shifts)))
+    return multiple, tuple(reversed(rungs))
