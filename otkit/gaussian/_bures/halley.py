@@ -112,14 +112,18 @@ def _polar(X: ndarray, least: float) -> ndarray:
     variance = max((2 * _squared_norm(A) - float((diagonal * diagonal).sum())) / d - mean * mean, 0)
     largest = (mean + math.sqrt((d - 1) * variance)) * (1 + 1e-14 * d)
     X *= 1 / math.sqrt(largest)
-    for step in steps(least / math.sqrt(largest)):
-        X = _rational(step, X) if isinstance(step, Halley) else _polynomial(step, X)
+    A *= 1 / largest
+    known: ndarray | None = A
+    for step in steps(least / math.sqrt(largest), d):
+        X = _rational(step, X, known) if isinstance(step, Halley) else _polynomial(step, X)
+        known = None
     return X
 
 
-def _rational(step: Halley, X: ndarray) -> ndarray:
+def _rational(step: Halley, X: ndarray, known: ndarray | None) -> ndarray:
+    """One step, with the lower half of XᵀX where it is known, which is overwritten."""
     a, b, c = step
-    A = blas.dsyrk(c, X, trans=1, lower=1)
+    A: ndarray = blas.dsyrk(c, X, trans=1, lower=1) if known is None else np.multiply(known, c, out=known)
     _diagonal(A)[...] += 1
     L_inverse = inverse(lapack.dpotrf(A, lower=1, overwrite_a=1)[0])
     Y = blas.dtrmm(a - b / c, L_inverse, X, lower=1, side=1, trans_a=1)
@@ -146,18 +150,19 @@ def _polynomial(step: Step, X: ndarray) -> ndarray:
     return blas.dgemm(1.0, X, A)
 
 
-def steps(lowest: float) -> tuple[Halley | Step, ...]:
-    """The cheapest sequence of steps for singular values in [lowest, 1]."""
-    return _steps_for(math.ceil(-16 * math.log2(lowest) - 1e-9))
+def steps(lowest: float, d: int) -> tuple[Halley | Step, ...]:
+    """The cheapest sequence of steps for singular values in [lowest, 1] of matrices of size d."""
+    return _steps_for(math.ceil(-16 * math.log2(lowest) - 1e-9), d)
 
 
 @functools.lru_cache(1024)
-def _steps_for(sixteenths: int) -> tuple[Halley | Step, ...]:
+def _steps_for(sixteenths: int, d: int) -> tuple[Halley | Step, ...]:
     lowest, rational, best = 2.0 ** (-sixteenths / 16), [], (math.inf, ())
     while True:
         last = next(((step,) for step in LADDER[0] if step.lowest <= lowest), None) or ladder(lowest)
-        # In units of a product: a Gram matrix, a factor, its inverse and two triangular products make three.
-        cost = 3 * len(rational) + sum({3: 2, 5: 3, 9: 4}[step.degree] for step in last)
+        # In units of a product, as measured: a Gram matrix, a factor, its inverse and two triangular products make
+        # three and a half at d = 512, and five at 128; passes over memory add to the products of a polynomial.
+        cost = (3 + 256 / d) * len(rational) + sum({3: 2.2, 5: 3.3, 9: 4.3}[step.degree] for step in last)
         best = min(best, (cost, (*rational, *last)), key=lambda candidate: candidate[0])
         if lowest > LADDER[0][-1].lowest:
             return best[1]
