@@ -100,7 +100,6 @@ def _by_blocks(cov1: ndarray, cov2: ndarray, look: Look, *, gradients: bool) -> 
     gradient1, gradient2 = np.empty((2, n if gradients else 0, d, d))
     results = (value, hard, gradient1, gradient2) if gradients else (value, hard)
     own = threading.local()
-    threads = torch.get_num_threads() if d >= THREADED_SIZE else 1
 
     def blocks_of_a_run(first: int) -> None:
         """Factor and solve block by block; pairs that need more steps than others are put off to the end."""
@@ -114,7 +113,7 @@ def _by_blocks(cov1: ndarray, cov2: ndarray, look: Look, *, gradients: bool) -> 
             factors = own.memory[: 4 * k * d * d].reshape(4, k, d, d)
             U, V = factors.reshape(2, 2 * k, d, d)
             look(part)  # which brings them into the cache
-            factor_and_invert(cov1[part], cov2[part], out=(U, V), threaded=threads > 1)
+            factor_and_invert(cov1[part], cov2[part], out=(U, V))
             condition = spread(U).reshape(2, k).prod(0)
             failed = ~(condition < HOPELESS)
             if failed.any():
@@ -167,7 +166,7 @@ def _by_blocks(cov1: ndarray, cov2: ndarray, look: Look, *, gradients: bool) -> 
             else:
                 gradient[where] = triangle_times(v, residual, lower=False, out=spare)
 
-    on_threads(threads, blocks_of_a_run, range(0, n, run))
+    on_threads(torch.get_num_threads() if d >= THREADED_SIZE else 1, blocks_of_a_run, range(0, n, run))
     return value, gradient1, gradient2, hard
 
 

@@ -19,8 +19,8 @@ from scipy import linalg
 
 lapack: Any = linalg.lapack  # made by f2py, which no type checker sees into
 
-ALONE = 24
-"""The size from which SciPy's LAPACK, called for each matrix, is faster than torch's for all of them."""
+ALONE = 32
+"""The size beyond which SciPy's LAPACK, for each matrix and holding the interpreter's lock, beats torch's for all."""
 FEW, MANY = 8, 48
 """The size up to which, and the number of matrices from which, a loop over entries is faster than LAPACK's."""
 
@@ -43,15 +43,12 @@ def spread(triangular: ndarray) -> ndarray:
     return diagonal.max(0) / diagonal.min(0)
 
 
-def factor_and_invert(
-    *covs: ndarray, out: tuple[ndarray, ndarray] | None = None, threaded: bool = False
-) -> tuple[ndarray, ndarray]:
+def factor_and_invert(*covs: ndarray, out: tuple[ndarray, ndarray] | None = None) -> tuple[ndarray, ndarray]:
     """U and V, upper triangular, of all matrices together; NaN is on the diagonal of U where there is no factor.
 
     Args:
         covs: Symmetric matrices, each with shape (n, d, d).
         out: Where to write U and V.
-        threaded: Whether other threads would wait for the interpreter's lock, which SciPy's LAPACK holds.
     """
     d = covs[0].shape[-1]
     n = sum(map(len, covs))
@@ -61,7 +58,7 @@ def factor_and_invert(
         return U, V
     start = 0
     for cov in covs:
-        (_all_at_once if threaded or d < ALONE else _one_by_one)(cov, U[start : start + len(cov)])
+        (_all_at_once if d <= ALONE else _one_by_one)(cov, U[start : start + len(cov)])
         start += len(cov)
     torch.linalg.solve_triangular(
         torch.from_numpy(U), _identity(d).expand(n, d, d), upper=True, out=torch.from_numpy(V)
