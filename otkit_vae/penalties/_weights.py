@@ -4,7 +4,8 @@ In nats for a unit of penalty. They come from a sweep by factors of about 3 on F
 784-512-8, batch 128, Adam 1e-3, Bernoulli likelihood, 3 epochs, one seed): the weight at which samples decoded from
 N(0, I) are nearest to the 10,000 held-out images, by the Fréchet distance in the features of a classifier of these
 data; `kl` keeps the weight 1 of the ELBO. The squared error of held-out reconstructions is beside it. Made by
-``python -m tests.comparison.samples_against_pythae --no-vae --wae-weights "" --epochs 3 --penalties kl:1,...``.
+``python -m tests.comparison.samples_against_pythae --no-vae --wae-weights "" --epochs 3 --penalties kl:0.5,...``, with
+the rows below as NAME:WEIGHT.
 
 ========================  ======  =======  =============
 penalty                   weight  Fréchet  squared error
@@ -50,7 +51,8 @@ Of two that are as near the one with the better reconstructions is taken: `wasse
 tells a factor of 3, not less, and three epochs are not ten: the page on penalties compared has the longer trainings.
 
 A smaller observation has fewer nats to lose. On the digits (64 numbers, MLP 64-256-256-8, 120 epochs, one seed), by
-exact W2 between 359 samples and as many held-out digits, the best weight of the two or three that were tried:
+exact W2 between 359 samples and as many held-out digits, the best weight of the two or three that were tried
+(``python -m tests.comparison.weights_on_digits``):
 
 ======================  ======  ====  =============  ===========
 penalty                 best    W2    squared error  by the rule
