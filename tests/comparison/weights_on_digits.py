@@ -20,15 +20,24 @@ from otkit_vae.engine import fit
 from otkit_vae.trainer import make_trainer
 from otkit_vae.training import prepare
 
-SWEEP = """kl:1 wasserstein:.3 wasserstein:.9 wasserstein:3 sinkhorn:.3 sinkhorn:.9 sinkhorn:3 sliced:10 sliced:30
-max_sliced:3 max_sliced:10 mmd:10 mmd:30 cramer_wold:100 cramer_wold:300 aggregated_gaussian_w2:3
-aggregated_gaussian_w2:10 wae_gan:.3 wae_gan:.9 gaussian_w2:.03 gaussian_w2:.1 gaussian_w2:.3""".split()
+SWEEP = {
+    "kl": (1,),
+    "wasserstein": (0.3, 0.9, 3),
+    "sinkhorn": (0.3, 0.9, 3),
+    "sliced": (10, 30),
+    "max_sliced": (3, 10),
+    "mmd": (10, 30),
+    "cramer_wold": (100, 300),
+    "aggregated_gaussian_w2": (3, 10),
+    "wae_gan": (0.3, 0.9),
+    "gaussian_w2": (0.03, 0.1, 0.3),
+}
 
 
 def main() -> None:
     data = load_data("digits")
     real = data.held_out.flatten(1).double()
-    for case in sys.argv[1:] or SWEEP:
+    for case in sys.argv[1:] or [f"{name}:{weight:g}" for name, weights in SWEEP.items() for weight in weights]:
         penalty, weight = case.split(":")
         config = TrainConfig(penalty=penalty, weight=float(weight), progress=False)
         model, objective = prepare(config, data)
