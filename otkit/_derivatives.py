@@ -93,7 +93,10 @@ class _Attach(Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (grad,), (value, *rest) = grad_outputs, ctx.saved_tensors
         inputs, gradients = rest[: len(rest) // 2], rest[len(rest) // 2 :]
-        products = [grad.reshape(*grad.shape, *[1] * (gradient.ndim - grad.ndim)) * gradient for gradient in gradients]
+        products = [
+            grad.reshape((*grad.shape, *[1] * (gradient.ndim - grad.ndim))).to(gradient.dtype) * gradient
+            for gradient in gradients
+        ]
         if ctx.refuse is not None:
             products = [refuse_second(product, (grad, value, *inputs), ctx.refuse) for product in products]
         return None, grad, *products, *[None] * len(gradients)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, checked_finite, require_broadcast, shape, working_precision
-from otkit._derivatives import attach
+from otkit._derivatives import attach, needs_gradient
 from otkit.gaussian._bures import bures_squared
 from otkit.linalg._polar import polar_factor
 
@@ -84,13 +84,28 @@ def factor_residual(F: Tensor, G: Tensor) -> Tensor:
     if r < s:
         F, G = G, F
     Q = polar_factor(F.mT @ G)
-    residual, other = F - G @ Q.mT, G - F @ Q
-    value = residual.detach().square().sum((-2, -1))
+    value, size, same = _residual(F.detach(), G.detach(), Q.detach())
     # Equal factors have Q = I to rounding, or to what their near singularity makes of it: what is left means 0.
-    size = F.detach().square().sum((-2, -1))
-    equal = value <= (8 * F.shape[-1] * torch.finfo(F.dtype).eps) ** 2 * size
-    if F.shape == G.shape:
-        equal = equal | (F == G).flatten(-2).all(-1)
-    zero = equal[..., None, None]
-    gradients = torch.where(zero, 0 * residual, 2 * residual), torch.where(zero, 0 * other, 2 * other)
-    return attach(torch.where(equal, 0 * value, value), (F, G), gradients)
+    equal = (value <= (8 * F.shape[-1] * torch.finfo(F.dtype).eps) ** 2 * size) | same
+    value = torch.where(equal, 0 * value, value)
+    if not needs_gradient(F, G):
+        return value
+    twice = 2 * (~equal).to(F.dtype)[..., None, None]
+    return attach(value, (F, G), (twice * (F - G @ Q.mT), twice * (G - F @ Q)))
+
+
+ROWS = 2**14
+"""About how many numbers of a factor are looked at together: what stays in a core's cache."""
+
+
+def _residual(F: Tensor, G: Tensor, Q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """|F - G Qᵀ|² and |F|², and whether F = G, in blocks of rows, so that no array as large as F is made."""
+    rows = max(1, ROWS // max(1, F[..., 0, :].numel()))
+    value, size, same = [], [], []
+    for f, g in zip(F.split(rows, -2), G.split(rows, -2), strict=True):
+        value.append((f - g @ Q.mT).square().sum((-2, -1)))
+        size.append(f.square().sum((-2, -1)))
+        if f.shape == g.shape:
+            same.append((f == g).flatten(-2).all(-1))
+    never = torch.zeros_like(value[0], dtype=torch.bool)
+    return sum(value[1:], value[0]), sum(size[1:], size[0]), torch.stack(same).all(0) if same else never

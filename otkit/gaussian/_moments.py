@@ -51,8 +51,8 @@ def fit(x: Array, *, correction: float = 1, validate: bool = True) -> tuple[Arra
     _require_samples("x", samples, correction)
     if validate:
         samples = checked_finite("x", samples)
-    loc, factor = _loc_and_factor(working_precision(samples), correction)
-    return restore(loc), restore(factor @ factor.mT)
+    loc, cov = _loc_and_cov(working_precision(samples), correction)
+    return restore(loc), restore(cov)
 
 
 def frechet_distance(x: Array, y: Array, *, correction: float = 1, validate: bool = True) -> Array:
@@ -91,15 +91,25 @@ def frechet_distance(x: Array, y: Array, *, correction: float = 1, validate: boo
     require_broadcast(x=tuple(first.shape[:-2]), y=tuple(second.shape[:-2]))
     if validate:
         first, second = checked_finite("x", first), checked_finite("y", second)
-    (loc1, factor1), (loc2, factor2) = (_loc_and_factor(working_precision(t), correction) for t in (first, second))
-    if min(first.shape[-2], second.shape[-2]) <= d:
-        return restore(w2_squared_from_factors(loc1, factor1, loc2, factor2, validate=False))
-    return restore(w2_squared(loc1, factor1 @ factor1.mT, loc2, factor2 @ factor2.mT, validate=False))
+    few = min(first.shape[-2], second.shape[-2]) <= d
+    moments, distance = (_loc_and_factor, w2_squared_from_factors) if few else (_loc_and_cov, w2_squared)
+    (loc1, spread1), (loc2, spread2) = (moments(working_precision(t), correction) for t in (first, second))
+    return restore(distance(loc1, spread1, loc2, spread2, validate=False))
 
 
 def _loc_and_factor(samples: Tensor, correction: float) -> tuple[Tensor, Tensor]:
     loc = samples.mean(-2)
     return loc, (samples - loc.unsqueeze(-2)).mT / (samples.shape[-2] - correction) ** 0.5
+
+
+def _loc_and_cov(samples: Tensor, correction: float) -> tuple[Tensor, Tensor]:
+    """The moments, in blocks of samples that stay in a core's cache: a copy of all of them costs more than the sum."""
+    n, d = samples.shape[-2:]
+    loc = samples.mean(-2)
+    rows = max(4 * d, 2**17 // d)
+    centred = (block - loc.unsqueeze(-2) for block in samples.split(rows, -2))
+    scatter = sum((block.mT @ block for block in centred), samples.new_zeros(()))
+    return loc, scatter / (n - correction)
 
 
 def _require_samples(name: str, samples: Tensor, correction: float) -> None:

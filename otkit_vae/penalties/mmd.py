@@ -35,7 +35,7 @@ from torch.distributions import Distribution
 
 from otkit_vae.distributions import GaussianForm, gaussian_form
 from otkit_vae.penalties._interface import AggregatedPenalty
-from otkit_vae.penalties._kernels import squared_distances, squares_of_pairs
+from otkit_vae.penalties._kernels import mean_multiquadric, squares_of_pairs
 from otkit_vae.penalties._registry import register
 from otkit_vae.sampling import sample
 
@@ -75,12 +75,10 @@ class MMD(AggregatedPenalty):
     def _multiquadric(self, z: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:
         y = sample(prior, len(z), generator)
         size = 2 * prior.variance.double().sum()
-
-        def kernel(squares: Tensor) -> Tensor:
-            return sum((size * c / (size * c + squares) for c in self.scales), torch.zeros_like(squares))
-
-        own = kernel(squares_of_pairs(z)).mean() + kernel(squares_of_pairs(y)).mean()
-        return own - 2 * kernel(squared_distances(z, y)).mean()
+        # Differences, without the products that lose the digits of points far from the origin.
+        cross = torch.cdist(z, y, compute_mode="donot_use_mm_for_euclid_dist")
+        of_z, of_y, between = (mean_multiquadric(r, size, self.scales) for r in (torch.pdist(z), torch.pdist(y), cross))
+        return of_z + of_y - 2 * between
 
     def _gaussian(self, z: Tensor, prior: Distribution) -> Tensor:
         form = _form(prior)

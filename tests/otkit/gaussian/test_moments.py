@@ -5,9 +5,10 @@ import scipy.linalg
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from otkit.empirical import transport_cost
-from otkit.gaussian import fit, frechet_distance, w2_squared
+from otkit.gaussian import fit, frechet_distance, w2_squared, w2_squared_from_factors
 from otkit.testing import isometries, point_clouds
 
 rng = np.random.default_rng(0)
@@ -62,6 +63,45 @@ def test_fit_is_the_mean_and_torch_cov(correction):
     np.testing.assert_allclose(loc, x.mean(1), rtol=1e-14)
     scatter = [(each - each.mean(0)).T @ (each - each.mean(0)) for each in x]
     np.testing.assert_allclose(cov, np.array(scatter) / (9 - correction), rtol=1e-13)
+
+
+@pytest.mark.parametrize("correction", [0, 1])
+def test_moments_of_many_samples(correction):
+    """More than one block of them, the last not full, and with a mean beside which the spread is small."""
+    x = 1e3 + rng.normal(size=(70_001, 4)) * [1.0, 2.0, 3.0, 4.0]
+    np.testing.assert_allclose(fit(x, correction=correction)[1], np.cov(x.T, ddof=correction), rtol=1e-11, atol=1e-13)
+    leaf = torch.from_numpy(x).requires_grad_()
+    weights = torch.from_numpy(rng.normal(size=(4, 4)))
+    (gradient,) = torch.autograd.grad((weights * fit(leaf, correction=correction)[1]).sum(), leaf)
+    expected = (x - x.mean(0)) @ (weights + weights.mT).numpy() / (len(x) - correction)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-13)
+
+
+class Largest(TorchDispatchMode):
+    """Notes the size of the largest array that is made, views aside."""
+
+    def __init__(self):
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        old = {a.untyped_storage().data_ptr() for a in args if isinstance(a, torch.Tensor)}
+        for made in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(made, torch.Tensor) and made.untyped_storage().data_ptr() not in old:
+                self.numel = max(self.numel, made.numel())
+        return result
+
+
+def test_no_copy_of_large_data_is_made():
+    x, y = torch.from_numpy(rng.normal(size=(2, 40_000, 16)))
+    loc = torch.zeros(40_000, dtype=torch.float64)
+    with Largest() as of_samples:
+        frechet_distance(x, y)
+    with Largest() as of_factors:
+        w2_squared_from_factors(loc, x, loc, y)
+    assert 0 < of_samples.numel <= x.numel() / 4
+    assert 0 < of_factors.numel <= x.numel() / 4
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(50, 40, 3), (4, 40, 6), (40, 4, 6), (4, 3, 6), (5, 5, 5), (1, 7, 3)])

@@ -9,6 +9,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Mul
 
 from otkit_vae import penalties
 from otkit_vae.distributions import Deterministic
+from otkit_vae.penalties import _kernels
 from otkit_vae.penalties._projections import random_directions
 from otkit_vae.penalties.cramer_wold import kummer
 from otkit_vae.sampling import sample
@@ -276,6 +277,26 @@ def test_mmd_with_the_multiquadric():
 
     expected = mean_of_pairs(k(z, z)) + mean_of_pairs(k(y, y)) - 2 * k(z, y).mean()
     assert value("mmd") == close(expected)
+
+
+def test_derivatives_of_mmd_with_the_multiquadric(monkeypatch):
+    """In the codes, two of which are one, and in a prior that is learned; over several blocks of distances."""
+    monkeypatch.setattr(_kernels, "BLOCK", 7)
+
+    def mmd(codes, loc, scale):
+        return penalties.get("mmd")(None, codes, normal(loc, scale), generator=seed())
+
+    def inputs():
+        return torch.cat([t(z[:5]), t(z[4:5])]), t(M.copy()), t(SIGMA[0].copy())
+
+    assert torch.autograd.gradcheck(mmd, tuple(leaf.requires_grad_() for leaf in inputs()), atol=1e-6)
+    blocks = mmd(*inputs())
+    monkeypatch.undo()
+    torch.testing.assert_close(blocks, mmd(*inputs()), rtol=1e-13, atol=1e-14)
+    codes = inputs()[0].requires_grad_()
+    (gradient,) = torch.autograd.grad(mmd(codes, *inputs()[1:]), codes, create_graph=True)
+    with pytest.raises(RuntimeError, match="not implemented"):
+        torch.autograd.grad(gradient.sum(), codes)
 
 
 def test_mmd_with_the_gaussian_kernel():
