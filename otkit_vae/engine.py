@@ -26,6 +26,7 @@ from otkit_vae import checkpoint as checkpoints
 from otkit_vae import processes
 from otkit_vae._files import write_text
 from otkit_vae.batches import Batches
+from otkit_vae.denormals import EVERY, drop_denormals
 from otkit_vae.distributions import gaussian_form
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective, Terms
@@ -171,13 +172,15 @@ class Training(lightning.LightningModule):
         return terms.loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: D102
+        batch_idx = self.trainer.fit_loop.epoch_loop.batch_idx
+        if self.steps(self.current_epoch, batch_idx) % EVERY == 0:
+            drop_denormals(optimizer)
         if self.max_gradient_norm is None:
             return
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients).item()
         # What is not finite is skipped by a scaler of half precision, or found in the weights.
         if self.max_gradient_norm < norm < math.inf:
-            batch_idx = self.trainer.fit_loop.epoch_loop.batch_idx
             raise self.failure(
                 f"the norm of the gradient is {norm:.4g}, more than max_gradient_norm {self.max_gradient_norm:g},",
                 self.current_epoch,
