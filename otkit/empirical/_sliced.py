@@ -8,7 +8,8 @@ unbiased: it is too small by about half its squared relative error.) The directi
 the standard error is estimated (`otkit.empirical._directions`).
 
 References:
-    Bonneel, Rabin, Peyré & Pfister, 2015. *Sliced and Radon Wasserstein barycenters of measures*.
+    Bonneel, Rabin, Peyré & Pfister, 2015. *Sliced and Radon Wasserstein barycenters of measures*,
+    section 4.1.
 """
 
 from __future__ import annotations

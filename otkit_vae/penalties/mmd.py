@@ -21,7 +21,8 @@ for N(0, I) :math:`(h/(h+1))^{d/2} e^{-\|z\|^2 / 2(h + 1)}` and :math:`(h/(h+2))
 
 References:
     Gretton et al., 2012. *A kernel two-sample test*, eq. (3) (the unbiased estimate).
-    Tolstikhin, Bousquet, Gelly & Schölkopf, 2018. *Wasserstein auto-encoders*, section 4 (WAE-MMD, the multiquadric).
+    Tolstikhin, Bousquet, Gelly & Schölkopf, 2018. *Wasserstein auto-encoders*, algorithm 2 (WAE-MMD) and
+    section 4 (the multiquadric).
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ picture of a measure at any d, so the value at q = p is small (0.02 at N = 128),
 shrink as well: the best scale is 0.98 to 0.99 at N = 128.
 
 References:
-    Bonneel, Rabin, Peyré & Pfister, 2015. *Sliced and Radon Wasserstein barycenters of measures*.
-    Kolouri, Pope, Martin & Rohde, 2018. *Sliced-Wasserstein auto-encoder*.
+    Bonneel, Rabin, Peyré & Pfister, 2015. *Sliced and Radon Wasserstein barycenters of measures*,
+    section 4.1.
+    Kolouri, Pope, Martin & Rohde, 2018. *Sliced-Wasserstein auto-encoder*, algorithm 1.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ of the documentation are made by `table` and by nothing else: a number in them i
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,15 +109,26 @@ def _paired(rows: list[Measured]) -> str:
     return grid(head, map(cells, rows))
 
 
+def slope_at_the_end(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """The slope of log value against log size between the last two."""
+    return math.log(values[-1] / values[-2]) / math.log(sizes[-1] / sizes[-2])
+
+
 def _growth(rows: list[Measured]) -> str:
     name = of_threads(rows)
 
     def cells(row: Measured) -> list[str]:
-        ends = ((row["sizes"][k], duration(row["seconds"][k])) for k in (0, -1))
-        first, last = (f"{n:,}: {time}" for n, time in ends)
-        return [name(row), row["size"], f"{row['exponent']:.2f}", f"{row['theory']:g}", first, last]
+        shown = duration if row.get("unit", "seconds") == "seconds" else "{:.0f}".format
+        first, end = (f"{row['sizes'][k]:,}: {shown(row['seconds'][k])}" for k in (0, -1))
+        exponents = (
+            f"{row['exponent']:.2f}",
+            f"{slope_at_the_end(row['sizes'], row['seconds']):.2f}",
+            f"{row['theory']:g}",
+        )
+        return [name(row), row["size"], *exponents, first, end]
 
-    return grid(("function", "grows with", "exponent", "theory", "smallest", "largest"), map(cells, rows))
+    head = ("function", "grows with", "exponent", "at the end", "theory", "smallest", "largest")
+    return grid(head, map(cells, rows))
 
 
 def _errors(rows: list[Measured]) -> str:
@@ -146,7 +158,7 @@ def _far(rows: list[Measured]) -> str:
         far = long(row["far_seconds"]), storage(row["far_bytes"])
         return [row["case"], row["measured"], duration(row["measured_seconds"]), row["growth"], *far]
 
-    return grid(("the job", "measured", "time", "scaled by", "the job's time", "its data and result"), map(cells, rows))
+    return grid(("the job", "measured", "time", "scaled by", "the job's time", "its memory"), map(cells, rows))
 
 
 def long(seconds: float) -> str:

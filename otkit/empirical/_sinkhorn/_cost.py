@@ -22,7 +22,7 @@ with P held:
           = \sum_j P_{ij}\, p\, |x_i - y_j|^{p - 2} (x_i - y_j) .
 
 References:
-    Cuturi, 2013. *Sinkhorn distances: lightspeed computation of optimal transport*.
+    Cuturi, 2013. *Sinkhorn distances: lightspeed computation of optimal transport*, eq. (2).
     Peyré & Cuturi, 2019. *Computational Optimal Transport*, eqs. (4.2), (4.30) and proposition 4.6.
     Feydy et al., 2019. *Interpolating between optimal transport and MMD using Sinkhorn divergences*, eq. (1) and
     section 2.
