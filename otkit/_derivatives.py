@@ -8,6 +8,7 @@ operations with a derivative of their own are made of.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -21,6 +22,11 @@ class Function(torch.autograd.Function):
     """
 
     generate_vmap_rule = True
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # torch asks for it at every call, and Python would work it out each time.
+        cls.forward.__signature__ = inspect.signature(cls.forward)  # pyright: ignore[reportFunctionMemberAccess]
 
     @classmethod
     def apply(cls, *arguments: Any) -> Any:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Distribution, Independent, Normal
-from torch.nn.functional import binary_cross_entropy_with_logits, softplus
+from torch.nn.functional import mse_loss, softplus
 
 from otkit._derivatives import Function
 
@@ -68,18 +68,20 @@ class Gaussian(Likelihood):
         super().__init__()
         if scale is not None and not scale > 0:
             raise ValueError(f"scale is {scale}; expected a standard deviation > 0, or None to learn it")
-        # In float64, so that the number is that of the caller whatever the dtype of the data.
-        self.fixed_scale = None if scale is None else torch.tensor(scale, dtype=torch.float64)
+        self.fixed_scale = None if scale is None else float(scale)
         if scale is None:
             self.raw_scale = nn.Parameter(torch.zeros(()))
 
     @property
     def scale(self) -> Tensor:
         """The standard deviation s."""
-        return self.floor + softplus(self.raw_scale) if self.fixed_scale is None else self.fixed_scale
+        if self.fixed_scale is None:
+            return self.floor + softplus(self.raw_scale)
+        # In float64, so that the number is that of the caller whatever the dtype of the data.
+        return torch.tensor(self.fixed_scale, dtype=torch.float64)
 
     def forward(self, output: Tensor) -> Distribution:  # noqa: D102
-        return _GaussianPixels(output, self.scale.to(output))
+        return _GaussianPixels(output, self.scale.to(output) if self.fixed_scale is None else self.fixed_scale)
 
 
 # A density of a whole image at once, as it is most of what an objective costs beside the network's products.
@@ -97,12 +99,15 @@ class _BernoulliPixels(Independent):
 
 
 class _LogLikelihood(Function):
-    r"""The sum over the last dimensions of :math:`x l - \log(1 + e^l)`, differentiable in both to any order."""
+    r"""The sum over the last dimensions of :math:`x l - \log(1 + e^l)`, differentiable in both to any order.
+
+    It is :math:`-\sum (l^+ - x l + \log(1 + e^{-|l|}))`, in few passes, none of which overflows.
+    """
 
     @staticmethod
     def forward(logits: Tensor, x: Tensor, ndims: int) -> Tensor:
-        cross_entropy = binary_cross_entropy_with_logits(logits, x, reduction="none")
-        return cross_entropy.flatten(-ndims).sum(-1).neg()
+        rest = logits.abs().neg_().exp_().log1p_()
+        return (torch.addcmul(logits.relu(), x, logits, value=-1) + rest).flatten(-ndims).sum(-1).neg()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -119,17 +124,24 @@ class _LogLikelihood(Function):
 
 
 class _GaussianPixels(Independent):
-    def __init__(self, loc: Tensor, scale: Tensor):
-        super().__init__(Normal(loc, scale, validate_args=False), loc.ndim - 1)
+    base_dist: Normal
+
+    def __init__(self, loc: Tensor, scale: Tensor | float):
+        each = scale if isinstance(scale, Tensor) else loc.new_full((), scale)
+        super().__init__(Normal(loc, each, validate_args=False), loc.ndim - 1)
         self.scale = scale  # one number for all pixels, where the Normal has as many as there are pixels
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Distribution:
         return Independent(self.base_dist, self.reinterpreted_batch_ndims).expand(batch_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        squares = (value - self.base_dist.loc).square().flatten(-self.reinterpreted_batch_ndims)
-        normaliser = squares.shape[-1] * (self.scale.log() + log(2 * pi) / 2)
-        return squares.sum(-1) / (-2 * self.scale.square()) - normaliser
+        loc, scale = self.base_dist.loc, self.scale
+        alike = value.shape == loc.shape and value.dtype == loc.dtype
+        # The same in one pass, and its derivative too.
+        squares = mse_loss(loc, value, reduction="none") if alike else (loc - value).square()
+        squares = squares.flatten(-self.reinterpreted_batch_ndims)
+        log_scale = scale.log() if isinstance(scale, Tensor) else log(scale)
+        return squares.sum(-1) / (-2 * scale**2) - squares.shape[-1] * (log_scale + log(2 * pi) / 2)
 
 
 LIKELIHOODS: dict[str, Callable[[], Likelihood]] = {"bernoulli": Bernoulli, "gaussian": Gaussian}
