@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import ClassVar
+from unittest.mock import patch
 
 import numpy as np
 import ot
@@ -134,6 +135,8 @@ def in_dimension() -> Iterator[Growth]:
         yield growth(name, "d", to_512, 3, lambda d, f=function: lambda g=gaussians(1, d): f(*g))
     small = (8, 16, 32, 64, 128)
     yield growth("barycenter of 16", "d", small, 3, lambda d: lambda g=gaussians(16, d): gaussian.barycenter(*g[:2]))
+    counts = tuple(map(_iterations_of_barycenter, small))
+    yield fitted("(barycenter of 16: iterations)", "d", small, counts, 0, "iterations")
     yield growth(
         "frechet_distance, n 4096",
         "d",
@@ -244,6 +247,14 @@ def _diagonal(d: int) -> Callable[[], object]:
 def _factors(d: int) -> Callable[[], object]:
     loc, (F, G) = torch.zeros(d, dtype=torch.float64), torch.rand(2, d, 16, dtype=torch.float64)
     return lambda: gaussian.w2_squared_from_factors(loc, F, loc, G)
+
+
+def _iterations_of_barycenter(d: int) -> float:
+    # A singular value decomposition an iteration, and no other.
+    locs, covs, *_ = gaussians(16, d)
+    with patch.object(torch.linalg, "svd", wraps=torch.linalg.svd) as decomposed:
+        gaussian.barycenter(locs, covs)
+    return float(decomposed.call_count)
 
 
 def _emd2(n: int) -> Callable[[], object]:

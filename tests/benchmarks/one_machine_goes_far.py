@@ -110,7 +110,7 @@ def rows() -> Iterator[Far]:
         scaled = seconds * (FAR / n) ** 2
         yield Far(f"{FAR:,} points {name}, d 8", f"{n} points", seconds, "n²", scaled, size[FAR])
         seconds = once(function, FAR)
-        yield Far(f"{FAR:,} points {name}, measured", "itself", seconds, "1", seconds, size[FAR])
+        yield Far(f"{FAR:,} points {name}, measured", "itself", seconds, "–", seconds, size[FAR])
         scaled = seconds * (BILLION / FAR) ** 2
         yield Far(f"a billion points {name}, d 8", f"{FAR} points", seconds, "n²", scaled, size[BILLION])
 
