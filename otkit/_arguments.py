@@ -183,6 +183,9 @@ def checked_finite(name: str, tensor: Tensor) -> Tensor:
 
 def require_broadcast(**named: tuple[int, ...]) -> torch.Size:
     """The broadcast of named batch shapes."""
+    first, *others = named.values()
+    if all(other == first for other in others):
+        return torch.Size(first)  # torch takes its time even where there is nothing to do
     try:
         return torch.broadcast_shapes(*named.values())
     except RuntimeError:

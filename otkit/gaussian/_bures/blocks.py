@@ -36,7 +36,7 @@ from otkit.gaussian._bures.cholesky import (
 from otkit.gaussian._bures.polar import Scratch, polar_by_newton_and_ladder
 from otkit.gaussian._bures.threads import on_threads
 
-BLOCK_BYTES = 280_000
+BLOCK_BYTES = 400_000
 """The size of one (n, d, d) array of a block; about eight are alive."""
 ALIKE = 50.0
 """How much larger than others' a pair's condition number is for the pair to be put off: worth about a step."""

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import functools
 import math
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,7 +115,7 @@ def _polar(X: ndarray, least: float) -> ndarray:
     X *= 1 / math.sqrt(largest)
     A *= 1 / largest
     known: ndarray | None = A
-    for step in steps(least / math.sqrt(largest), d):
+    for step in steps(least / math.sqrt(largest)):
         X = _rational(step, X, known) if isinstance(step, Halley) else _polynomial(step, X)
         known = None
     return X
@@ -134,35 +135,77 @@ def _rational(step: Halley, X: ndarray, known: ndarray | None) -> ndarray:
 
 
 def _polynomial(step: Step, X: ndarray) -> ndarray:
-    degree, _, coefficients = step
-    scale, shift = coefficients[:2] if degree > 3 else coefficients[::-1]
-    A = blas.dgemm(scale, X, X, trans_a=1)
+    """One step; all but the last of its products are symmetric, and cost half."""
+    scale, shift, *more = completed(step)
+    A = blas.dsyrk(scale, X, trans=1, lower=1)
     _diagonal(A)[...] += shift
-    if degree > 3:
-        Z = blas.dgemm(1.0, A, A)
-        _diagonal(Z)[...] += coefficients[2]
-        if degree == 9:
-            _, _, k1, m, k2 = coefficients
-            blas.daxpy(_flat(Z), _flat(A), a=m)
-            _diagonal(A)[...] += k2 - m * k1
-            Z = blas.dgemm(1.0, Z, A)
+    if more:
+        Z = blas.dsyrk(1.0, _mirrored(A), lower=1)
+        _diagonal(Z)[...] += more[0]
+        if step.degree == 9:
+            _, outer, inner, last = more
+            Z = blas.dsyrk(outer, _mirrored(Z), lower=1, beta=inner, c=A, overwrite_c=1)
+            _diagonal(Z)[...] += last
         A = Z
-    return blas.dgemm(1.0, X, A)
+    return blas.dsymm(1.0, A, X, side=1, lower=1)
 
 
-def steps(lowest: float, d: int) -> tuple[Halley | Step, ...]:
-    """The cheapest sequence of steps for singular values in [lowest, 1] of matrices of size d."""
-    return _steps_for(math.ceil(-16 * math.log2(lowest) - 1e-9), d)
+@functools.lru_cache(64)
+def completed(step: Step) -> tuple[float, ...]:
+    r"""The coefficients of a step with the square completed, so that it needs squares alone.
+
+    (r, h), (r, h, k) and (r, h, k, m, q, s) for :math:`X A`, :math:`X (A^2 + k I)` and
+    :math:`X (m (A^2 + k I)^2 + q A + s I)`, where :math:`A = r X^\top X + h I`.
+    """
+    if step.degree == 3:
+        return step.coefficients[::-1]
+    if step.degree == 5:
+        return step.coefficients
+    r, h, k1, m, k2 = map(Fraction, step.coefficients)
+    # m C⁴ + C³ + c2 C² + k1 C + k1 k2 in A = C + t, of which the third power goes
+    t, c2 = 1 / (4 * m), k2 + m * k1
+    square = c2 - 6 * m * t * t
+    linear = k1 - 2 * c2 * t + 8 * m * t**3
+    constant = k1 * k2 - k1 * t + c2 * t * t - 3 * m * t**4
+    k = square / (2 * m)
+    return tuple(map(float, (r, h + t, k, m, linear, constant - m * k * k)))
+
+
+def _mirrored(A: ndarray) -> ndarray:
+    """The symmetric matrix of which A has the lower half, in place."""
+    d = len(A)
+    if d <= 2 * LEAF:
+        np.copyto(A, A.T, where=_above(d))
+        return A
+    k = d // 2
+    A[:k, k:] = A[k:, :k].T
+    _mirrored(A[:k, :k])
+    _mirrored(A[k:, k:])
+    return A
+
+
+@functools.lru_cache(64)
+def _above(d: int) -> ndarray:
+    return np.tri(d, k=-1, dtype=bool).T
+
+
+COST = {3: 1.7, 5: 2.4, 9: 3.1}
+"""The cost of a polynomial by its degree, in units of a product."""
+RATIONAL_COST = 3.0
+"""That of a rational step: a Gram matrix, a factor, its inverse and two triangular products."""
+
+
+def steps(lowest: float) -> tuple[Halley | Step, ...]:
+    """The cheapest sequence of steps for singular values in [lowest, 1]."""
+    return _steps_for(math.ceil(-16 * math.log2(lowest) - 1e-9))
 
 
 @functools.lru_cache(1024)
-def _steps_for(sixteenths: int, d: int) -> tuple[Halley | Step, ...]:
+def _steps_for(sixteenths: int) -> tuple[Halley | Step, ...]:
     lowest, rational, best = 2.0 ** (-sixteenths / 16), [], (math.inf, ())
     while True:
         last = next(((step,) for step in LADDER[0] if step.lowest <= lowest), None) or ladder(lowest)
-        # In units of a product, as measured: a Gram matrix, a factor, its inverse and two triangular products make
-        # three and a half at d = 512, and five at 128; passes over memory add to the products of a polynomial.
-        cost = (3 + 256 / d) * len(rational) + sum({3: 2.2, 5: 3.3, 9: 4.3}[step.degree] for step in last)
+        cost = RATIONAL_COST * len(rational) + sum(COST[step.degree] for step in last)
         best = min(best, (cost, (*rational, *last)), key=lambda candidate: candidate[0])
         if lowest > LADDER[0][-1].lowest:
             return best[1]

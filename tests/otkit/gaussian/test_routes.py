@@ -58,7 +58,7 @@ def test_halleys_iteration_to_the_rounding_of_the_inputs(cond, ratio, kind):
 @pytest.mark.parametrize("lowest", [0.5, 0.1, 1e-2, 1e-4])
 def test_halleys_steps_end_at_one(lowest):
     x = np.geomspace(lowest, 1, 1000)
-    for step in halley.steps(lowest, 200):
+    for step in halley.steps(lowest):
         if isinstance(step, halley.Halley):
             x = x * (step.a + step.b * x * x) / (1 + step.c * x * x)
         else:
