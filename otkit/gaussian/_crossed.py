@@ -26,6 +26,7 @@ from numpy import ndarray
 
 from otkit.gaussian._bures import eigen, procrustes
 from otkit.gaussian._bures.cholesky import factor_and_invert, spread, squared_norms, transposed
+from otkit.gaussian._bures.memory import empty
 from otkit.gaussian._bures.polar import Scratch, polar_by_newton_and_ladder
 from otkit.gaussian._bures.threads import on_threads
 
@@ -80,7 +81,8 @@ def factors_of(name: str, cov: ndarray, eps: float) -> Factors:
     order = np.argsort(condition, kind="stable")
     regular = n - int(singular.sum())
     trace = np.trace(cov, axis1=1, axis2=2)
-    cov, trace, U, V, condition = (each[order] for each in (cov, trace, U, V, condition))
+    cov, trace, condition = (each[order] for each in (cov, trace, condition))
+    U, V = (np.take(each, order, axis=0, out=empty(n, d, d)) for each in (U, V))
     with np.errstate(all="ignore"):
         log_det = np.log(U.diagonal(axis1=1, axis2=2)).sum(1)
     return Factors(cov, trace, U, V, null[order[regular:]], condition, log_det, regular, order)
@@ -95,7 +97,7 @@ def squared_distances(first: Factors, second: Factors, *, half: bool) -> ndarray
         scratch, by_trace = _scratch(first, second), d >= TRACE_SIZE
         for rows, columns in tiles:
             pairs = _pairs(first, second, rows, columns)
-            tile = _by_trace(first, second, rows, columns, pairs) if by_trace else np.full(len(pairs.u1), np.nan)
+            tile = _by_trace(first, second, rows, columns, pairs) if by_trace else np.full(len(pairs.u2), np.nan)
             missing = np.isnan(tile)
             if missing.any():
                 if not missing.all():
@@ -169,7 +171,7 @@ Tile = tuple[slice, slice]
 
 
 class _Pairs(NamedTuple):
-    """The transposed factors of the pairs of a tile, with their inverses, all (k, d, d)."""
+    """The transposed factors of the pairs of a tile, with their inverses, all (k, d, d) or, of one row, (1, d, d)."""
 
     u1: ndarray
     u2: ndarray
@@ -178,7 +180,8 @@ class _Pairs(NamedTuple):
     easy: bool  # whether all are triangular, and no condition number is hopeless
 
     def where(self, mask: ndarray) -> _Pairs:
-        return _Pairs(self.u1[mask], self.u2[mask], self.v1[mask], self.v2[mask], self.easy)
+        u1, u2, v1, v2 = (part if len(part) == 1 else part[mask] for part in self[:4])
+        return _Pairs(u1, u2, v1, v2, self.easy)
 
 
 def _pairs(first: Factors, second: Factors, rows: slice, columns: slice) -> _Pairs:
@@ -186,7 +189,7 @@ def _pairs(first: Factors, second: Factors, rows: slice, columns: slice) -> _Pai
 
     def repeated(one: ndarray, other: ndarray) -> tuple[ndarray, ndarray]:
         if a == 1:
-            return np.broadcast_to(one[rows], (b, d, d)), other[columns]
+            return one[rows], other[columns]
         shape = (a, b, d, d)
         left, right = np.broadcast_to(one[rows][:, None], shape), np.broadcast_to(other[columns], shape)
         return left.reshape(-1, d, d), right.reshape(-1, d, d)
@@ -198,7 +201,7 @@ def _pairs(first: Factors, second: Factors, rows: slice, columns: slice) -> _Pai
 
 def _polar(pairs: _Pairs, scratch: list[Scratch]) -> ndarray:
     """The orthogonal polar factors R (k, d, d) of M = GᵀF, completed where M is singular."""
-    n, d, _ = pairs.u1.shape
+    n, d, _ = pairs.u2.shape
     if not pairs.easy:
         return _polar_by_svd(pairs.u1, pairs.u2)
     if d <= 2:
@@ -210,7 +213,8 @@ def _polar(pairs: _Pairs, scratch: list[Scratch]) -> ndarray:
     # The polynomials never exceed one, so errors cannot cancel.
     missed = ~(np.abs(squared_norms(R) - d) < 1e-13 * d)
     if missed.any():
-        R[missed] = _polar_by_svd(pairs.u1[missed], pairs.u2[missed])
+        few = pairs.where(missed)
+        R[missed] = _polar_by_svd(few.u1, few.u2)
     return R
 
 
@@ -233,13 +237,14 @@ def _rotation(M: ndarray) -> ndarray:
 
 def _residual(u1: ndarray, R: ndarray, u2: ndarray) -> ndarray:
     """(F - G R)ᵀ, or (G - F Rᵀ)ᵀ for exchanged factors and a transposed R."""
-    return np.subtract(u1, transposed(R) @ u2)
+    product = transposed(R) @ u2
+    return np.subtract(u1, product, out=product)
 
 
 def _by_trace(first: Factors, second: Factors, rows: slice, columns: slice, pairs: _Pairs) -> ndarray:
     """The squared distances (k,) of a tile by eigenvalues, NaN where the estimate of their error is too large."""
     if not pairs.easy:
-        return np.full(len(pairs.u1), np.nan)
+        return np.full(len(pairs.u2), np.nan)
     M = pairs.u2 @ transposed(pairs.u1)
     eigenvalues = torch.linalg.eigvalsh(torch.from_numpy(np.matmul(transposed(M), M))).numpy()
     trace = np.add.outer(first.trace[rows], second.trace[columns]).ravel()

@@ -33,6 +33,7 @@ from otkit.gaussian._bures.cholesky import (
     transposed,
     triangle_times,
 )
+from otkit.gaussian._bures.memory import empty
 from otkit.gaussian._bures.polar import Scratch, polar_by_newton_and_ladder
 from otkit.gaussian._bures.threads import on_threads
 
@@ -97,14 +98,14 @@ def _by_blocks(cov1: ndarray, cov2: ndarray, look: Look, *, gradients: bool) -> 
     size = max(1, -(-n // blocks))  # all about as large
     run = size * min(LONGEST_RUN, -(-blocks // SHORTEST_RUNS))
     value, hard = np.empty(n), np.zeros(n, dtype=bool)
-    gradient1, gradient2 = np.empty((2, n if gradients else 0, d, d))
+    gradient1, gradient2 = empty(2, n if gradients else 0, d, d)
     results = (value, hard, gradient1, gradient2) if gradients else (value, hard)
     own = threading.local()
 
     def blocks_of_a_run(first: int) -> None:
         """Factor and solve block by block; pairs that need more steps than others are put off to the end."""
         if not hasattr(own, "memory"):
-            own.memory = np.empty(4 * size * d * d)
+            own.memory = empty(4 * size * d * d)
             own.scratch = [Scratch(size, d) for _ in range(4)]
         last, later = min(first + run, n), []
         for start in range(first, last, size):
@@ -173,7 +174,7 @@ def _by_blocks(cov1: ndarray, cov2: ndarray, look: Look, *, gradients: bool) -> 
 def _one_by_one(cov1: ndarray, cov2: ndarray, *, gradients: bool) -> Result:
     n, d, _ = cov1.shape
     value, hard = np.empty(n), np.zeros(n, dtype=bool)
-    gradient1, gradient2 = np.empty((2, n if gradients else 0, d, d))
+    gradient1, gradient2 = empty(2, n if gradients else 0, d, d)
     for i in range(n):
         if not gradients:
             value[i], accurate = eigen.value_by_trace(cov1[i], cov2[i])

@@ -17,6 +17,8 @@ import torch
 from numpy import ndarray
 from scipy import linalg
 
+from otkit.gaussian._bures.memory import empty
+
 lapack: Any = linalg.lapack  # made by f2py, which no type checker sees into
 
 ALONE = 32
@@ -52,7 +54,7 @@ def factor_and_invert(*covs: ndarray, out: tuple[ndarray, ndarray] | None = None
     """
     d = covs[0].shape[-1]
     n = sum(map(len, covs))
-    U, V = out if out is not None else (np.empty((n, d, d)), np.empty((n, d, d)))
+    U, V = out if out is not None else (empty(n, d, d), empty(n, d, d))
     if d <= FEW and n >= MANY:
         _by_entries(covs, U, V)
         return U, V
@@ -89,7 +91,7 @@ def _identity(d: int) -> torch.Tensor:
 def _by_entries(covs: tuple[ndarray, ...], U: ndarray, V: ndarray) -> None:
     r"""Row operations, each on all matrices at once, that take :math:`(\Sigma \mid I)` to :math:`(U \mid V^\top)`."""
     n, d, _ = U.shape
-    rows = np.empty((d, 2 * d, n))
+    rows = empty(d, 2 * d, n)
     start = 0
     for cov in covs:
         rows[:, :d, start : start + len(cov)] = cov.transpose(1, 2, 0)

@@ -17,13 +17,18 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy import ndarray
 
 from otkit.gaussian._bures.cholesky import squared_norms, transposed, triangle_times
 from otkit.gaussian._bures.ladder import Step, ladder
+from otkit.gaussian._bures.memory import zeros
 
 NEWTON_CONDITION = 1e9
 """The condition number of M beyond which its inverse is too rough for the Newton step."""
+
+LONG_ROW = 2048
+"""From how many numbers NumPy multiplies by a number for each row as fast as torch does."""
 
 
 class Scratch:
@@ -33,7 +38,7 @@ class Scratch:
     """
 
     def __init__(self, n: int, d: int):
-        self.memory = np.zeros(n * (d + 1) * d)
+        self.memory = zeros(n * (d + 1) * d)
         self.plain = np.empty((0, 0, 0))
         self.resize(n, d)
 
@@ -48,28 +53,36 @@ class Scratch:
         # The same memory for matrices one after another, where nothing is done to diagonals.
         self.plain = self.memory[: n * d * d].reshape(n, d, d)
 
+    def scale(self, factors: ndarray) -> None:
+        """Multiply each matrix by a number."""
+        if self.rows.shape[1] < LONG_ROW:
+            torch.from_numpy(self.rows).mul_(torch.from_numpy(factors)[:, None])
+        else:
+            self.rows[...] *= factors[:, None]
+
 
 def polar_by_newton_and_ladder(U1: ndarray, U2: ndarray, V1: ndarray, V2: ndarray, scratch: list[Scratch]) -> Scratch:
     """The polar factors R (n, d, d) of M = U2 U1ᵀ, for upper triangular factors U and their inverses V.
 
     Args:
-        U1: Transposed factors of the first covariances, with shape (n, d, d).
+        U1: Transposed factors of the first covariances, with shape (n, d, d), or (1, d, d) where it is one for all.
         U2: Transposed factors of the second covariances.
         V1: The inverses of U1.
         V2: The inverses of U2.
         scratch: Four buffers; the one that is returned holds R.
     """
     X, Y, A, Z = scratch
-    n, d, _ = U1.shape
-    np.copyto(A.matrices, transposed(U1))
-    triangle_times(U2, A.matrices, lower=False, out=X.matrices)
+    n, d, _ = U2.shape
+    F = A.matrices[: len(U1)]
+    np.copyto(F, transposed(U1))
+    triangle_times(U2, F, lower=False, out=X.matrices)
     triangle_times(transposed(V2), V1, lower=True, out=Y.matrices)
     norms, inverse_norms = squared_norms(X.matrices), squared_norms(Y.matrices)
     condition = math.sqrt((norms * inverse_norms).max())
     if condition > NEWTON_CONDITION:
         return climb(X, ladder(1 / condition), Y, A, Z, scale=1 / norms)
     q = np.sqrt(norms / inverse_norms)
-    Y.rows[...] *= q[:, None]
+    Y.scale(q)
     X.flat += Y.flat
     np.copyto(Y.flat, X.flat)
     np.matmul(transposed(Y.matrices), X.matrices, out=A.matrices)
@@ -105,9 +118,9 @@ def climb(
     if scale is None:
         X.flat *= start
     else:
-        X.rows[...] *= (start * np.sqrt(scale))[:, None]
+        X.scale(start * np.sqrt(scale))
         if squared:
-            A.rows[...] *= (rungs[0].scale * start**2 * scale)[:, None]
+            A.scale(rungs[0].scale * start**2 * scale)
     for degree, r, shifts in rungs:
         if squared:
             squared = False
