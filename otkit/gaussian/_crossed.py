@@ -25,7 +25,7 @@ import torch
 from numpy import ndarray
 
 from otkit.gaussian._bures import eigen, procrustes
-from otkit.gaussian._bures.cholesky import factor_and_invert, spread, squared_norms, transposed
+from otkit.gaussian._bures.cholesky import factor_and_invert, squared_norms, transposed
 from otkit.gaussian._bures.memory import empty
 from otkit.gaussian._bures.polar import Scratch, polar_by_newton_and_ladder
 from otkit.gaussian._bures.threads import on_threads
@@ -69,8 +69,7 @@ def factors_of(name: str, cov: ndarray, eps: float) -> Factors:
     """
     n, d, _ = cov.shape
     with np.errstate(all="ignore"):  # what fails shows in `singular`
-        U, V = factor_and_invert(cov)
-        condition = spread(U)
+        U, V, condition = factor_and_invert(cov)
         singular = ~(condition**2 * d * EPS < 1)
     null = np.zeros((n, d, d))
     if singular.any():

@@ -27,7 +27,6 @@ from otkit._arguments import require_symmetric, skew_and_identity
 from otkit.gaussian._bures import eigen, halley, planar, procrustes
 from otkit.gaussian._bures.cholesky import (
     factor_and_invert,
-    spread,
     squared_norms,
     times_triangle,
     transposed,
@@ -37,7 +36,7 @@ from otkit.gaussian._bures.memory import empty
 from otkit.gaussian._bures.polar import Scratch, polar_by_newton_and_ladder
 from otkit.gaussian._bures.threads import on_threads
 
-BLOCK_BYTES = 400_000
+BLOCK_BYTES = 340_000
 """The size of one (n, d, d) array of a block; about eight are alive."""
 ALIKE = 50.0
 """How much larger than others' a pair's condition number is for the pair to be put off: worth about a step."""
@@ -114,8 +113,7 @@ def _by_blocks(cov1: ndarray, cov2: ndarray, look: Look, *, gradients: bool) -> 
             factors = own.memory[: 4 * k * d * d].reshape(4, k, d, d)
             U, V = factors.reshape(2, 2 * k, d, d)
             look(part)  # which brings them into the cache
-            factor_and_invert(cov1[part], cov2[part], out=(U, V))
-            condition = spread(U).reshape(2, k).prod(0)
+            condition = factor_and_invert(cov1[part], cov2[part], out=(U, V))[2].reshape(2, k).prod(0)
             failed = ~(condition < HOPELESS)
             if failed.any():
                 factors[:, failed] = np.eye(d)

@@ -45,8 +45,8 @@ def spread(triangular: ndarray) -> ndarray:
     return diagonal.max(0) / diagonal.min(0)
 
 
-def factor_and_invert(*covs: ndarray, out: tuple[ndarray, ndarray] | None = None) -> tuple[ndarray, ndarray]:
-    """U and V, upper triangular, of all matrices together; NaN is on the diagonal of U where there is no factor.
+def factor_and_invert(*covs: ndarray, out: tuple[ndarray, ndarray] | None = None) -> tuple[ndarray, ndarray, ndarray]:
+    """U and V, upper triangular, of all matrices together, and their `spread`, NaN where there is no factor.
 
     Args:
         covs: Symmetric matrices, each with shape (n, d, d).
@@ -56,8 +56,7 @@ def factor_and_invert(*covs: ndarray, out: tuple[ndarray, ndarray] | None = None
     n = sum(map(len, covs))
     U, V = out if out is not None else (empty(n, d, d), empty(n, d, d))
     if d <= FEW and n >= MANY:
-        _by_entries(covs, U, V)
-        return U, V
+        return U, V, _by_entries(covs, U, V)
     start = 0
     for cov in covs:
         (_all_at_once if d <= ALONE else _one_by_one)(cov, U[start : start + len(cov)])
@@ -65,7 +64,7 @@ def factor_and_invert(*covs: ndarray, out: tuple[ndarray, ndarray] | None = None
     torch.linalg.solve_triangular(
         torch.from_numpy(U), _identity(d).expand(n, d, d), upper=True, out=torch.from_numpy(V)
     )
-    return U, V
+    return U, V, spread(U)
 
 
 def _all_at_once(cov: ndarray, U: ndarray) -> None:
@@ -88,22 +87,31 @@ def _identity(d: int) -> torch.Tensor:
     return torch.eye(d, dtype=torch.float64)
 
 
-def _by_entries(covs: tuple[ndarray, ...], U: ndarray, V: ndarray) -> None:
-    r"""Row operations, each on all matrices at once, that take :math:`(\Sigma \mid I)` to :math:`(U \mid V^\top)`."""
+def _by_entries(covs: tuple[ndarray, ...], U: ndarray, V: ndarray) -> ndarray:
+    r"""Row operations, each on all matrices at once, that take :math:`(\Sigma \mid I)` to :math:`(U \mid V^\top)`.
+
+    Returns:
+        The `spread` of each.
+    """
     n, d, _ = U.shape
     rows = empty(d, 2 * d, n)
     start = 0
     for cov in covs:
-        rows[:, :d, start : start + len(cov)] = cov.transpose(1, 2, 0)
+        for j, row in enumerate(rows):
+            row[j:d, start : start + len(cov)] = cov[:, j, j:].T
         start += len(cov)
-    rows[:, d:] = 0
     for j, row in enumerate(rows):
         if j:
-            row[j : d + j] -= np.einsum("kn,kmn->mn", rows[:j, j], rows[:j, j : d + j])
+            known = np.einsum("kn,kmn->mn", rows[:j, j], rows[:j, j : d + j])
+            row[j:d] -= known[: d - j]
+            np.negative(known[d - j :], out=row[d : d + j])
             row[:j] = 0
+        row[d + j + 1 :] = 0
         root = np.sqrt(row[j], out=row[j])  # what is not positive becomes NaN, and so does all that follows
         row[j + 1 : d + j] *= np.reciprocal(root, out=row[d + j])
     U[...], V[...] = rows[:, :d].transpose(2, 0, 1), rows[:, d:].transpose(2, 1, 0)
+    roots = rows[range(d), range(d)]
+    return roots.max(0) / roots.min(0)
 
 
 HALVED = 48
