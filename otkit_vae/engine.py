@@ -12,6 +12,7 @@ import csv
 import inspect
 import io
 import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from otkit_vae.distributions import gaussian_form
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective, Terms
 from otkit_vae.penalties import AdversarialPenalty
-from otkit_vae.sampling import reseed
+from otkit_vae.sampling import reseed, seed_of
 from otkit_vae.trainer import restored
 
 COLUMNS = ("loss", "reconstruction", "penalty", "posterior_scale")
@@ -137,7 +138,7 @@ class Training(lightning.LightningModule):
         self.automatic_optimization = not isinstance(objective.penalty, AdversarialPenalty)
         self.history: list[dict[str, float]] = []
         self._sums: dict[str, list[float]] = {}
-        self._noted: list[tuple[str, int, int, int, list[Tensor]]] = []
+        self._noted: list[tuple[str, int, int, int, Callable[[], Iterable[Tensor]]]] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
         # The engine notes the hook that runs, forty times a step, and torch would look for parameters in each note.
@@ -163,12 +164,14 @@ class Training(lightning.LightningModule):
         reseed(self.seed, 1, self.current_epoch, batch_idx, self.global_rank)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:  # noqa: D102
-        terms = self.objective(self.model, batch, step=self.steps(self.current_epoch, batch_idx))
-        self._note("train", terms, batch_idx, len(batch))
-        if isinstance(self.objective.penalty, AdversarialPenalty):
-            ours, theirs = self.optimizers()  # pyright: ignore[reportGeneralTypeIssues]
-            self._minimise(ours, terms.loss)
-            self._minimise(theirs, self.objective.penalty.adversary_loss(terms.z, self.model.prior))
+        n, seed = self.trainer.train_dataloader.size, seed_of(self.seed, 3, self.current_epoch, batch_idx)  # pyright: ignore
+        with processes.known(n, seed):  # of several processes each has its share of the loss
+            terms = self.objective(self.model, batch, step=self.steps(self.current_epoch, batch_idx))
+            self._note("train", terms, batch_idx, len(batch))
+            if isinstance(self.objective.penalty, AdversarialPenalty):
+                ours, theirs = self.optimizers()  # pyright: ignore[reportGeneralTypeIssues]
+                self._minimise(ours, terms.loss)
+                self._minimise(theirs, self.objective.penalty.adversary_loss(terms.z, self.model.prior))
         return terms.loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: D102
@@ -264,18 +267,30 @@ class Training(lightning.LightningModule):
         scale = form.scale if form is not None and form.is_diagonal else terms.posterior.stddev
         values = [value.detach() for value in (terms.loss, terms.reconstruction, terms.penalty, scale)]
         values[-1] = values[-1].mean()
-        self._noted.append((part, self.current_epoch, batch_idx, n, values))
-        # Another device is not waited for at every step.
-        if terms.loss.device.type == "cpu" or len(self._noted) >= 100:
+        spread = part == "train" and processes.spread()
+        if spread:
+            # Shares of several processes, which come together while the step goes on.
+            values[-1] = values[-1] * (n * self.trainer.world_size / self.trainer.train_dataloader.size)  # pyright: ignore
+        numbers = processes.later(torch.stack(values)) if spread else lambda: values
+        self._noted.append((part, self.current_epoch, batch_idx, n, numbers))
+        # Another device, or process, is not waited for at every step.
+        if len(self._noted) >= 100 or (terms.loss.device.type == "cpu" and not spread):
             self.settle()
+        elif spread:
+            self.settle(1)
 
-    def settle(self) -> None:
-        """Add up what has been noted of the steps; raise an ArithmeticError if a loss in training is not finite."""
-        noted, self._noted = self._noted, []
+    def settle(self, but: int = 0) -> None:
+        """Add up what has been noted of the steps; raise an ArithmeticError if a loss in training is not finite.
+
+        Args:
+            but: How many of the last steps may wait.
+        """
+        last = len(self._noted) - but
+        noted, self._noted = self._noted[:last], self._noted[last:]
         for part, epoch, batch_idx, n, values in noted:
-            numbers = [value.item() for value in values]
+            numbers = [value.item() for value in values()]
             if part == "train" and not math.isfinite(numbers[0]):
-                if len(noted) == 1 and self.steps(epoch, batch_idx):
+                if len(noted) == 1 and not but and self.steps(epoch, batch_idx):
                     # The weights are those of the step before, whose gradient may be what broke them.
                     before = (
                         (epoch, batch_idx - 1) if batch_idx else (epoch - 1, int(self.trainer.num_training_batches) - 1)

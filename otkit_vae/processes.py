@@ -16,6 +16,12 @@ Parameters that L knows directly, those of a learned prior, have :math:`\partial
 and on average. Both are the gradient of one process, whatever the sizes of the parts. (``torch.distributed.all_gather``
 with one's own part put back in place has :math:`1/R` of the first and all of the second.)
 
+Where L is known to be that same number everywhere, :math:`R\, \partial L / \partial s_r` is what each process has
+already, and nothing is sent in the backward pass (`collect`, `means`). In a loop that knows the batch's size beforehand
+(`known`) no sizes and no seeds are sent either, and no means: each process has its *share* :math:`\frac{R}{N} \sum_i
+x_i` of them, a sum over its own part, whose average over processes is the mean over the batch, as is that of its
+derivatives.
+
 What is random in L must be the same everywhere (`shared`); what is random in :math:`s_r`, the reparametrisation noise,
 must not: seed each process differently. All processes take part in every call, and each has at least one observation,
 as torch's distributions do not take empty batches; what only some of them compute goes under `alone`. In one process
@@ -24,11 +30,11 @@ nothing here does, or costs, anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -36,7 +42,16 @@ from torch import Generator, Tensor
 
 from otkit._derivatives import refuse_second
 
+
+class Known(NamedTuple):
+    """What every process knows of a batch: how many observations each has, and where shared seeds come from."""
+
+    sizes: list[int]
+    seeds: Generator
+
+
 _ALONE = ContextVar("_ALONE", default=False)
+_KNOWN: ContextVar[Known | None] = ContextVar("_KNOWN", default=None)
 ONCE = "second derivatives over several processes are not implemented"
 
 
@@ -55,6 +70,21 @@ def alone() -> Iterator[None]:
         _ALONE.reset(token)
 
 
+@contextmanager
+def known(n: int, seed: int) -> Iterator[None]:
+    """Within it the batch has n observations, in parts as `Batches` makes them, and what is shared comes of a seed.
+
+    Both must be the same on every process. `means` are then shares, see above.
+    """
+    ranks = dist.get_world_size() if spread() else 1
+    sizes = [n // ranks + (rank < n % ranks) for rank in range(ranks)]
+    token = _KNOWN.set(Known(sizes, Generator().manual_seed(seed)))
+    try:
+        yield
+    finally:
+        _KNOWN.reset(token)
+
+
 def gather(x: Tensor) -> Tensor:
     """The parts of all processes in their order, (N, ...), of the part that is here, (n, ...), differentiable once.
 
@@ -62,7 +92,19 @@ def gather(x: Tensor) -> Tensor:
         >>> gather(torch.ones(3, 2)).shape  # in one process
         torch.Size([3, 2])
     """
-    return _Gather.apply(x) if spread() else x
+    return _Gather.apply(x, None, False) if spread() else x
+
+
+def collect(x: Tensor) -> Tensor:
+    """As `gather`, of one row for each observation, where what is made of it is the same number on every process."""
+    if not spread():
+        return x
+    what = _KNOWN.get()
+    if what is not None and len(x) != what.sizes[dist.get_rank()]:
+        raise ValueError(
+            f"x has {len(x)} rows; expected {what.sizes[dist.get_rank()]}, one for each observation that is here"
+        )
+    return _Gather.apply(x, what and what.sizes, True)
 
 
 def total(x: Tensor) -> Tensor:
@@ -72,7 +114,10 @@ def total(x: Tensor) -> Tensor:
 
 def count(x: Tensor) -> int:
     """The number N of observations in the batch, of which the part that is here is x, (n, ...)."""
-    return int(_total(torch.tensor(len(x), device=x.device))) if spread() else len(x)
+    if not spread():
+        return len(x)
+    what = _KNOWN.get()
+    return int(_total(torch.tensor(len(x), device=x.device))) if what is None else sum(what.sizes)
 
 
 def means(*xs: Tensor) -> tuple[Tensor, ...]:
@@ -85,7 +130,24 @@ def means(*xs: Tensor) -> tuple[Tensor, ...]:
         >>> means(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([0.0, 1.0]))  # in one process
         (tensor([2., 3.]), tensor(0.5000))
     """
-    return _Means.apply(*xs) if spread() else tuple(x.mean(0) for x in xs)
+    if not spread():
+        return tuple(x.mean(0) for x in xs)
+    what = _KNOWN.get()
+    if what is None:
+        return _Means.apply(*xs)
+    return tuple(len(what.sizes) / sum(what.sizes) * x.sum(0) for x in xs)
+
+
+def later(x: Tensor) -> Callable[[], Tensor]:
+    """The average over processes of x, of the same shape on each, to be called for when it is needed; no derivative."""
+    x = x.detach() / dist.get_world_size()
+    work = dist.all_reduce(x, async_op=True)
+
+    def wait() -> Tensor:
+        work.wait()  # pyright: ignore[reportOptionalMemberAccess]
+        return x
+
+    return wait
 
 
 def shared(generator: Generator | None, like: Tensor) -> Generator | None:
@@ -100,6 +162,9 @@ def shared(generator: Generator | None, like: Tensor) -> Generator | None:
     """
     if not spread():
         return generator
+    what = _KNOWN.get()
+    if what is not None and generator is None:
+        return Generator().manual_seed(int(torch.randint(2**62, (), generator=what.seeds)))
     device = "cpu" if generator is None else generator.device
     seed = torch.randint(2**62, (1,), generator=generator, device=device).to(like.device)
     dist.broadcast(seed, src=0)
@@ -108,24 +173,26 @@ def shared(generator: Generator | None, like: Tensor) -> Generator | None:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        size = torch.tensor([len(x)], device=x.device)
-        sizes = [torch.empty_like(size) for _ in range(dist.get_world_size())]
-        dist.all_gather(sizes, size)
-        ctx.sizes = [int(n) for n in sizes]
+    def forward(ctx: Any, x: Tensor, sizes: list[int] | None, alike: bool) -> Tensor:
+        if sizes is None:
+            size = torch.tensor([len(x)], device=x.device)
+            each = [torch.empty_like(size) for _ in range(dist.get_world_size())]
+            dist.all_gather(each, size)
+            sizes = [int(n) for n in each]
+        ctx.sizes, ctx.alike = sizes, alike
         # Every process sends as many as the largest part has.
-        sent = x.new_zeros(max(ctx.sizes), *x.shape[1:])
+        sent = x.new_zeros(max(sizes), *x.shape[1:])
         sent[: len(x)] = x
-        parts = [torch.empty_like(sent) for _ in ctx.sizes]
+        parts = [torch.empty_like(sent) for _ in sizes]
         dist.all_gather(parts, sent)
-        return torch.cat([part[:n] for part, n in zip(parts, ctx.sizes, strict=True)])
+        return torch.cat([part[:n] for part, n in zip(parts, sizes, strict=True)])
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor | None:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         with torch.no_grad():
-            whole = _total(grad_outputs[0])
+            whole = len(ctx.sizes) * grad_outputs[0] if ctx.alike else _total(grad_outputs[0])
         mine = whole.split(ctx.sizes)[dist.get_rank()]
-        return refuse_second(mine, grad_outputs, ONCE)
+        return refuse_second(mine, grad_outputs, ONCE), None, None
 
 
 class _Total(torch.autograd.Function):

@@ -144,11 +144,11 @@ class AggregatedPenalty(LatentPenalty):
 
     def gather(self, statistics: Tensor) -> Tensor:
         """The statistics of the whole batch, (N, ...), of those that are here: the same in one process."""
-        return processes.gather(statistics)
+        return processes.collect(statistics)
 
     @abstractmethod
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:
-        """The penalty of the whole batch's statistics, a scalar."""
+        """The penalty of the whole batch's statistics, a scalar, the same on every process."""
 
     def forward(
         self, posterior: Distribution, z: Tensor, prior: Distribution, *, generator: Generator | None = None

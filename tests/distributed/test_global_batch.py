@@ -3,7 +3,7 @@
 import pytest
 
 from tests.distributed import two
-from tests.distributed.whole_batch import ALL, PARTS, N, compute, of_the_first, process, train
+from tests.distributed.whole_batch import ALL, PARTS, N, compute, of_a_seed, of_the_first, process, train
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,13 @@ def test_loss_and_gradients_are_those_of_one_process(found, part, case):
         assert wrong_by(found[rank]["/".join((part, *case))], expected) < 1e-6
 
 
+@pytest.mark.parametrize("case", ALL, ids=" / ".join)
+def test_where_the_batch_is_known_shares_average_to_the_loss(found, case):
+    expected = compute(*case, slice(0, N), of_a_seed())
+    for rank in range(two.WORLD):
+        assert wrong_by(found[rank]["/".join(("known", *case))], expected) < 1e-6
+
+
 def test_a_penalty_of_each_part_and_the_naive_gather_are_caught(found):
     expected = compute("sliced", "normal", "diagonal", slice(0, 12), of_the_first)
     assert wrong_by(found[0]["right"], expected) < 1e-6
@@ -43,8 +50,9 @@ def test_training_under_distributed_data_parallel_is_that_of_one_process(found):
         assert wrong_by(found[rank]["model"], expected) < 1e-6
 
 
-def test_a_loss_of_means_is_told_once(found):
-    assert [found[rank]["talks"] for rank in range(two.WORLD)] == [(1, 0), (1, 0)]
+def test_processes_talk_once_for_a_loss_of_means_and_not_at_all_where_the_batch_is_known(found):
+    # Moments are two sums, each with one of its derivative; codes are collected once.
+    assert [found[rank]["talks"] for rank in range(two.WORLD)] == [((1, 0), (0, 0), (1, 0), (2, 2))] * two.WORLD
 
 
 def test_alone_a_batch_is_what_is_here(found):
@@ -53,6 +61,7 @@ def test_alone_a_batch_is_what_is_here(found):
 
 def test_what_is_not_possible_over_several_processes_says_so(found):
     for rank in range(two.WORLD):
-        mine, second = found[rank]["errors"]
+        mine, second, rows = found[rank]["errors"]
         assert "the penalty Mine was computed of the part of the batch that one process has" in mine
         assert "second derivatives over several processes" in second
+        assert f"x has 4 rows; expected {7 - rank}, one for each observation" in rows

@@ -35,6 +35,9 @@ def as_several(generator, like):
     """What several processes share, in one."""
     if processes._ALONE.get():
         return generator
+    what = processes._KNOWN.get()
+    if what is not None:
+        return torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=what.seeds)))
     return torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
 
 
@@ -57,8 +60,16 @@ def test_two_processes_go_on_bit_by_bit(found):
 
 
 def test_the_noise_of_each_process_is_its_own(found):
-    first, second = found[1]
+    first, second = (noise for noise, _ in found[1])
     assert not torch.isclose(first, second).any()
+
+
+def test_a_loss_of_one_process_that_is_not_finite_stops_all_with_its_step(found):
+    for _, faults in found[1]:
+        for said in faults:
+            assert "the loss is nan at step 3 (epoch 0, batch 3, of the training observations [" in said
+            # Of the whole batch.
+            assert said.partition("[")[2].partition("]")[0].count(",") == 30
 
 
 TORCHRUN = ("torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2", "-m")

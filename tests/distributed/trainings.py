@@ -57,6 +57,24 @@ class Noise(Callback):
         self.seen.append(torch.rand(2))
 
 
+class Poison(Callback):
+    """Breaks the model of one process, before its fourth step."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == 3 and trainer.global_rank == 1:
+            with torch.no_grad():
+                next(pl_module.model.decoder.parameters()).fill_(torch.nan)
+
+
+def fault(folder, penalty):
+    """What a process says when the loss of another is not finite."""
+    try:
+        train(folder, penalty, 2, name=f"{penalty}, poisoned", callback=Poison())
+    except ArithmeticError as error:
+        return str(error)
+    return ""
+
+
 def process(rank, folder):
     for penalty in CASES:
         train(folder, penalty, 2)
@@ -65,4 +83,4 @@ def process(rank, folder):
     train(folder, "sliced", 2, name="parts", resume=True)
     noise = Noise()
     train(folder, "kl", 2, callback=noise, posterior="diagonal")
-    return torch.stack(noise.seen)
+    return torch.stack(noise.seen), [fault(folder, penalty) for penalty in ("sliced", "wae_gan")]

@@ -8,7 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 from otkit_vae import VAE, Objective, penalties, processes
 from otkit_vae.priors import MixturePrior
 
-N, d = 13, 3
+N, d, SEED = 13, 3, 5
 PARTS = {"7 and 6": 7, "12 and 1": 12}
 """How many observations of the whole batch the first process has."""
 
@@ -93,6 +93,12 @@ def of_the_first():
     return torch.Generator().manual_seed(int(seed))
 
 
+def of_a_seed():
+    """What is shared where the seed is known, call by call."""
+    seeds = torch.Generator().manual_seed(SEED)
+    return lambda: torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=seeds)))
+
+
 def local(x):
     """What a penalty of each process's own part would see."""
     return x
@@ -112,12 +118,16 @@ def process(rank):
         part = slice(0, first) if rank == 0 else slice(first, N)
         for case in ALL:
             found["/".join((name, *case))] = averaged(compute(*case, part, here))
+    for case in ALL:
+        with processes.known(N, SEED):
+            mine = averaged(compute(*case, slice(0, 7) if rank == 0 else slice(7, N), lambda: None))
+        found["/".join(("known", *case))] = mine | {"loss": processes.later(mine["loss"])()}
     half = slice(6 * rank, 6 * rank + 6)
-    right = processes.gather
+    right = processes.collect
     for wrong in (local, naive):
-        processes.gather = wrong
+        processes.collect = wrong
         found[wrong.__name__] = averaged(compute("sliced", "normal", "diagonal", half, here))
-    processes.gather = right
+    processes.collect = right
     found["right"] = averaged(compute("sliced", "normal", "diagonal", half, here))
     found["model"] = train(slice(0, 7) if rank == 0 else slice(7, N))
     with processes.alone():
@@ -166,16 +176,29 @@ class Mine(penalties.LatentPenalty):
 
 
 def talks():
-    """How often processes talk in the two passes of a step with a per-sample penalty, apart from gradients."""
-    told, all_reduce = [], dist.all_reduce
-    dist.all_reduce = lambda x: (told.append(x.numel()), all_reduce(x))
-    try:
-        loss = Objective(penalties.get("kl"))(VAE.sized((6,), 2), torch.rand(4, 6)).loss
+    """How often processes talk, and wait, in the two passes of a step, apart from gradients; where the batch is known.
+
+    With a penalty of each observation, where it is not known and where it is; and with one of the whole batch.
+    """
+    told, names = [], ("all_reduce", "all_gather", "broadcast")
+    before = {name: getattr(dist, name) for name in names}
+    for name in names:
+        setattr(dist, name, lambda *given, name=name: (told.append(name), before[name](*given)))
+
+    def step(penalty):
+        told.clear()
+        loss = Objective(penalties.get(penalty))(VAE.sized((6,), 2), torch.rand(7 - dist.get_rank(), 6)).loss
         forward = len(told)
         loss.backward()
+        return forward, len(told) - forward
+
+    try:
+        unknown = step("kl")
+        with processes.known(N, SEED):
+            return unknown, step("kl"), step("wasserstein"), step("aggregated_gaussian_w2")
     finally:
-        dist.all_reduce = all_reduce
-    return forward, len(told) - forward
+        for name in names:
+            setattr(dist, name, before[name])
 
 
 def errors():
@@ -189,5 +212,10 @@ def errors():
     try:
         first.sum().backward()
     except RuntimeError as error:
+        found.append(str(error))
+    try:
+        with processes.known(N, SEED):
+            processes.collect(z)
+    except ValueError as error:
         found.append(str(error))
     return found
