@@ -3,6 +3,7 @@ r"""The squared Bures distance of a batch of pairs on a CPU: the fastest route b
     ======================  ==============================================================================
     d = 1, 2                closed forms (`planar`)
     d < 128                 Cholesky factors, Newton step, polynomials (`cholesky`, `polar`), block by block
+    d < 256, on threads     the same, the products by torch (`fused`)
     larger                  Newton step, Halley's iteration (`halley`), pair by pair
     larger, value alone     eigenvalues alone, where their error allows (`eigen`)
     singular, cond > 1e10   `procrustes`, as are pairs whose iteration misses its certificate
@@ -25,18 +26,13 @@ from numpy import ndarray
 
 from otkit._arguments import require_symmetric, skew_and_identity
 from otkit.gaussian._bures import eigen, halley, planar, procrustes
-from otkit.gaussian._bures.cholesky import (
-    factor_and_invert,
-    squared_norms,
-    times_triangle,
-    transposed,
-    triangle_times,
-)
+from otkit.gaussian._bures.cholesky import factor_and_invert
+from otkit.gaussian._bures.fused import Fused
 from otkit.gaussian._bures.memory import empty
-from otkit.gaussian._bures.polar import Scratch, polar_by_newton_and_ladder
+from otkit.gaussian._bures.polar import Loops
 from otkit.gaussian._bures.threads import on_threads
 
-BLOCK_BYTES = 340_000
+BLOCK_BYTES = 400_000
 """The size of one (n, d, d) array of a block; about eight are alive."""
 ALIKE = 50.0
 """How much larger than others' a pair's condition number is for the pair to be put off: worth about a step."""
@@ -44,8 +40,10 @@ LONGEST_RUN, SHORTEST_RUNS = 16, 4
 """The most blocks of a run, and into how many runs at least a batch is cut, for threads."""
 THREADED_SIZE = 32
 """The size from which a product takes longer than the interpreter's lock takes to change hands."""
-LARGE = 128
-"""The size from which factors of single matrices are faster than polynomials of many."""
+FUSED = 65
+"""The size from which OpenBLAS would start threads of its own for a product, in each of several threads."""
+LARGE, SINGLE = 128, 256
+"""The sizes from which factors of single matrices beat polynomials of many, on one thread and where several share."""
 HOPELESS = 1e10
 """The condition number of M, as far as it shows on the diagonals, beyond which polynomials are not tried."""
 
@@ -65,6 +63,7 @@ def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: 
     """
     n, d, _ = cov1.shape
     probes, sums = skew_and_identity(d), np.empty((2, n, 2))
+    threads = torch.get_num_threads()
 
     def look(part: slice) -> None:
         """What `require_symmetric` looks at, for some pairs."""
@@ -72,8 +71,8 @@ def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: 
             np.matmul(cov[part].reshape(-1, d * d), probes, out=sums[k, part])
 
     with np.errstate(all="ignore"):  # what fails shows in `hard`
-        if 2 < d < LARGE:
-            value, gradient1, gradient2, hard = _by_blocks(cov1, cov2, look, gradients=gradients)
+        if 2 < d < (LARGE if min(n, threads) == 1 else SINGLE):
+            value, gradient1, gradient2, hard = _by_blocks(cov1, cov2, look, threads, gradients=gradients)
         else:
             look(slice(n))
             route = planar.line if d == 1 else planar.plane if d == 2 else _one_by_one
@@ -91,11 +90,13 @@ def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: 
     return value, gradient1, gradient2, trace.sum(0)
 
 
-def _by_blocks(cov1: ndarray, cov2: ndarray, look: Look, *, gradients: bool) -> Result:
+def _by_blocks(cov1: ndarray, cov2: ndarray, look: Look, threads: int, *, gradients: bool) -> Result:
     n, d, _ = cov1.shape
-    blocks = max(1, -(-n // max(1, BLOCK_BYTES // (8 * d * d))))
-    size = max(1, -(-n // blocks))  # all about as large
-    run = size * min(LONGEST_RUN, -(-blocks // SHORTEST_RUNS))
+    most = max(1, BLOCK_BYTES // (8 * d * d))
+    runs = max(SHORTEST_RUNS, -(-n // (LONGEST_RUN * most)))
+    run = max(1, -(-n // runs))  # all about as long, and their blocks about as large
+    size = -(-run // -(-run // most))
+    shared = threads > 1 and d >= FUSED
     value, hard = np.empty(n), np.zeros(n, dtype=bool)
     gradient1, gradient2 = empty(2, n if gradients else 0, d, d)
     results = (value, hard, gradient1, gradient2) if gradients else (value, hard)
@@ -105,7 +106,7 @@ def _by_blocks(cov1: ndarray, cov2: ndarray, look: Look, *, gradients: bool) -> 
         """Factor and solve block by block; pairs that need more steps than others are put off to the end."""
         if not hasattr(own, "memory"):
             own.memory = empty(4 * size * d * d)
-            own.scratch = [Scratch(size, d) for _ in range(4)]
+            own.room = (Fused if shared else Loops)(size, d)
         last, later = min(first + run, n), []
         for start in range(first, last, size):
             part = slice(start, min(start + size, last))
@@ -113,7 +114,8 @@ def _by_blocks(cov1: ndarray, cov2: ndarray, look: Look, *, gradients: bool) -> 
             factors = own.memory[: 4 * k * d * d].reshape(4, k, d, d)
             U, V = factors.reshape(2, 2 * k, d, d)
             look(part)  # which brings them into the cache
-            condition = factor_and_invert(cov1[part], cov2[part], out=(U, V))[2].reshape(2, k).prod(0)
+            _, _, condition = factor_and_invert(cov1[part], cov2[part], out=(U, V), shared=shared)
+            condition = condition.reshape(2, k).prod(0)
             failed = ~(condition < HOPELESS)
             if failed.any():
                 factors[:, failed] = np.eye(d)
@@ -144,28 +146,19 @@ def _by_blocks(cov1: ndarray, cov2: ndarray, look: Look, *, gradients: bool) -> 
 
     def solve(factors: ndarray, where: slice | ndarray) -> None:
         """The numbers of the pairs that stand `where`, from their factors (4, k, d, d)."""
-        u1, u2, v1, v2 = factors
-        scratch = own.scratch
-        for buffer in scratch:
-            buffer.resize(len(u1), d)
-        polar = polar_by_newton_and_ladder(u1, u2, v1, v2, scratch)
-        R = polar.matrices
-        hard[where] |= ~(np.abs(squared_norms(R) - d) < 1e-13 * d)
-        first, second, spare = [buffer.plain for buffer in scratch if buffer is not polar][:3]
-        times_triangle(transposed(R), u2, lower=False, out=first)
-        np.subtract(u1, first, out=first)  # (F - G R)ᵀ
-        value[where] = squared_norms(first)
+        _, _, v1, v2 = factors
+        own.room.resize(len(v1), d)
+        norms, value[where], first, second, spare = own.room.residuals(*factors, second=gradients)
+        hard[where] |= ~(np.abs(norms - d) < 1e-13 * d)
         if not gradients:
             return
-        times_triangle(R, u1, lower=False, out=second)
-        np.subtract(u2, second, out=second)  # (G - F Rᵀ)ᵀ
         for gradient, v, residual in ((gradient1, v1, first), (gradient2, v2, second)):
             if isinstance(where, slice):
-                triangle_times(v, residual, lower=False, out=gradient[where])
+                own.room.product(v, residual, out=gradient[where])
             else:
-                gradient[where] = triangle_times(v, residual, lower=False, out=spare)
+                gradient[where] = own.room.product(v, residual, out=spare)
 
-    on_threads(torch.get_num_threads() if d >= THREADED_SIZE else 1, blocks_of_a_run, range(0, n, run))
+    on_threads(threads if d >= THREADED_SIZE else 1, blocks_of_a_run, range(0, n, run))
     return value, gradient1, gradient2, hard
 
 

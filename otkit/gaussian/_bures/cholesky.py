@@ -45,12 +45,15 @@ def spread(triangular: ndarray) -> ndarray:
     return diagonal.max(0) / diagonal.min(0)
 
 
-def factor_and_invert(*covs: ndarray, out: tuple[ndarray, ndarray] | None = None) -> tuple[ndarray, ndarray, ndarray]:
+def factor_and_invert(
+    *covs: ndarray, out: tuple[ndarray, ndarray] | None = None, shared: bool = False
+) -> tuple[ndarray, ndarray, ndarray]:
     """U and V, upper triangular, of all matrices together, and their `spread`, NaN where there is no factor.
 
     Args:
         covs: Symmetric matrices, each with shape (n, d, d).
         out: Where to write U and V.
+        shared: Whether other threads do the same, for which the interpreter's lock must be free.
     """
     d = covs[0].shape[-1]
     n = sum(map(len, covs))
@@ -59,7 +62,7 @@ def factor_and_invert(*covs: ndarray, out: tuple[ndarray, ndarray] | None = None
         return U, V, _by_entries(covs, U, V)
     start = 0
     for cov in covs:
-        (_all_at_once if d <= ALONE else _one_by_one)(cov, U[start : start + len(cov)])
+        (_all_at_once if d <= ALONE or shared else _one_by_one)(cov, U[start : start + len(cov)])
         start += len(cov)
     torch.linalg.solve_triangular(
         torch.from_numpy(U), _identity(d).expand(n, d, d), upper=True, out=torch.from_numpy(V)

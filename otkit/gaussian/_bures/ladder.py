@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import math
+from fractions import Fraction
 from typing import NamedTuple
 
 
@@ -50,6 +51,27 @@ def steps_for(sixteenths: int) -> tuple[Step, ...]:
 def ladder(lowest: float) -> tuple[Step, ...]:
     """The sequence with the fewest products for singular values in [lowest, 1]."""
     return steps_for(math.ceil(-16 * math.log2(lowest) - 1e-9) if lowest > 2.0**-DEEPEST else 16 * DEEPEST)
+
+
+@functools.lru_cache(64)
+def completed(step: Step) -> tuple[float, ...]:
+    r"""The coefficients of a step with the square completed, so that it needs squares alone.
+
+    (r, h), (r, h, k) and (r, h, k, m, q, s) for :math:`X A`, :math:`X (A^2 + k I)` and
+    :math:`X (m (A^2 + k I)^2 + q A + s I)`, where :math:`A = r X^\top X + h I`.
+    """
+    if step.degree == 3:
+        return step.coefficients[::-1]
+    if step.degree == 5:
+        return step.coefficients
+    r, h, k1, m, k2 = map(Fraction, step.coefficients)
+    # m C⁴ + C³ + c2 C² + k1 C + k1 k2 in A = C + t, of which the third power goes
+    t, c2 = 1 / (4 * m), k2 + m * k1
+    square = c2 - 6 * m * t * t
+    linear = k1 - 2 * c2 * t + 8 * m * t**3
+    constant = k1 * k2 - k1 * t + c2 * t * t - 3 * m * t**4
+    k = square / (2 * m)
+    return tuple(map(float, (r, h + t, k, m, linear, constant - m * k * k)))
 
 
 DEEPEST = 29

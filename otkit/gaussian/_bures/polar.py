@@ -20,12 +20,67 @@ import numpy as np
 import torch
 from numpy import ndarray
 
-from otkit.gaussian._bures.cholesky import squared_norms, transposed, triangle_times
+from otkit.gaussian._bures.cholesky import squared_norms, times_triangle, transposed, triangle_times
 from otkit.gaussian._bures.ladder import Step, ladder
 from otkit.gaussian._bures.memory import zeros
 
 NEWTON_CONDITION = 1e9
 """The condition number of M beyond which its inverse is too rough for the Newton step."""
+
+
+class Residuals(NamedTuple):
+    """What `Loops.residuals` finds.
+
+    Attributes:
+        norms: The squared norms (n,) of the polar factors R, which are d.
+        value: That of the first residual.
+        first: (F - G R)ᵀ, with shape (n, d, d).
+        second: (G - F Rᵀ)ᵀ, where it was wanted.
+        spare: A buffer of that shape.
+    """
+
+    norms: ndarray
+    value: ndarray
+    first: ndarray
+    second: ndarray
+    spare: ndarray
+
+
+class Loops:
+    """Room for n pairs of matrices of size d, and what is computed in it by NumPy, whose loops start the fastest."""
+
+    def __init__(self, n: int, d: int):
+        self.scratch = [Scratch(n, d) for _ in range(4)]
+
+    def resize(self, n: int, d: int) -> None:
+        """Let the buffers show n matrices."""
+        for buffer in self.scratch:
+            buffer.resize(n, d)
+
+    def residuals(self, U1: ndarray, U2: ndarray, V1: ndarray, V2: ndarray, *, second: bool) -> Residuals:
+        """The residuals of n pairs, for upper triangular factors U (n, d, d) and their inverses V.
+
+        Args:
+            U1: Transposed factors of the first covariances, which may be overwritten.
+            U2: Transposed factors of the second covariances.
+            V1: The inverses of U1.
+            V2: The inverses of U2.
+            second: Whether the second residual is wanted.
+        """
+        polar = polar_by_newton_and_ladder(U1, U2, V1, V2, self.scratch)
+        R = polar.matrices
+        first, other, spare = [buffer.plain for buffer in self.scratch if buffer is not polar]
+        times_triangle(transposed(R), U2, lower=False, out=first)
+        np.subtract(U1, first, out=first)
+        if second:
+            times_triangle(R, U1, lower=False, out=other)
+            np.subtract(U2, other, out=other)
+        return Residuals(squared_norms(R), squared_norms(first), first, other, spare)
+
+    def product(self, V: ndarray, residual: ndarray, out: ndarray) -> ndarray:
+        """The product of an upper triangular matrix and a residual."""
+        return triangle_times(V, residual, lower=False, out=out)
+
 
 LONG_ROW = 2048
 """From how many numbers NumPy multiplies by a number for each row as fast as torch does."""

@@ -6,7 +6,7 @@ import scipy.linalg
 import torch
 
 from otkit.gaussian import _bures, _crossed
-from otkit.gaussian._bures import cholesky, ladder, polar
+from otkit.gaussian._bures import cholesky, fused, ladder, polar
 from otkit.gaussian._bures.threads import on_threads
 
 rng = np.random.default_rng(0)
@@ -53,6 +53,27 @@ def test_a_ladder_takes_every_singular_value_to_one(lowest):
     found = polar.climb(buffers[0], ladder.ladder(lowest), *buffers[1:]).matrices
     np.testing.assert_allclose(found, U @ V, atol=1e-13 / lowest)
     np.testing.assert_allclose(np.linalg.svd(found)[1], 1, atol=1e-13)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e2, 1e4])
+@pytest.mark.parametrize("room", [polar.Loops, fused.Fused])
+def test_residuals_need_no_second_way(room, spread):
+    """What misses the certificate is solved by decompositions, which would hide it."""
+    n, d = 5, 7
+    covs = [
+        z @ z.swapaxes(1, 2) + np.eye(d) for z in spread ** rng.random((2, n, d, 1)) * rng.normal(size=(2, n, d, d))
+    ]
+    U, V, _ = cholesky.factor_and_invert(*covs)
+    (u1, u2), (v1, v2) = U.reshape(2, n, d, d), V.reshape(2, n, d, d)
+    R = np.array([scipy.linalg.polar(two @ one.T)[0] for one, two in zip(u1, u2, strict=True)])
+    expected = u1 - R.swapaxes(1, 2) @ u2, u2 - R @ u1
+    found = room(n + 1, d)
+    found.resize(n, d)
+    norms, value, first, second, _ = found.residuals(u1, u2, v1, v2, second=True)
+    np.testing.assert_allclose(norms, d, rtol=1e-13)
+    np.testing.assert_allclose(value, (expected[0] ** 2).sum((1, 2)), rtol=1e-9)
+    for ours, theirs in zip((first, second), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-9 * spread)
 
 
 def test_a_buffer_shows_matrices_of_the_size_that_is_asked_for():

@@ -3,10 +3,12 @@
 import mpmath
 import numpy as np
 import pytest
+import torch
 from scipy.linalg import lapack
 
 from otkit.gaussian import w2_squared
-from otkit.gaussian._bures import eigen, halley
+from otkit.gaussian._bures import blocks, eigen, halley
+from otkit.gaussian._bures.ladder import LADDER, completed
 from tests.otkit.gaussian.test_accuracy import EPS, differentiated, exactly, pair
 
 
@@ -53,6 +55,74 @@ def test_halleys_iteration_to_the_rounding_of_the_inputs(cond, ratio, kind):
     ):
         allowed = 1e-8 * np.linalg.norm(expected) + 16 * EPS * cond * (1 + norm)
         assert np.linalg.norm(gradient - expected) <= allowed
+
+
+@pytest.mark.parametrize("cond", [1e2, 1e4, 1e8])
+@pytest.mark.parametrize(("ratio", "kind"), [(1.0, "random"), (1e-8, "smallest"), (1e-12, "random")])
+def test_products_on_threads_to_the_rounding_of_the_inputs(cond, ratio, kind, monkeypatch):
+    """At a size that 60 digits reach, with the bounds of test_accuracy."""
+    A, B = pair(16, cond, ratio, kind)
+    with mpmath.workdps(60):
+        exact = exactly(mpmath.matrix(A.tolist()), mpmath.matrix(B.tolist()))
+    cond = max(np.linalg.cond(A), np.linalg.cond(B))
+    monkeypatch.setattr(blocks, "FUSED", 3)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    # Of the others of the batch one is put off.
+    covs1, covs2 = np.stack([A] * 9), np.stack([B] * 9)
+    covs1[3] = covs2[3] = np.diag(np.geomspace(1, 1e-9, 16))
+    values, gradients1, gradients2, _ = blocks.value_and_gradients(covs1, covs2, EPS, gradients=True)
+    np.testing.assert_allclose(values[3], 0, atol=1e-25)
+    alone, *_ = blocks.value_and_gradients(covs1, covs2, EPS, gradients=False)
+    np.testing.assert_array_equal(alone, values)
+    for value, gradient1, gradient2 in zip(values[[0, 8]], gradients1[[0, 8]], gradients2[[0, 8]], strict=True):
+        assert abs(value / exact.value - 1) <= max(1e-13, 8 * EPS * np.sqrt(cond * np.trace(A + B) / exact.value))
+        for gradient, expected, norm in zip(
+            (gradient1, gradient2), (exact.gradient1, exact.gradient2), exact.norms, strict=True
+        ):
+            allowed = 1e-8 * np.linalg.norm(expected) + 16 * EPS * cond * (1 + norm)
+            assert np.linalg.norm(gradient - expected) <= allowed
+
+
+@pytest.mark.parametrize("d", [40, 100, 140])
+def test_one_thread_or_two_are_one_distance(d):
+    A, B = (z @ z.mT + torch.eye(d, dtype=torch.float64) for z in torch.randn(2, 7, d, d, dtype=torch.float64))
+    found, usual = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(blocks.value_and_gradients(A.numpy(), B.numpy(), EPS, gradients=True))
+    finally:
+        torch.set_num_threads(usual)
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("d", [5, 128, 129, 300])
+def test_the_lower_half_says_all(d):
+    A = np.asfortranarray(np.random.default_rng(0).normal(size=(d, d)))
+    whole = np.tril(A) + np.tril(A, -1).T
+    np.testing.assert_array_equal(halley._mirrored(A), whole)
+
+
+@pytest.mark.parametrize("step", [step for row in LADDER for step in row], ids=lambda step: f"{step.degree}")
+def test_a_completed_square_is_the_same_polynomial(step):
+    x = np.linspace(step.lowest, 1, 101)
+    if step.degree == 3:
+        a, b = step.coefficients
+        expected = x * (a + b * x * x)
+    else:
+        r, h, *rest = step.coefficients
+        C = r * x * x + h
+        k1, m, k2 = rest if step.degree == 9 else (rest[0], 0, 0)
+        expected = x * (C * C + k1) * (m * C * C + C + k2 if step.degree == 9 else 1)
+    scale, shift, *more = completed(step)
+    A = scale * x * x + shift
+    if step.degree == 5:
+        A = A * A + more[0]
+    elif step.degree == 9:
+        k, outer, inner, last = more
+        A = outer * (A * A + k) ** 2 + inner * A + last
+    np.testing.assert_allclose(x * A, expected, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("lowest", [0.5, 0.1, 1e-2, 1e-4])
