@@ -38,7 +38,7 @@ ALIKE = 50.0
 """How much larger than others' a pair's condition number is for the pair to be put off: worth about a step."""
 LONGEST_RUN, SHORTEST_RUNS = 16, 4
 """The most blocks of a run, and into how many runs at least a batch is cut, for threads."""
-THREADED_SIZE = 32
+THREADED_SIZE = 16
 """The size from which a product takes longer than the interpreter's lock takes to change hands."""
 FUSED = 65
 """The size from which OpenBLAS would start threads of its own for a product, in each of several threads."""

@@ -83,7 +83,7 @@ def test_products_on_threads_to_the_rounding_of_the_inputs(cond, ratio, kind, mo
             assert np.linalg.norm(gradient - expected) <= allowed
 
 
-@pytest.mark.parametrize("d", [40, 100, 140])
+@pytest.mark.parametrize("d", [16, 40, 100, 140])
 def test_one_thread_or_two_are_one_distance(d):
     A, B = (z @ z.mT + torch.eye(d, dtype=torch.float64) for z in torch.randn(2, 7, d, d, dtype=torch.float64))
     found, usual = [], torch.get_num_threads()
