@@ -72,10 +72,12 @@ def bare(penalty: str, x: torch.Tensor) -> float:
     return time.perf_counter() - start
 
 
-def compared(case: str, other: str, ours: Callable[[], float], theirs: Callable[[], float], asked: float) -> Row:
-    """The medians of five calls each, in turn, and of their ratios."""
+def compared(
+    case: str, other: str, ours: Callable[[], float], theirs: Callable[[], float], asked: float, pairs: int = 5
+) -> Row:
+    """The medians of so many calls each, in turn, and of their ratios."""
     ours(), theirs()
-    times = np.array([(ours(), theirs()) for _ in range(5)])
+    times = np.array([(ours(), theirs()) for _ in range(pairs)])
     low, middle, high = (float(q) for q in np.quantile(times[:, 1] / times[:, 0], [0.25, 0.5, 0.75]))
     mine, others = (float(seconds) for seconds in np.median(times, 0))
     return Row(case, other, mine, others, middle, low, high, asked)
