@@ -247,15 +247,21 @@ def require_symmetric(name: str, matrix: Tensor, eps: float) -> None:
 
 
 @functools.lru_cache(64)
-def skew_and_identity(d: int) -> np.ndarray:
-    """A skew matrix K of entries of size 1 to 2 without a pattern, and the identity, as columns (d², 2).
+def skew(d: int) -> np.ndarray:
+    """A skew matrix K of entries of size 1 to 2 without a pattern, with shape (d²,).
 
     One product ⟨K, A⟩ sees what is not symmetric, and NaN. What is more than 64·eps·Tr A, which a covariance is
     allowed, meets the full check.
     """
     rng = np.random.default_rng(d)
     upper = np.triu(rng.uniform(1, 2, (d, d)) * rng.choice([-1.0, 1.0], (d, d)), 1)
-    return np.stack([(upper - upper.T).ravel(), np.eye(d).ravel()], axis=1)
+    return (upper - upper.T).ravel()
+
+
+@functools.lru_cache(64)
+def skew_and_identity(d: int) -> np.ndarray:
+    """`skew` and the identity as columns (d², 2): for small matrices one product costs less than two passes."""
+    return np.stack([skew(d), np.eye(d).ravel()], axis=1)
 
 
 @value_check

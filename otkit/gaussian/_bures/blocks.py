@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy import ndarray
 
-from otkit._arguments import require_symmetric, skew_and_identity
+from otkit._arguments import require_symmetric, skew, skew_and_identity
 from otkit.gaussian._bures import eigen, halley, planar, procrustes
 from otkit.gaussian._bures.cholesky import factor_and_invert
 from otkit.gaussian._bures.fused import Fused
@@ -62,13 +62,18 @@ def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: 
         validate: Whether to check that the covariances are finite and symmetric.
     """
     n, d, _ = cov1.shape
-    probes, sums = skew_and_identity(d), np.empty((2, n, 2))
+    sums = np.empty((2, n, 2))
     threads = torch.get_num_threads()
 
     def look(part: slice) -> None:
         """What `require_symmetric` looks at, for some pairs."""
         for k, cov in enumerate((cov1, cov2)):
-            np.matmul(cov[part].reshape(-1, d * d), probes, out=sums[k, part])
+            rows = cov[part].reshape(-1, d * d)
+            if d < LARGE:
+                np.matmul(rows, skew_and_identity(d), out=sums[k, part])
+            else:
+                np.matmul(rows, skew(d), out=sums[k, part, 0])
+                rows[:, :: d + 1].sum(1, out=sums[k, part, 1])
 
     with np.errstate(all="ignore"):  # what fails shows in `hard`
         if 2 < d < (LARGE if min(n, threads) == 1 else SINGLE):
@@ -77,8 +82,8 @@ def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: 
             look(slice(n))
             route = planar.line if d == 1 else planar.plane if d == 2 else _one_by_one
             value, gradient1, gradient2, hard = route(cov1, cov2, gradients=gradients)
-        skew, trace = sums.transpose(2, 0, 1)
-        suspect = validate and not bool((np.abs(skew) <= 64 * eps * trace).all())
+        skewness, trace = sums.transpose(2, 0, 1)
+        suspect = validate and not bool((np.abs(skewness) <= 64 * eps * trace).all())
     if suspect:
         for name, cov in (("cov1", cov1), ("cov2", cov2)):
             require_symmetric(name, torch.from_numpy(cov), eps)

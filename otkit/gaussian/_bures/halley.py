@@ -70,8 +70,7 @@ def value_and_gradients(
     if not norm * inverse_norm < NEWTON_CONDITION**2:
         return math.nan, none, none, False
     q = math.sqrt(norm / inverse_norm)
-    Y *= q
-    X += Y
+    _add(q, Y, X)
     R = _polar(X, 2 * math.sqrt(q))
     accurate = abs(_squared_norm(R) - len(R)) < 1e-13 * len(R)
     first = blas.dtrmm(-1.0, G, R, lower=1)
@@ -90,15 +89,35 @@ def value_and_gradients(
 
 
 def inverse(L: ndarray) -> ndarray:
-    r"""The inverse of lower triangular L (d, d), by halves: :math:`-L_{22}^{-1} L_{21} L_{11}^{-1}` is below."""
+    """The inverse of lower triangular L (d, d), by halves."""
     d = len(L)
     if d <= LEAF:
         return lapack.dtrtri(L, lower=1)[0]
     k = d // 2
-    result = np.zeros((d, d), order="F")
-    result[:k, :k] = first = inverse(L[:k, :k])
-    result[k:, k:] = last = inverse(L[k:, k:])
-    result[k:, :k] = blas.dtrmm(1.0, first, blas.dtrmm(-1.0, last, L[k:, :k], lower=1), lower=1, side=1)
+    return _joined(inverse(L[:k, :k]), L[k:, :k], inverse(L[k:, k:]))
+
+
+def inverse_of_factor(A: ndarray) -> ndarray:
+    r"""The inverse of the Cholesky factor of A (d, d), of which the lower half is read, by halves.
+
+    :math:`L_{21} = A_{21} L_{11}^{-\top}` comes of the inverse, which is as accurate as a solution while the condition
+    number is small.
+    """
+    d = len(A)
+    if d <= LEAF:
+        return lapack.dtrtri(lapack.dpotrf(A, lower=1)[0], lower=1, overwrite_c=1)[0]
+    k = d // 2
+    first = inverse_of_factor(A[:k, :k])
+    below = blas.dtrmm(1.0, first, A[k:, :k], lower=1, side=1, trans_a=1)
+    return _joined(first, below, inverse_of_factor(blas.dsyrk(-1.0, below, beta=1.0, c=A[k:, k:], lower=1)))
+
+
+def _joined(first: ndarray, below: ndarray, last: ndarray) -> ndarray:
+    r"""The inverse of L from those of its diagonal blocks, with :math:`-L_{22}^{-1} L_{21} L_{11}^{-1}` below them."""
+    k, d = len(first), len(first) + len(last)
+    result = np.empty((d, d), order="F")
+    result[:k, :k], result[k:, k:], result[:k, k:] = first, last, 0
+    result[k:, :k] = blas.dtrmm(-1.0, last, blas.dtrmm(1.0, first, below, lower=1, side=1), lower=1, overwrite_b=1)
     return result
 
 
@@ -111,25 +130,28 @@ def _polar(X: ndarray, least: float) -> ndarray:
     mean = float(diagonal.sum()) / d
     variance = max((2 * _squared_norm(A) - float((diagonal * diagonal).sum())) / d - mean * mean, 0)
     largest = (mean + math.sqrt((d - 1) * variance)) * (1 + 1e-14 * d)
-    X *= 1 / math.sqrt(largest)
-    A *= 1 / largest
-    known: ndarray | None = A
-    for step in steps(least / math.sqrt(largest)):
-        X = _rational(step, X, known) if isinstance(step, Halley) else _polynomial(step, X)
-        known = None
+    scale = 1 / math.sqrt(largest)
+    first, *others = steps(least * scale)
+    if isinstance(first, Halley):
+        X = _rational(first, X, scale=scale, gram=A)
+    else:
+        X *= scale
+        X = _polynomial(first, X)
+    for step in others:
+        X = _rational(step, X) if isinstance(step, Halley) else _polynomial(step, X)
     return X
 
 
-def _rational(step: Halley, X: ndarray, known: ndarray | None) -> ndarray:
-    """One step, with the lower half of XᵀX where it is known, which is overwritten."""
+def _rational(step: Halley, X: ndarray, *, scale: float = 1.0, gram: ndarray | None = None) -> ndarray:
+    """One step of a multiple of X, with the lower half of XᵀX where it is known, which is overwritten."""
     a, b, c = step
-    A: ndarray = blas.dsyrk(c, X, trans=1, lower=1) if known is None else np.multiply(known, c, out=known)
+    c_scaled = c * scale * scale
+    A: ndarray = blas.dsyrk(c_scaled, X, trans=1, lower=1) if gram is None else np.multiply(gram, c_scaled, out=gram)
     _diagonal(A)[...] += 1
-    L_inverse = inverse(lapack.dpotrf(A, lower=1, overwrite_a=1)[0])
-    Y = blas.dtrmm(a - b / c, L_inverse, X, lower=1, side=1, trans_a=1)
+    L_inverse = inverse_of_factor(A)
+    Y = blas.dtrmm(scale * (a - b / c), L_inverse, X, lower=1, side=1, trans_a=1)
     Y = blas.dtrmm(1.0, L_inverse, Y, lower=1, side=1, overwrite_b=1)
-    X *= b / c
-    Y += X
+    _add(scale * b / c, X, Y)
     return Y
 
 
@@ -169,7 +191,7 @@ def _above(d: int) -> ndarray:
 
 COST = {3: 1.7, 5: 2.4, 9: 3.1}
 """The cost of a polynomial by its degree, in units of a product."""
-RATIONAL_COST = 3.0
+RATIONAL_COST = 2.8
 """That of a rational step: a Gram matrix, a factor, its inverse and two triangular products."""
 
 
@@ -204,6 +226,11 @@ def _flat(A: ndarray) -> ndarray:
 def _diagonal(A: ndarray) -> ndarray:
     """A view of the diagonal of a matrix in Fortran's order."""
     return _flat(A)[:: len(A) + 1]
+
+
+def _add(multiple: float, X: ndarray, Y: ndarray) -> None:
+    """Add a multiple of X to Y in place."""
+    blas.daxpy(_flat(X), _flat(Y), a=multiple)
 
 
 def _squared_norm(matrix: ndarray) -> float:
