@@ -12,7 +12,6 @@ import csv
 import inspect
 import io
 import math
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,8 @@ from otkit_vae.trainer import restored
 
 COLUMNS = ("loss", "reconstruction", "penalty", "posterior_scale")
 CHECKPOINT, METRICS = "checkpoint.ckpt", "metrics.csv"
+TOGETHER = 10
+"""After how many steps the metrics of several processes come together: at every step it would cost a tenth of it."""
 
 
 def fit(
@@ -138,7 +139,7 @@ class Training(lightning.LightningModule):
         self.automatic_optimization = not isinstance(objective.penalty, AdversarialPenalty)
         self.history: list[dict[str, float]] = []
         self._sums: dict[str, list[float]] = {}
-        self._noted: list[tuple[str, int, int, int, Callable[[], Iterable[Tensor]]]] = []
+        self._noted: list[tuple[str, int, int, int, list[Tensor]]] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
         # The engine notes the hook that runs, forty times a step, and torch would look for parameters in each note.
@@ -221,8 +222,14 @@ class Training(lightning.LightningModule):
         return optimizers
 
     def means(self, part: str) -> dict[str, float]:
-        """The means of the metrics since the epoch began, for "train" or "held_out", of this process."""
-        self.settle()
+        """The means of the metrics since the epoch began, for "train" or "held_out", of this process.
+
+        Of several processes, as far as they have come together (`TOGETHER`); nothing before.
+        """
+        if not processes.spread():
+            self.settle()
+        if part not in self._sums:
+            return {}
         *totals, n = self._sums[part]
         return {name: total / n for name, total in zip(COLUMNS, totals, strict=True)}
 
@@ -268,29 +275,26 @@ class Training(lightning.LightningModule):
         values = [value.detach() for value in (terms.loss, terms.reconstruction, terms.penalty, scale)]
         values[-1] = values[-1].mean()
         spread = part == "train" and processes.spread()
-        if spread:
-            # Shares of several processes, which come together while the step goes on.
+        if spread:  # shares of several processes
             values[-1] = values[-1] * (n * self.trainer.world_size / self.trainer.train_dataloader.size)  # pyright: ignore
-        numbers = processes.later(torch.stack(values)) if spread else lambda: values
-        self._noted.append((part, self.current_epoch, batch_idx, n, numbers))
+        self._noted.append((part, self.current_epoch, batch_idx, n, values))
         # Another device, or process, is not waited for at every step.
-        if len(self._noted) >= 100 or (terms.loss.device.type == "cpu" and not spread):
+        if len(self._noted) >= (TOGETHER if spread else 1 if terms.loss.device.type == "cpu" else 100):
             self.settle()
-        elif spread:
-            self.settle(1)
 
-    def settle(self, but: int = 0) -> None:
+    def settle(self) -> None:
         """Add up what has been noted of the steps; raise an ArithmeticError if a loss in training is not finite.
 
-        Args:
-            but: How many of the last steps may wait.
+        All processes take part.
         """
-        last = len(self._noted) - but
-        noted, self._noted = self._noted[:last], self._noted[last:]
+        noted, self._noted = self._noted, []
+        spread = processes.spread()
+        shares = [torch.stack(values) for part, *_, values in noted if spread and part == "train"]
+        whole = iter(processes.total(torch.stack(shares)) / self.trainer.world_size if shares else ())
         for part, epoch, batch_idx, n, values in noted:
-            numbers = [value.item() for value in values()]
+            numbers = [value.item() for value in (next(whole) if spread and part == "train" else values)]
             if part == "train" and not math.isfinite(numbers[0]):
-                if len(noted) == 1 and not but and self.steps(epoch, batch_idx):
+                if len(noted) == 1 and not spread and self.steps(epoch, batch_idx):
                     # The weights are those of the step before, whose gradient may be what broke them.
                     before = (
                         (epoch, batch_idx - 1) if batch_idx else (epoch - 1, int(self.trainer.num_training_batches) - 1)
@@ -407,7 +411,7 @@ class Progress(Callback):
     ) -> None:
         if self._bar.update(1) and isinstance(pl_module, Training):
             means = pl_module.means("train")
-            shown = {name: f"{means[name]:.4g}" for name in ("loss", "penalty")}
+            shown = {name: f"{means[name]:.4g}" for name in ("loss", "penalty") if name in means}
             self._bar.set_postfix({"epoch": trainer.current_epoch, **shown}, refresh=False)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: D102

@@ -30,7 +30,7 @@ nothing here does, or costs, anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import reduce
@@ -136,18 +136,6 @@ def means(*xs: Tensor) -> tuple[Tensor, ...]:
     if what is None:
         return _Means.apply(*xs)
     return tuple(len(what.sizes) / sum(what.sizes) * x.sum(0) for x in xs)
-
-
-def later(x: Tensor) -> Callable[[], Tensor]:
-    """The average over processes of x, of the same shape on each, to be called for when it is needed; no derivative."""
-    x = x.detach() / dist.get_world_size()
-    work = dist.all_reduce(x, async_op=True)
-
-    def wait() -> Tensor:
-        work.wait()  # pyright: ignore[reportOptionalMemberAccess]
-        return x
-
-    return wait
 
 
 def shared(generator: Generator | None, like: Tensor) -> Generator | None:

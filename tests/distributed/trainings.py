@@ -25,6 +25,9 @@ CASES = {
     "sliced": {},
 }
 
+POISONED = (("sliced", 31), ("wae_gan", 31), ("sliced", 11))
+"""Penalties and batch sizes: an epoch is over before metrics come together, or goes on for longer."""
+
 
 def train(folder, penalty, devices, *, name=None, resume=False, callback=None, **options):
     """Leaves the folder of a training, without pictures."""
@@ -66,10 +69,11 @@ class Poison(Callback):
                 next(pl_module.model.decoder.parameters()).fill_(torch.nan)
 
 
-def fault(folder, penalty):
+def fault(folder, penalty, batch_size):
     """What a process says when the loss of another is not finite."""
+    name = f"{penalty}, {batch_size}, poisoned"
     try:
-        train(folder, penalty, 2, name=f"{penalty}, poisoned", callback=Poison())
+        train(folder, penalty, 2, name=name, callback=Poison(), batch_size=batch_size)
     except ArithmeticError as error:
         return str(error)
     return ""
@@ -83,4 +87,4 @@ def process(rank, folder):
     train(folder, "sliced", 2, name="parts", resume=True)
     noise = Noise()
     train(folder, "kl", 2, callback=noise, posterior="diagonal")
-    return torch.stack(noise.seen), [fault(folder, penalty) for penalty in ("sliced", "wae_gan")]
+    return torch.stack(noise.seen), [(size, fault(folder, penalty, size)) for penalty, size in POISONED]
