@@ -72,7 +72,7 @@ def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: 
             if d < LARGE:
                 np.matmul(rows, skew_and_identity(d), out=sums[k, part])
             else:
-                np.matmul(rows, skew(d), out=sums[k, part, 0])
+                np.einsum("ij,j->i", rows, skew(d), out=sums[k, part, 0])  # a thread of BLAS would spin for long
                 rows[:, :: d + 1].sum(1, out=sums[k, part, 1])
 
     with np.errstate(all="ignore"):  # what fails shows in `hard`
