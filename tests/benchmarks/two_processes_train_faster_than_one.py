@@ -1,9 +1,9 @@
 """Two processes against one, a thread each, at the same global batch of 128: the convolutional network, Fashion-MNIST.
 
 Steps a second from the tenth step on, of one training in each way, in turn; asked is 1.6 times as many. It needs two
-cores that are free: of two processes the slower one counts, and the speed of a core that others share changes within
-seconds. What of it is the machine's is seen against two trainings side by side that do not talk, with half the batch
-each: the slower of these is the least that a step can take.
+cores that are free: at each step both wait for the slower one, and the speed of a core that others share changes within
+milliseconds. What that and the exchange cost is seen against two trainings side by side that do not talk, with half the
+batch each.
 """
 
 import tempfile
