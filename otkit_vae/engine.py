@@ -37,7 +37,7 @@ from otkit_vae.trainer import restored
 COLUMNS = ("loss", "reconstruction", "penalty", "posterior_scale")
 CHECKPOINT, METRICS = "checkpoint.ckpt", "metrics.csv"
 TOGETHER = 10
-"""After how many steps the metrics of several processes come together: at every step it would cost a tenth of it."""
+"""After how many steps the metrics of several processes come together: each time all wait for the slowest."""
 
 
 def fit(
