@@ -30,6 +30,7 @@ References:
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -245,7 +246,10 @@ def _by_tiles(x: Tensor, y: Tensor, a: Tensor, b: Tensor, f: Tensor, g: Tensor, 
 def _weights(x: Tensor, y: Tensor, a: Tensor, b: Tensor, f: Tensor, g: Tensor, p: float, reg: float) -> Tensor:
     """The plan times |x_i - y_j|^(p - 2), with shape (..., n, m): symmetric to the bit where the problem is."""
     M = cost_matrix(x, y, p)
-    weight = torch.exp((f.unsqueeze(-1) + g.unsqueeze(-2) - M) / reg).mul_(a.unsqueeze(-1) * b.unsqueeze(-2))
+    exponent = (f.unsqueeze(-1) + g.unsqueeze(-2) - M) / reg
+    # Weights alone bound it from above: between two points of weight 0 it may overflow, where the plan is 0.
+    exponent.clamp_(max=math.log(torch.finfo(M.dtype).max) - 1)
+    weight = exponent.exp_().mul_(a.unsqueeze(-1) * b.unsqueeze(-2))
     if p != 2:
         # ∂|v|^p = p |v|^(p-2) v, and 0 at v = 0.
         weight *= torch.where(M > 0, M ** (1 - 2 / p), 0 * M)

@@ -125,6 +125,19 @@ def test_weight_zero_has_the_gradient_of_its_limit():
     assert (values[0] - values[1]) / 1e-6 == pytest.approx((at.grad[1] - at.grad[0]).item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("p", [1.5, 2])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_points_of_weight_zero_on_both_sides_have_gradient_zero_at_a_small_reg(p, dtype):
+    """Their potentials are those of the points that have weight, and add up to far more than their cost."""
+    x = torch.tensor([[1.0, 0.0], [0.0, 0.0]], dtype=dtype, requires_grad=True)
+    y = torch.tensor([[1.5, 0.0], [0.0, 0.1]], dtype=dtype, requires_grad=True)
+    one = torch.tensor([1.0, 0.0], dtype=dtype)
+    for first, second in torch.autograd.grad(sinkhorn_cost(x, y, p, reg=1e-3, a=one, b=one), (x, y)):
+        assert abs(float(first[0])) == pytest.approx(p * 0.5 ** (p - 1), rel=1e-4)
+        assert first[1] == 0
+        assert (second == 0).all()
+
+
 def test_second_derivatives_are_refused():
     x = torch.tensor(rng.normal(size=(4, 2)), requires_grad=True)
     (grad,) = torch.autograd.grad(sinkhorn_cost(x, x.detach() + 1, reg=1.0), x, create_graph=True)
