@@ -23,10 +23,22 @@ def on_threads(threads: int, work: Callable[[Part], Result], parts: Sequence[Par
     threads = min(threads, len(parts))
     if threads <= 1:
         return [quietly(part) for part in parts]
+    results: dict[int, Result] = {}
+    todo = enumerate(parts)  # of which each thread takes the next
+
+    def take_parts() -> None:
+        for k, part in todo:
+            results[k] = quietly(part)
+
     # Each thread has its own number of threads for torch, and new ones start with the last that was set.
     usual = torch.get_num_threads()
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(quietly, parts))
+        with ThreadPoolExecutor(threads - 1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            torch.set_num_threads(1)
+            others = [pool.submit(take_parts) for _ in range(threads - 1)]
+            take_parts()  # a thread takes long to start, so this one works as well
+            for other in others:
+                other.result()
     finally:
         torch.set_num_threads(usual)
+    return [results[k] for k in range(len(parts))]

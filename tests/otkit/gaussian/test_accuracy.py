@@ -5,6 +5,8 @@ The bound is what the rounding of the inputs themselves moves: 8 eps sqrt(cond T
 digits of 32 x 32 matrices take seconds, so that by default some of it stands for the rest.
 """
 
+import contextlib
+import importlib.util
 import os
 from itertools import product
 from typing import NamedTuple
@@ -15,6 +17,7 @@ import pytest
 import torch
 
 from otkit.gaussian import w2_squared, w2_squared_from_factors
+from otkit.gaussian._bures import blocks
 from otkit.gaussian._bures.eigen import trace_error
 
 EPS = np.finfo(float).eps
@@ -27,6 +30,21 @@ if not WHOLE:
     GRID += [(16, *rest) for rest in product(CONDITIONS, (1.0, 1e-8, 1e-12), ("random", "smallest"))]
     GRID += [(32, *rest) for rest in product(CONDITIONS, (1.0, 1e-12), ("random",))]
     GRID += [(32, 1e8, 1e-12, "smallest"), (32, 1e8, 1e-8, "repeated")]
+
+
+ROUTES = ("numpy", "numba") if importlib.util.find_spec("numba") else ("numpy",)
+
+
+@contextlib.contextmanager
+def by(route):
+    """Covariances by NumPy's loops alone, or by compiled ones however few pairs there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        if route == "numpy":
+            patch.setattr(blocks, "compiled_loops", lambda: None)
+        else:
+            patch.setattr(blocks, "ALONE", blocks.COMPILED)
+            patch.setattr(blocks, "MANY_GROUPS", 1)
+        yield
 
 
 class Exact(NamedTuple):
@@ -92,10 +110,11 @@ def test_value_and_gradients_to_the_rounding_of_the_inputs(d, cond, ratio, kind)
     hard = np.diag(1e7 ** (-np.arange(d) / max(d - 1, 1)))
     alone = (A[None], B[None])
     mixed = (np.stack([A, hard, 3 * np.eye(d)]), np.stack([B, np.eye(d), hard + np.eye(d)]))
-    for first, second in (alone, mixed):
+    for route, (first, second) in product(ROUTES, (alone, mixed)):
         zero = np.zeros(first.shape[:-1])
-        plain = w2_squared(zero, first, zero, second)[0]
-        value, (mean1, gradient1, mean2, gradient2) = differentiated(w2_squared, zero, first, zero, second)
+        with by(route):
+            plain = w2_squared(zero, first, zero, second)[0]
+            value, (mean1, gradient1, mean2, gradient2) = differentiated(w2_squared, zero, first, zero, second)
         for number in (plain, value[0]):
             assert abs(number / exact.value - 1) <= bound
         assert not mean1.any()
@@ -136,7 +155,8 @@ def test_float32(d, ratio):
 
 @pytest.mark.parametrize("d", [64, 128, 256])
 @pytest.mark.parametrize("cond", [1e2, 1e6])
-def test_large_routes_against_a_known_map(d, cond):
+@pytest.mark.parametrize("route", ROUTES)
+def test_large_routes_against_a_known_map(d, cond, route):
     """Beyond the reach of 60 digits: B = C A C for a map C that is known, so that W2² = Tr (C - I) A (C - I).
 
     The gradients are I - C and I - C⁻¹.
@@ -150,8 +170,9 @@ def test_large_routes_against_a_known_map(d, cond):
     A, B = (A + A.T) / 2, C @ A @ C
     B = (B + B.T) / 2
     expected, zero = np.trace(X @ A @ X), np.zeros(d)
-    plain = w2_squared(zero, A, zero, B)
-    value, (_, gradient1, _, gradient2) = differentiated(w2_squared, zero, A, zero, B)
+    with by(route):
+        plain = w2_squared(zero, A, zero, B)
+        value, (_, gradient1, _, gradient2) = differentiated(w2_squared, zero, A, zero, B)
     bound = 1e-12 + 8 * EPS * np.sqrt(cond * np.trace(A + B) / expected)
     assert abs(plain / expected - 1) <= bound
     assert abs(value / expected - 1) <= bound
@@ -181,7 +202,8 @@ def test_the_error_of_the_trace_form_is_foreseen(spectrum, cond, near):
         assert error <= trace_error(eigenvalues, log_det, trace)
 
 
-def test_threads_change_nothing():
+@pytest.mark.parametrize("route", ROUTES)
+def test_threads_change_nothing(route):
     rng = np.random.default_rng(0)
     X = rng.standard_normal((200, 40, 80))
     covs = X @ np.swapaxes(X, -1, -2) / 80
@@ -190,7 +212,8 @@ def test_threads_change_nothing():
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            values.append(differentiated(w2_squared, zero, covs, zero, covs[::-1].copy()))
+            with by(route):
+                values.append(differentiated(w2_squared, zero, covs, zero, covs[::-1].copy()))
     finally:
         torch.set_num_threads(before)
     (one, gradients_one), (two, gradients_two) = values

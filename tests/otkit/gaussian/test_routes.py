@@ -9,11 +9,12 @@ from scipy.linalg import lapack
 from otkit.gaussian import w2_squared
 from otkit.gaussian._bures import blocks, eigen, halley
 from otkit.gaussian._bures.ladder import LADDER, completed
-from tests.otkit.gaussian.test_accuracy import EPS, differentiated, exactly, pair
+from tests.otkit.gaussian.test_accuracy import EPS, ROUTES, by, differentiated, exactly, pair
 
 
 @pytest.mark.parametrize("d", [3, 8, 12, 40])
-def test_a_batch_of_all_kinds_is_its_pairs_one_by_one(d):
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_batch_of_all_kinds_is_its_pairs_one_by_one(d, route):
     rng = np.random.default_rng(d)
     Q = np.linalg.qr(rng.standard_normal((2, 60, d, d)))[0]
     cond = np.where(np.arange(60) % 7 == 0, 1e8, 1e2)
@@ -22,7 +23,8 @@ def test_a_batch_of_all_kinds_is_its_pairs_one_by_one(d):
     covs = (Q * spectrum[:, None]) @ np.swapaxes(Q, -1, -2)
     A, B = (covs + np.swapaxes(covs, -1, -2)) / 2
     zero = np.zeros((60, d))
-    value, (_, gradient1, _, gradient2) = differentiated(w2_squared, zero, A, zero, B)
+    with by(route):
+        value, (_, gradient1, _, gradient2) = differentiated(w2_squared, zero, A, zero, B)
     for k in range(60):
         one, (_, first, _, second) = differentiated(w2_squared, zero[k], A[k], zero[k], B[k])
         np.testing.assert_allclose(value[k], one, rtol=1e-10)
@@ -65,6 +67,7 @@ def test_products_on_threads_to_the_rounding_of_the_inputs(cond, ratio, kind, mo
     with mpmath.workdps(60):
         exact = exactly(mpmath.matrix(A.tolist()), mpmath.matrix(B.tolist()))
     cond = max(np.linalg.cond(A), np.linalg.cond(B))
+    monkeypatch.setattr(blocks, "compiled_loops", lambda: None)
     monkeypatch.setattr(blocks, "FUSED", 3)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     # Of the others of the batch one is put off.
@@ -84,13 +87,15 @@ def test_products_on_threads_to_the_rounding_of_the_inputs(cond, ratio, kind, mo
 
 
 @pytest.mark.parametrize("d", [16, 40, 100, 140])
-def test_one_thread_or_two_are_one_distance(d):
+@pytest.mark.parametrize("route", ROUTES)
+def test_one_thread_or_two_are_one_distance(d, route):
     A, B = (z @ z.mT + torch.eye(d, dtype=torch.float64) for z in torch.randn(2, 7, d, d, dtype=torch.float64))
     found, usual = [], torch.get_num_threads()
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            found.append(blocks.value_and_gradients(A.numpy(), B.numpy(), EPS, gradients=True))
+            with by(route):
+                found.append(blocks.value_and_gradients(A.numpy(), B.numpy(), EPS, gradients=True))
     finally:
         torch.set_num_threads(usual)
     for one, two in zip(*found, strict=True):

@@ -1,0 +1,161 @@
+"""Compiled loops over groups of pairs give what NumPy's do, whatever stands beside a pair in its group."""
+
+import builtins
+import importlib.util
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from otkit.gaussian._bures import blocks
+from tests.otkit.gaussian.test_accuracy import EPS, by
+
+pytest.importorskip("numba")
+
+from otkit.gaussian._bures import lanes
+
+
+def covariances(n, d, cond, seed):
+    rng = np.random.default_rng(seed)
+    Q = np.linalg.qr(rng.standard_normal((n, d, d)))[0]
+    cond = np.broadcast_to(cond, n)
+    spectrum = cond[:, None] ** -rng.uniform(size=(n, d))
+    spectrum[:, 0], spectrum[:, -1] = 1, 1 / cond
+    covs = (Q * spectrum[:, None]) @ Q.swapaxes(1, 2)
+    return (covs + covs.swapaxes(1, 2)) / 2
+
+
+def solved(route, A, B, gradients=True):
+    with by(route):
+        return blocks.value_and_gradients(A, B, EPS, gradients=gradients)
+
+
+def assert_close(found, expected, cond):
+    for ours, theirs in zip(found, expected, strict=True):
+        size = np.abs(theirs).reshape(len(theirs), -1).max(1)
+        off = np.abs(ours - theirs).reshape(len(theirs), -1).max(1)
+        assert (off <= 64 * EPS * cond * size).all()
+
+
+@pytest.mark.parametrize("d", [*range(3, 21), 31, 32, 33, 64, 66, 127, 128])
+def test_every_size_and_a_group_that_is_not_full(d):
+    A, B = covariances(19, d, 1e3, 0), covariances(19, d, 1e3, 1)
+    found, expected = solved("numba", A, B), solved("numpy", A, B)
+    assert_close(found, expected, 1e3)
+    np.testing.assert_array_equal(found[1], found[1].swapaxes(1, 2))
+    value, gradient1, gradient2, _ = solved("numba", A, B, gradients=False)
+    np.testing.assert_array_equal(value, found[0])
+    assert len(gradient1) == len(gradient2) == 0
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 100, 1500])
+def test_pairs_that_are_put_off_are_not_lost(n):
+    """And their values are where they belong."""
+    cond = np.where(np.arange(n) % 5 == 1, 1e8, 10.0)
+    A, B = covariances(n, 6, cond, 2), covariances(n, 6, 10.0, 3)
+    assert_close(solved("numba", A, B), solved("numpy", A, B), cond)
+
+
+@pytest.mark.parametrize("d", [3, 8, 20])
+def test_what_fails_disturbs_nothing_beside_it(d):
+    A, B = covariances(16, d, 1e2, 4), covariances(16, d, 1e2, 5)
+    whole = solved("numba", A, B)
+    A[3] = 0  # a Dirac
+    A[5, :, 0] = A[5, 0, :] = 0  # singular
+    B[9] = np.diag(10.0 ** -np.linspace(0, 12, d))  # beyond the reach of the iteration
+    found, expected = solved("numba", A, B), solved("numpy", A, B)
+    others = np.setdiff1d(np.arange(16), [3, 5, 9])
+    assert_close([part[others] for part in found], [part[others] for part in whole], 1e2)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours[[3, 5]], theirs[[3, 5]], rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(ours[9], theirs[9], rtol=1e-2)
+
+
+def test_what_fails_is_known_to_have_failed():
+    A, B = covariances(16, 4, 1e2, 4), covariances(16, 4, 1e2, 5)
+    A[3], B[7], A[11] = 0, np.nan, -A[11]
+    n, d, _ = A.shape
+    value, hard = np.empty(n), np.zeros(n, dtype=bool)
+    out = (value, *np.empty((2, n, d, d)), hard, np.empty((2, n, 2)))
+    lanes.solve(A, B, np.arange(n), out, lanes.room_for(d), hopeless=1e10, alike=50.0)
+    np.testing.assert_array_equal(np.flatnonzero(hard), [3, 7, 11])
+    assert np.isfinite(value[~hard]).all()
+    # With room for 1e2 and no more, all are.
+    lanes.solve(A, B, np.arange(n), out, lanes.room_for(d), hopeless=1.0, alike=50.0)
+    assert hard.all()
+
+
+@pytest.mark.parametrize("exponent", [-300, -200, -100, 100, 200, 300])
+def test_any_scale(exponent):
+    A, B = covariances(9, 5, 1e2, 6), covariances(9, 5, 1e2, 7)
+    value, gradient1, gradient2, _ = solved("numba", A, B)
+    scale = 10.0**exponent
+    scaled, first, second, _ = solved("numba", scale * A, scale * B)
+    np.testing.assert_allclose(scaled, scale * value, rtol=1e-12)
+    np.testing.assert_allclose(first, gradient1, atol=1e-11)
+    np.testing.assert_allclose(second, gradient2, atol=1e-11)
+
+
+@pytest.mark.parametrize("where", [0, 9])
+@pytest.mark.parametrize("entry", [(0, 2), (2, 0), (1, 1)])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -1e3])
+def test_what_is_not_a_covariance_is_seen_wherever_it_stands(bad, entry, where):
+    A, B = covariances(10, 3, 1e2, 8), covariances(10, 3, 1e2, 9)
+    B[where][entry] += bad
+    with pytest.raises(ValueError, match="cov2"):
+        solved("numba", A, B)
+
+
+def test_a_batch_of_equals():
+    A = covariances(20, 7, 1e4, 10)
+    value, gradient1, gradient2, trace = solved("numba", A, A)
+    assert (value <= (8 * 7 * EPS) ** 2 * trace).all()
+    np.testing.assert_allclose(gradient1, 0, atol=1e-10)
+    np.testing.assert_allclose(gradient2, 0, atol=1e-10)
+
+
+def test_without_numba(monkeypatch):
+    usual = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "numba" else usual(name, *rest)
+    )
+    assert blocks.compiled_loops.__wrapped__() is None
+
+
+def test_numba_that_does_not_work_is_reported(monkeypatch):
+    usual = builtins.__import__
+
+    def without_lanes(name, globals=None, locals=None, fromlist=(), level=0):
+        if "lanes" in (fromlist or ()):
+            raise ImportError("Numba needs another NumPy")
+        return usual(name, globals, locals, fromlist, level)
+
+    monkeypatch.setattr(builtins, "__import__", without_lanes)
+    with pytest.warns(RuntimeWarning, match="Numba cannot be used.*another NumPy"):
+        assert blocks.compiled_loops.__wrapped__() is None
+
+
+def test_a_processor_of_half_the_width_and_a_disk_that_keeps_nothing():
+    """In another process, as code is compiled once."""
+    program = """
+        import llvmlite.binding
+        import numba.core.caching
+        import numpy as np
+
+        features = {name: on and "avx512" not in name for name, on in llvmlite.binding.get_host_cpu_features().items()}
+        llvmlite.binding.get_host_cpu_features = lambda: llvmlite.binding.FeatureMap(features)
+        numba.core.caching.CacheImpl._locator_classes = []
+        from otkit.gaussian._bures import blocks, lanes
+        assert lanes.LANES == 4
+        z = np.random.default_rng(0).standard_normal((2, 13, 7, 7))
+        A, B = z @ z.swapaxes(-1, -2) + np.eye(7)
+        found = blocks.value_and_gradients(A, B, 2e-16, gradients=True)
+        blocks.compiled_loops = lambda: None
+        for ours, theirs in zip(found, blocks.value_and_gradients(A, B, 2e-16, gradients=True)):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+        print("same")
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=300)
+    assert done.stdout == "same\n", done.stderr
