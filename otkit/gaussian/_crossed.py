@@ -27,7 +27,7 @@ from numpy import ndarray
 from otkit.gaussian._bures import eigen, procrustes
 from otkit.gaussian._bures.cholesky import factor_and_invert, squared_norms, transposed
 from otkit.gaussian._bures.memory import empty
-from otkit.gaussian._bures.polar import Scratch, polar_by_newton_and_ladder
+from otkit.gaussian._bures.polar import HOPELESS, Scratch, polar_by_newton_and_ladder
 from otkit.gaussian._bures.threads import on_threads
 
 T = TypeVar("T")
@@ -40,8 +40,6 @@ THREADED_SIZE = 16
 """The size from which a tile takes longer than the interpreter's lock takes to change hands."""
 PARTS = 16
 """Into how many parts the pairs are cut for threads; not by their number, so that sums do not depend on it."""
-HOPELESS = 1e10
-"""The condition number of GᵀF, as far as it shows on the diagonals, beyond which polynomials are not tried."""
 EPS = float(np.finfo(np.float64).eps)
 
 

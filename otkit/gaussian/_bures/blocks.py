@@ -18,45 +18,31 @@ others of their block are put off and solved among their like, so that a block h
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import threading
-import warnings
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from numpy import ndarray
 
 from otkit._arguments import require_symmetric, skew, skew_and_identity
-from otkit.gaussian._bures import eigen, halley, planar, procrustes
+from otkit.gaussian._bures import compiled, eigen, halley, planar, procrustes
 from otkit.gaussian._bures.cholesky import factor_and_invert
 from otkit.gaussian._bures.fused import Fused
 from otkit.gaussian._bures.memory import empty
-from otkit.gaussian._bures.polar import Loops
+from otkit.gaussian._bures.polar import ALIKE, HOPELESS, Loops
 from otkit.gaussian._bures.threads import on_threads
 
 BLOCK_BYTES = 400_000
 """The size of one (n, d, d) array of a block; about eight are alive."""
-ALIKE = 50.0
-"""How much larger than others' a pair's condition number is for the pair to be put off: worth about a step."""
 LONGEST_RUN, SHORTEST_RUNS = 16, 4
 """The most blocks of a run, and into how many runs at least a batch is cut, for threads."""
 THREADED_SIZE = 16
 """The size from which a product takes longer than the interpreter's lock takes to change hands."""
 FUSED = 65
 """The size from which OpenBLAS would start threads of its own for a product, in each of several threads."""
-COMPILED, ALONE = 128, 20
-"""The size up to which compiled loops win, and how much of it each pair of a batch is worth."""
-GROUPS, MANY_GROUPS = 64, 8
-"""The most groups of theirs in a run, and how many there are before pairs are put off."""
-PARALLEL = 2**15
-"""How many entries all covariances of a batch have before threads take less time than their start."""
 LARGE, SINGLE = 128, 256
 """The sizes from which factors of single matrices beat polynomials of many, on one thread and where several share."""
-HOPELESS = 1e10
-"""The condition number of M, as far as it shows on the diagonals, beyond which polynomials are not tried."""
 
 Look = Callable[[slice], None]
 Result = tuple[ndarray, ndarray, ndarray, ndarray]
@@ -87,8 +73,8 @@ def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: 
                 rows[:, :: d + 1].sum(1, out=sums[k, part, 1])
 
     with np.errstate(all="ignore"):  # what fails shows in `hard`
-        if 2 < d <= min(COMPILED, ALONE * n) and compiled_loops() is not None:
-            value, gradient1, gradient2, hard = _by_lanes(cov1, cov2, sums, threads, gradients=gradients)
+        if compiled.serves(n, d):
+            value, gradient1, gradient2, hard = compiled.by_lanes(cov1, cov2, sums, threads, gradients=gradients)
         elif 2 < d < (LARGE if min(n, threads) == 1 else SINGLE):
             value, gradient1, gradient2, hard = _by_blocks(cov1, cov2, look, threads, gradients=gradients)
         else:
@@ -106,45 +92,6 @@ def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: 
         if gradients:
             gradient1[hard], gradient2[hard] = first, second
     return value, gradient1, gradient2, trace.sum(0)
-
-
-@functools.cache
-def compiled_loops() -> Any:
-    """The module `lanes` where Numba is installed, None elsewhere."""
-    if importlib.util.find_spec("numba") is None:
-        return None
-    try:
-        from otkit.gaussian._bures import lanes
-    except ImportError as error:
-        warnings.warn(f"Numba cannot be used, so that Gaussians take longer: {error}", RuntimeWarning, stacklevel=2)
-        return None
-    return lanes
-
-
-def _by_lanes(cov1: ndarray, cov2: ndarray, sums: ndarray, threads: int, *, gradients: bool) -> Result:
-    lanes = compiled_loops()
-    n, d, _ = cov1.shape
-    groups = -(-n // lanes.LANES)
-    run = lanes.LANES * min(GROUPS, -(-groups // SHORTEST_RUNS))
-    value, hard = np.empty(n), np.empty(n, dtype=bool)
-    gradient1, gradient2 = empty(2, n if gradients else 0, d, d)
-    threads = threads if n * d * d > PARALLEL else 1
-    own = threading.local()
-
-    def solve(order: ndarray, alike: float) -> tuple[ndarray, ndarray]:
-        if not hasattr(own, "room"):
-            own.room = lanes.room_for(d)
-        out = (value, gradient1, gradient2, hard, sums)
-        return lanes.solve(cov1, cov2, order, out, own.room, hopeless=HOPELESS, alike=alike)
-
-    def solve_a_run(first: int) -> tuple[ndarray, ndarray]:
-        """Solve the pairs from `first` on, and tell which were put off, and their condition numbers."""
-        return solve(np.arange(first, min(first + run, n)), ALIKE if groups >= MANY_GROUPS else np.inf)
-
-    later, conditions = zip(*on_threads(threads, solve_a_run, range(0, n, run)), strict=True)
-    order = np.concatenate(later)[np.argsort(np.concatenate(conditions))]
-    on_threads(threads, lambda part: solve(part, np.inf), [order[k : k + run] for k in range(0, len(order), run)])
-    return value, gradient1, gradient2, hard
 
 
 def _by_blocks(cov1: ndarray, cov2: ndarray, look: Look, threads: int, *, gradients: bool) -> Result:

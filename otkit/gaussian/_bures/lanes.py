@@ -312,7 +312,7 @@ def factor_and_invert(covs, pairs, room, p, L, V, inverses):
     least = largest = load(room, L)
     for k in range(1, d):
         pivot = load(room, L + k * p + k)
-        least, largest = smaller(least, pivot), larger(largest, pivot)
+        least, largest = smaller(pivot, least), larger(pivot, largest)  # the last is NaN where one is
     zero = in_all_lanes(0.0)
     for k in range(d, p):
         store(room, L + k * p + k, zero)

@@ -26,6 +26,10 @@ from otkit.gaussian._bures.memory import zeros
 
 NEWTON_CONDITION = 1e9
 """The condition number of M beyond which its inverse is too rough for the Newton step."""
+HOPELESS = 1e10
+"""The condition number of M, as far as it shows on the diagonals of factors, beyond which polynomials are not tried."""
+ALIKE = 50.0
+"""How much larger than others' a pair's condition number is for the pair to be put off: worth about a step."""
 
 
 class Residuals(NamedTuple):

@@ -101,16 +101,24 @@ def square_root(typingctx: Any, a: Any) -> Any:
     return _instruction("sqrt", 1)
 
 
+def _choice(comparison: str) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        a, b = args
+        return builder.select(builder.fcmp_unordered(comparison, a, b), a, b)
+
+    return vector(vector, vector), generate
+
+
 @intrinsic
 def smaller(typingctx: Any, a: Any, b: Any) -> Any:
-    """The smaller of two numbers, and NaN where one is."""
-    return _instruction("minimum", 2)
+    """The smaller of two numbers, and a where one is NaN."""
+    return _choice("<")
 
 
 @intrinsic
 def larger(typingctx: Any, a: Any, b: Any) -> Any:
-    """The larger of two numbers, and NaN where one is."""
-    return _instruction("maximum", 2)
+    """The larger of two numbers, and a where one is NaN."""
+    return _choice(">")
 
 
 def _arithmetic(symbol: Any, instruction: str) -> None:

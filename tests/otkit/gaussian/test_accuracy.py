@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from otkit.gaussian import w2_squared, w2_squared_from_factors
-from otkit.gaussian._bures import blocks
+from otkit.gaussian._bures import compiled
 from otkit.gaussian._bures.eigen import trace_error
 
 EPS = np.finfo(float).eps
@@ -40,10 +40,10 @@ def by(route):
     """Covariances by NumPy's loops alone, or by compiled ones however few pairs there are."""
     with pytest.MonkeyPatch.context() as patch:
         if route == "numpy":
-            patch.setattr(blocks, "compiled_loops", lambda: None)
+            patch.setattr(compiled, "loops", lambda: None)
         else:
-            patch.setattr(blocks, "ALONE", blocks.COMPILED)
-            patch.setattr(blocks, "MANY_GROUPS", 1)
+            patch.setattr(compiled, "ALONE", compiled.LARGEST)
+            patch.setattr(compiled, "MANY", 1)
         yield
 
 

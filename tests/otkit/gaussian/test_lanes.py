@@ -9,7 +9,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from otkit.gaussian._bures import blocks
+from otkit.gaussian._bures import blocks, compiled
 from tests.otkit.gaussian.test_accuracy import EPS, by
 
 pytest.importorskip("numba")
@@ -121,7 +121,7 @@ def test_without_numba(monkeypatch):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == "numba" else usual(name, *rest)
     )
-    assert blocks.compiled_loops.__wrapped__() is None
+    assert compiled.loops.__wrapped__() is None
 
 
 def test_numba_that_does_not_work_is_reported(monkeypatch):
@@ -134,7 +134,7 @@ def test_numba_that_does_not_work_is_reported(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without_lanes)
     with pytest.warns(RuntimeWarning, match="Numba cannot be used.*another NumPy"):
-        assert blocks.compiled_loops.__wrapped__() is None
+        assert compiled.loops.__wrapped__() is None
 
 
 def test_a_processor_of_half_the_width_and_a_disk_that_keeps_nothing():
@@ -147,12 +147,12 @@ def test_a_processor_of_half_the_width_and_a_disk_that_keeps_nothing():
         features = {name: on and "avx512" not in name for name, on in llvmlite.binding.get_host_cpu_features().items()}
         llvmlite.binding.get_host_cpu_features = lambda: llvmlite.binding.FeatureMap(features)
         numba.core.caching.CacheImpl._locator_classes = []
-        from otkit.gaussian._bures import blocks, lanes
+        from otkit.gaussian._bures import blocks, compiled, lanes
         assert lanes.LANES == 4
         z = np.random.default_rng(0).standard_normal((2, 13, 7, 7))
         A, B = z @ z.swapaxes(-1, -2) + np.eye(7)
         found = blocks.value_and_gradients(A, B, 2e-16, gradients=True)
-        blocks.compiled_loops = lambda: None
+        compiled.loops = lambda: None
         for ours, theirs in zip(found, blocks.value_and_gradients(A, B, 2e-16, gradients=True)):
             np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
         print("same")

@@ -7,7 +7,7 @@ import torch
 from scipy.linalg import lapack
 
 from otkit.gaussian import w2_squared
-from otkit.gaussian._bures import blocks, eigen, halley
+from otkit.gaussian._bures import blocks, compiled, eigen, halley
 from otkit.gaussian._bures.ladder import LADDER, completed
 from tests.otkit.gaussian.test_accuracy import EPS, ROUTES, by, differentiated, exactly, pair
 
@@ -67,7 +67,7 @@ def test_products_on_threads_to_the_rounding_of_the_inputs(cond, ratio, kind, mo
     with mpmath.workdps(60):
         exact = exactly(mpmath.matrix(A.tolist()), mpmath.matrix(B.tolist()))
     cond = max(np.linalg.cond(A), np.linalg.cond(B))
-    monkeypatch.setattr(blocks, "compiled_loops", lambda: None)
+    monkeypatch.setattr(compiled, "loops", lambda: None)
     monkeypatch.setattr(blocks, "FUSED", 3)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     # Of the others of the batch one is put off.
