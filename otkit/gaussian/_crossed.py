@@ -26,6 +26,7 @@ from numpy import ndarray
 
 from otkit.gaussian._bures import eigen, procrustes
 from otkit.gaussian._bures.cholesky import factor_and_invert, squared_norms, transposed
+from otkit.gaussian._bures.compiled import PARALLEL, Crossed, serves
 from otkit.gaussian._bures.memory import empty
 from otkit.gaussian._bures.polar import HOPELESS, Scratch, polar_by_newton_and_ladder
 from otkit.gaussian._bures.threads import on_threads
@@ -91,12 +92,18 @@ def squared_distances(first: Factors, second: Factors, *, half: bool) -> ndarray
     values = np.zeros((len(first.cov), len(second.cov)))
 
     def work(tiles: list[Tile]) -> None:
-        scratch, by_trace = _scratch(first, second), d >= TRACE_SIZE
+        scratch, lanes = _scratch(first, second), _lanes(first, second)
+        by_trace = d >= TRACE_SIZE and lanes is None
         for rows, columns in tiles:
-            pairs = _pairs(first, second, rows, columns)
-            tile = _by_trace(first, second, rows, columns, pairs) if by_trace else np.full(len(pairs.u2), np.nan)
+            pairs = None
+            if lanes and _easy(first, second, rows, columns):
+                tile = lanes.values(rows, columns)
+            else:
+                pairs = _pairs(first, second, rows, columns)
+                tile = _by_trace(first, second, rows, columns, pairs) if by_trace else np.full(len(pairs.u2), np.nan)
             missing = np.isnan(tile)
             if missing.any():
+                pairs = pairs or _pairs(first, second, rows, columns)
                 if not missing.all():
                     pairs = pairs.where(missing)
                 tile[missing] = squared_norms(_residual(pairs.u1, _polar(pairs, scratch), pairs.u2))
@@ -132,10 +139,14 @@ def weighted_gradients(
         weights = np.triu(weights + weights.T, 1)
 
     def work(tiles: list[Tile]) -> tuple[int, ndarray, ndarray]:
-        scratch, start, stop = _scratch(first, second), tiles[0][0].start, tiles[-1][0].stop
+        scratch, lanes = _scratch(first, second), _lanes(first, second)
+        start, stop = tiles[0][0].start, tiles[-1][0].stop
         sums1, sums2 = np.zeros_like(first.cov[start:stop]), np.zeros_like(second.cov)
         for rows, columns in tiles:
             w = weights[rows, columns]
+            if lanes and _easy(first, second, rows, columns):
+                missed = lanes.add_residuals(rows, columns, w, sums1, sums2, start)
+                w = np.where(missed, w, 0)
             if not w.any():
                 continue
             pairs = _pairs(first, second, rows, columns)
@@ -174,7 +185,7 @@ class _Pairs(NamedTuple):
     u2: ndarray
     v1: ndarray
     v2: ndarray
-    easy: bool  # whether all are triangular, and no condition number is hopeless
+    easy: bool
 
     def where(self, mask: ndarray) -> _Pairs:
         u1, u2, v1, v2 = (part if len(part) == 1 else part[mask] for part in self[:4])
@@ -191,9 +202,13 @@ def _pairs(first: Factors, second: Factors, rows: slice, columns: slice) -> _Pai
         left, right = np.broadcast_to(one[rows][:, None], shape), np.broadcast_to(other[columns], shape)
         return left.reshape(-1, d, d), right.reshape(-1, d, d)
 
-    easy = bool(first.condition[rows.stop - 1] * second.condition[columns.stop - 1] < HOPELESS)
     u1, u2 = repeated(first.U, second.U)
-    return _Pairs(u1, u2, *repeated(first.V, second.V), easy)
+    return _Pairs(u1, u2, *repeated(first.V, second.V), _easy(first, second, rows, columns))
+
+
+def _easy(first: Factors, second: Factors, rows: slice, columns: slice) -> bool:
+    """Whether all factors of a tile are triangular, and no condition number is hopeless."""
+    return bool(first.condition[rows.stop - 1] * second.condition[columns.stop - 1] < HOPELESS)
 
 
 def _polar(pairs: _Pairs, scratch: list[Scratch]) -> ndarray:
@@ -267,10 +282,20 @@ def _equal(values: ndarray, first: Factors, second: Factors) -> ndarray:
 
 def _tile_size(first: Factors, second: Factors) -> tuple[int, int]:
     """How many rows and columns a tile has: one row, unless all the columns together are few."""
-    pairs = max(1, TILE_BYTES // (8 * first.cov.shape[-1] ** 2))
+    pairs, lanes = max(1, TILE_BYTES // (8 * first.cov.shape[-1] ** 2)), _lanes(first, second)
+    if lanes is not None:
+        pairs = max(pairs, 8 * lanes.width)
     tiles = max(1, -(-len(second.cov) // pairs))
     columns = max(1, -(-len(second.cov) // tiles))  # all about as wide
+    if lanes is not None and columns < len(second.cov):
+        columns = -(-columns // lanes.width) * lanes.width
     return max(1, min(pairs // columns, len(first.cov))), columns
+
+
+def _lanes(first: Factors, second: Factors) -> Crossed | None:
+    """Compiled loops, where they are there and the fastest."""
+    (n, d, _), m = first.cov.shape, len(second.cov)
+    return Crossed((first.U, first.V), (second.U, second.V)) if serves(n * m, d) else None
 
 
 def _scratch(first: Factors, second: Factors) -> list[Scratch]:
@@ -297,5 +322,6 @@ def _on_threads(work: Callable[[list[Tile]], T], first: Factors, second: Factors
     tiles = list(_tiles(first, second, half=half))
     size = max(1, -(-len(tiles) // PARTS))
     parts = [tiles[i : i + size] for i in range(0, len(tiles), size)]
-    threads = torch.get_num_threads() if first.cov.shape[-1] >= THREADED_SIZE else 1
-    return on_threads(threads, work, parts)
+    d = first.cov.shape[-1]
+    compiled = _lanes(first, second) is not None and len(first.cov) * len(second.cov) * d * d > PARALLEL
+    return on_threads(torch.get_num_threads() if d >= THREADED_SIZE or compiled else 1, work, parts)

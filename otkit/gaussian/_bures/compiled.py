@@ -78,3 +78,52 @@ def by_lanes(
     rest = np.concatenate(later)[np.argsort(np.concatenate(conditions))]
     on_threads(threads, lambda run: solve(run, np.inf), runs(rest, threads))
     return value, gradient1, gradient2, hard
+
+
+class Crossed:
+    """Pairs of two lists whose factors are known.
+
+    Attributes:
+        width: How many pairs are solved at once.
+    """
+
+    def __init__(self, first: tuple[ndarray, ndarray], second: tuple[ndarray, ndarray]):
+        """Take transposed factors and their inverses, upper triangular, with shapes (n, d, d) and (m, d, d)."""
+        self.lists = first, second
+        self.width: int = loops().LANES
+
+    @functools.cached_property
+    def room(self) -> ndarray:
+        """What is computed in."""
+        return loops().room_for(self.lists[0][0].shape[-1])
+
+    def values(self, rows: slice, columns: slice) -> ndarray:
+        """The values (k,) of a tile's pairs, NaN where the certificate is missed."""
+        value, missed = loops().solve_factors(*self.lists, *_pairs(rows, columns), self.room)
+        value[missed] = np.nan
+        return value
+
+    def add_residuals(
+        self, rows: slice, columns: slice, weights: ndarray, sums1: ndarray, sums2: ndarray, start: int
+    ) -> ndarray:
+        """Add weights times (F - G R)ᵀ and (G - F Rᵀ)ᵀ of a tile's pairs to sums over rows and columns.
+
+        Args:
+            rows: The tile's rows.
+            columns: Its columns.
+            weights: The weights, of the tile's shape.
+            sums1: The sums (., d, d) of the rows from `start` on.
+            sums2: The sums (m, d, d) of the columns.
+            start: The first row of which there is a sum.
+
+        Returns:
+            Which pairs, of the tile's shape, missed the certificate and were left out.
+        """
+        sums = (np.ascontiguousarray(weights).ravel(), sums1, sums2, start)
+        _, missed = loops().solve_factors(*self.lists, *_pairs(rows, columns), self.room, sums)
+        return missed.reshape(weights.shape)
+
+
+def _pairs(rows: slice, columns: slice) -> ndarray:
+    """The row and the column (2, k) of each pair of a tile."""
+    return np.mgrid[rows, columns].reshape(2, -1)

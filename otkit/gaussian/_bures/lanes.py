@@ -1,49 +1,47 @@
-r"""The squared Bures distance compiled by Numba: as many pairs at once as a vector has lanes, each in its own.
+r"""The squared Bures distance of as many pairs at once as a vector has lanes, each in its own.
 
 The method is that of `polar`: Cholesky factors and their inverses, the Newton step, the polynomials of `ladder`, the
-residuals. What it gains is in the layout. A matrix is an array of vectors, entry (i, j) of all the pairs of a group in
-one, so that a Cholesky factor is as good for vector instructions as a product, sizes need not fit a register, triangles
-and symmetry save the work that they promise, and a pair whose iteration fails disturbs none beside it. Matrices are
-padded by zeros to whole tiles of `TILE` x `TILE`, whose sums of products stay in registers.
+residuals. What it gains is in the layout of `tiles`: a Cholesky factor is as good for vector instructions as a product,
+sizes need not fit a register, triangles and symmetry save the work that they promise, and a pair whose iteration fails
+disturbs none beside it.
 
 A group takes as many steps as the worst of its pairs, so pairs of a much larger condition number than others of their
 group are put off, and solved among their like.
-
-All matrices of a group lie in one array, `room`, and are named by where they start, counted in vectors.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
-from typing import Any
 
-import numba
 import numpy as np
-from numba import types
 from numpy import ndarray
 
 from otkit._arguments import skew
 from otkit.gaussian._bures.ladder import DEEPEST, completed, steps_for
 from otkit.gaussian._bures.memory import empty
 from otkit.gaussian._bures.polar import NEWTON_CONDITION
-from otkit.gaussian._bures.vectors import (
-    LANES,
-    in_all_lanes,
-    larger,
-    load,
-    multiply_add,
-    smaller,
-    square_root,
-    store,
+from otkit.gaussian._bures.tiles import (
+    TILE,
+    add_to_diagonal,
+    add_transposed,
+    compiled,
+    factor,
+    gram,
+    invert,
+    kept,
+    look,
+    product,
+    read,
+    read_transposed,
+    scale,
+    squared_norm,
+    subtract_product,
+    symmetric_product,
+    tile,
+    write,
 )
-
-TILE = 4
-"""Rows and columns of a tile: sixteen sums, as many as leave registers for what is added."""
-njit: Any = numba.njit  # of which no type checker knows all options
-compiled = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""For what is called by compiled functions alone."""
+from otkit.gaussian._bures.vectors import LANES, in_all_lanes, larger, load, multiply_add, smaller, square_root, store
 
 
 def padded(d: int) -> int:
@@ -52,7 +50,7 @@ def padded(d: int) -> int:
 
 
 def room_for(d: int) -> ndarray:
-    """What `solve` works in."""
+    """Eight matrices of a group: four factors and inverses, and what the iteration needs."""
     return empty(8 * padded(d) ** 2 * LANES)
 
 
@@ -70,233 +68,6 @@ def ladders() -> tuple[ndarray, ndarray]:
             coefficients = completed(step)
             row[0], row[1 : len(coefficients) + 1] = step.degree, coefficients
     return steps, lengths
-
-
-# Rows and tiles of vectors
-
-
-@compiled
-def row_at(room, place, stride):
-    """Four vectors, a stride apart."""
-    return load(room, place), load(room, place + stride), load(room, place + 2 * stride), load(room, place + 3 * stride)
-
-
-@compiled
-def write_row(room, place, stride, row):
-    """Put four vectors down, a stride apart."""
-    store(room, place, row[0])
-    store(room, place + stride, row[1])
-    store(room, place + 2 * stride, row[2])
-    store(room, place + 3 * stride, row[3])
-
-
-@compiled
-def add_multiple(a, row, to):
-    """A row and a times another."""
-    return (
-        multiply_add(a, row[0], to[0]),
-        multiply_add(a, row[1], to[1]),
-        multiply_add(a, row[2], to[2]),
-        multiply_add(a, row[3], to[3]),
-    )
-
-
-@compiled
-def tile(room, p, out, i, j, A, A_transposed, B, B_transposed, first, last, alpha, beta, base, mirrored):
-    """The tile at (i, j) of alpha A B + beta base, where the sum over k goes from `first` up to `last`.
-
-    Args:
-        room: All matrices, each with shape (p, p, LANES).
-        p: Their size.
-        out: Where the result goes; the tile at (j, i) receives the transposed one where it is `mirrored`.
-        i: The tile's first row.
-        j: Its first column.
-        A: The left factor, or its transposed.
-        A_transposed: Whether it is.
-        B: The right factor, or its transposed.
-        B_transposed: Whether it is.
-        first: The first k.
-        last: The k after the last.
-        alpha: A number.
-        beta: Another; where it is zero the base is not read.
-        base: A matrix.
-        mirrored: Whether the result is symmetric.
-    """
-    a_row, a_column = (1, p) if A_transposed else (p, 1)
-    b_row, b_column = (1, p) if B_transposed else (p, 1)
-    zero = in_all_lanes(0.0)
-    c0 = c1 = c2 = c3 = (zero, zero, zero, zero)
-    a, b = A + i * a_row + first * a_column, B + first * b_row + j * b_column
-    for _ in range(first, last):
-        row = row_at(room, b, b_column)
-        c0 = add_multiple(load(room, a), row, c0)
-        c1 = add_multiple(load(room, a + a_row), row, c1)
-        c2 = add_multiple(load(room, a + 2 * a_row), row, c2)
-        c3 = add_multiple(load(room, a + 3 * a_row), row, c3)
-        a += a_column
-        b += b_row
-    place, factor = i * p + j, in_all_lanes(alpha)
-    none = (zero, zero, zero, zero)
-    r0 = r1 = r2 = r3 = none
-    if beta != 0.0:
-        share = in_all_lanes(beta)
-        r0 = add_multiple(share, row_at(room, base + place, 1), none)
-        r1 = add_multiple(share, row_at(room, base + place + p, 1), none)
-        r2 = add_multiple(share, row_at(room, base + place + 2 * p, 1), none)
-        r3 = add_multiple(share, row_at(room, base + place + 3 * p, 1), none)
-    c0, c1 = add_multiple(factor, c0, r0), add_multiple(factor, c1, r1)
-    c2, c3 = add_multiple(factor, c2, r2), add_multiple(factor, c3, r3)
-    place += out
-    write_row(room, place, 1, c0)
-    write_row(room, place + p, 1, c1)
-    write_row(room, place + 2 * p, 1, c2)
-    write_row(room, place + 3 * p, 1, c3)
-    if mirrored and i != j:
-        place = out + j * p + i
-        write_row(room, place, p, c0)
-        write_row(room, place + 1, p, c1)
-        write_row(room, place + 2, p, c2)
-        write_row(room, place + 3, p, c3)
-
-
-# Matrices
-
-
-@compiled
-def product(room, p, out, A, B):
-    """A B."""
-    for i in range(0, p, TILE):
-        for j in range(0, p, TILE):
-            tile(room, p, out, i, j, A, False, B, False, 0, p, 1.0, 0.0, out, False)
-
-
-@compiled
-def gram(room, p, out, alpha, A, beta):
-    """Alpha AᵀA + beta out, at half the work."""
-    for i in range(0, p, TILE):
-        for j in range(0, i + 1, TILE):
-            tile(room, p, out, i, j, A, True, A, False, 0, p, alpha, beta, out, True)
-
-
-@compiled
-def add_to_diagonal(room, p, A, number):
-    """A + number I, in place."""
-    summand = in_all_lanes(number)
-    for place in range(A, A + p * p, p + 1):
-        store(room, place, load(room, place) + summand)
-
-
-@compiled
-def scale(room, p, A, factors):
-    """Multiply the matrices of A by the numbers of a vector, in place."""
-    for place in range(A, A + p * p):
-        store(room, place, factors * load(room, place))
-
-
-@compiled
-def squared_norm(room, p, A):
-    """The squared Frobenius norms."""
-    zero = in_all_lanes(0.0)
-    s0 = s1 = s2 = s3 = zero
-    for place in range(A, A + p * p, 4):
-        v0, v1, v2, v3 = row_at(room, place, 1)
-        s0, s1 = multiply_add(v0, v0, s0), multiply_add(v1, v1, s1)
-        s2, s3 = multiply_add(v2, v2, s2), multiply_add(v3, v3, s3)
-    return (s0 + s1) + (s2 + s3)
-
-
-@njit(nogil=True, fastmath={"reassoc", "contract"}, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-def inner(a, b):
-    """The sum of products of two matrices, in any order."""
-    total = 0.0
-    for i in range(a.shape[0]):
-        for j in range(a.shape[1]):
-            total += a[i, j] * b[i, j]
-    return total
-
-
-@compiled
-def look(covs, pairs, skew, sums):
-    """What `require_symmetric` looks at: products with a skew matrix, and traces."""
-    for lane in range(LANES):
-        cov, trace = covs[pairs[lane]], 0.0
-        for i in range(len(cov)):
-            trace += cov[i, i]
-        sums[pairs[lane], 0], sums[pairs[lane], 1] = inner(cov, skew), trace
-
-
-@compiled
-def read(covs, pairs, room, p, L):
-    """The lower halves of covariances, padded by an identity."""
-    d = covs.shape[-1]
-    for lane in range(LANES):
-        cov = covs[pairs[lane]]
-        for i in range(p):
-            for j in range(i):
-                room[(L + i * p + j) * LANES + lane] = cov[i, j] if i < d else 0.0
-            room[(L + i * p + i) * LANES + lane] = cov[i, i] if i < d else 1.0
-
-
-@compiled
-def write(room, p, A, pairs, wanted, out):
-    """The symmetric matrices of those lanes that are wanted, of which the upper half is read."""
-    d = out.shape[-1]
-    for lane in range(LANES):
-        if wanted[lane]:
-            matrix = out[pairs[lane]]
-            for i in range(d):
-                for j in range(i, d):
-                    matrix[i, j] = matrix[j, i] = room[(A + i * p + j) * LANES + lane]
-
-
-@compiled
-def factor(room, p, L, inverses):
-    """The Cholesky factor, in place of the lower half, and the inverses of its diagonal; NaN where there is none."""
-    one, zero = in_all_lanes(1.0), in_all_lanes(0.0)
-    for j in range(0, p, TILE):
-        for i in range(j, p, TILE):
-            tile(room, p, L, i, j, L, False, L, True, 0, j, -1.0, 1.0, L, False)
-        for column in range(j, j + TILE):
-            own = L + column * p
-            rest = load(room, own + column)
-            for k in range(j, column):
-                entry = load(room, own + k)
-                rest = rest - entry * entry
-            # What is not positive becomes NaN, and so does all that follows.
-            pivot = square_root(rest)
-            inverse = one / pivot
-            store(room, own + column, pivot)
-            store(inverses, column, inverse)
-            for row in range(L + (column + 1) * p, L + p * p, p):
-                entry = load(room, row + column)
-                for k in range(j, column):
-                    entry = entry - load(room, row + k) * load(room, own + k)
-                store(room, row + column, inverse * entry)
-            for k in range(column + 1, j + TILE):
-                store(room, own + k, zero)
-
-
-@compiled
-def invert(room, p, V, L, inverses):
-    """The inverse V of a Cholesky factor L, by substitution in each tile."""
-    one, zero = in_all_lanes(1.0), in_all_lanes(0.0)
-    for j in range(0, p, TILE):
-        for i in range(j, p, TILE):
-            if i > j:
-                tile(room, p, V, i, j, L, False, V, False, j, i, -1.0, 0.0, V, False)
-            else:
-                for row in range(TILE):
-                    for column in range(TILE):
-                        store(room, V + (j + row) * p + j + column, one if row == column else zero)
-            for row in range(i, i + TILE):
-                entries = row_at(room, V + row * p + j, 1)
-                for k in range(i, row):
-                    entries = add_multiple(zero - load(room, L + row * p + k), row_at(room, V + k * p + j, 1), entries)
-                entries = add_multiple(load(inverses, row), entries, (zero, zero, zero, zero))
-                write_row(room, V + row * p + j, 1, entries)
-
-
-# The method
 
 
 @compiled
@@ -415,93 +186,110 @@ def ladder_for(lowest, wanted, lengths):
 
 
 @compiled
-def cross(room, p, X, Y, L1, V1, L2, V2):
-    """X = M = GᵀF and Y = M⁻ᵀ, of triangular factors and their inverses."""
-    for i in range(0, p, TILE):
-        for j in range(0, p, TILE):
-            tile(room, p, X, i, j, L2, True, L1, False, max(i, j), p, 1.0, 0.0, X, False)
-            tile(room, p, Y, i, j, V2, False, V1, True, 0, min(i, j) + TILE, 1.0, 0.0, Y, False)
+def is_orthogonal(norm, d):
+    """The certificate of `blocks`."""
+    return abs(norm - d) < 1e-13 * d
 
 
 @compiled
-def residual(room, p, out, L1, L2, R, transposed):
-    """L1 - L2 R, or L1 - L2 Rᵀ, for a triangular L2."""
+def solve_group(room, p, d, wanted, ladders, norms, squares):
+    """The polar factors R and the residuals of a group, from F, F⁻¹, G, G⁻¹, the first four matrices.
+
+    Args:
+        room: All matrices.
+        p: Their size.
+        d: Their size without padding.
+        wanted: For which lanes there have to be enough steps.
+        ladders: What `ladders` gave.
+        norms: Receives the squared norms (LANES,) of R.
+        squares: Receives those of F - G R.
+
+    Returns:
+        Where R and F - G R are, and two matrices that are free.
+    """
+    size, lowest = p * p, np.empty(LANES)
+    F, F_inverse, G, G_inverse, X, A, Z, Y = 0, size, 2 * size, 3 * size, 4 * size, 5 * size, 6 * size, 7 * size
     for i in range(0, p, TILE):
         for j in range(0, p, TILE):
-            tile(room, p, out, i, j, L2, False, R, transposed, 0, i + TILE, -1.0, 1.0, L1, False)
+            tile(room, p, X, i, j, G, True, F, False, max(i, j), p, 1.0, 0.0, X, False)  # M
+            tile(room, p, Y, i, j, G_inverse, False, F_inverse, True, 0, min(i, j) + TILE, 1.0, 0.0, Y, False)  # M⁻ᵀ
+    newton(room, p, d, X, A, Y, norms, squares, lowest)
+    steps, lengths = ladders
+    k = ladder_for(lowest, wanted, lengths)
+    R, residual, spare, other = climb(room, p, X, A, Z, Y, steps[k, : lengths[k]], squares)
+    store(norms, 0, squared_norm(room, p, R))
+    subtract_product(room, p, residual, F, G, R, False)
+    store(squares, 0, squared_norm(room, p, residual))
+    return R, residual, spare, other
 
 
-@compiled
-def gradient(room, p, out, D, V):
-    """The upper half of the product of a residual D and a triangular V, which is symmetric."""
-    for i in range(0, p, TILE):
-        for j in range(i, p, TILE):
-            tile(room, p, out, i, j, D, False, V, False, j, p, 1.0, 0.0, out, False)
-
-
-NUMBERS, FLAGS, PLACES = types.float64[::1], types.boolean[::1], types.int64[::1]
-MATRIX, MATRICES = types.float64[:, ::1], types.float64[:, :, ::1]
-LADDERS = types.Tuple((MATRICES, PLACES))
-OUT = types.Tuple((NUMBERS, MATRICES, MATRICES, FLAGS, MATRICES, PLACES, NUMBERS))
-SOLVE = types.int64(MATRICES, MATRICES, MATRIX, PLACES, types.float64, types.float64, NUMBERS, LADDERS, OUT)
-
-
-@njit(nogil=True, error_model="numpy")
+@kept
 def _solve(cov1, cov2, skew, order, hopeless, alike, room, ladders, out):
     d, n = cov1.shape[-1], len(order)
     p = (d + TILE - 1) // TILE * TILE
-    size = p * p
-    L1, V1, L2, V2 = 0, size, 2 * size, 3 * size
+    F, F_inverse, G, G_inverse = 0, p * p, 2 * p * p, 3 * p * p
     room[:] = 0.0  # above the diagonals of factors, where nothing else writes
-    steps, lengths = ladders
     value, gradient1, gradient2, hard, sums, later, conditions = out
     put_off, pairs = 0, np.empty(LANES, np.int64)
     usable, wanted = np.empty(LANES, np.bool_), np.empty(LANES, np.bool_)
-    norms, scales, lowest, condition = np.empty(LANES), np.empty(LANES), np.empty(LANES), np.empty(LANES)
-    inverses = np.empty(p * LANES)
+    norms, squares, condition, inverses = np.empty(LANES), np.empty(LANES), np.empty(LANES), np.empty(p * LANES)
     for start in range(0, n, LANES):
         for lane in range(LANES):
             usable[lane] = start + lane < n
             pairs[lane] = order[min(start + lane, n - 1)]
         look(cov1, pairs, skew, sums[0])
         look(cov2, pairs, skew, sums[1])
-        ratio1 = factor_and_invert(cov1, pairs, room, p, L1, V1, inverses)
-        ratio2 = factor_and_invert(cov2, pairs, room, p, L2, V2, inverses)
+        ratio1 = factor_and_invert(cov1, pairs, room, p, F, F_inverse, inverses)
+        ratio2 = factor_and_invert(cov2, pairs, room, p, G, G_inverse, inverses)
         store(condition, 0, ratio1 * ratio2)
         pick(condition, hopeless, alike, usable, wanted)
-
-        X, A, Z, Y = 4 * size, 5 * size, 6 * size, 7 * size
-        cross(room, p, X, Y, L1, V1, L2, V2)
-        newton(room, p, d, X, A, Y, norms, scales, lowest)
-        k = ladder_for(lowest, wanted, lengths)
-        R, first, second, spare = climb(room, p, X, A, Z, Y, steps[k, : lengths[k]], scales)
-
-        store(norms, 0, squared_norm(room, p, R))
-        residual(room, p, first, L1, L2, R, False)
-        store(scales, 0, squared_norm(room, p, first))
+        R, first, second, spare = solve_group(room, p, d, wanted, ladders, norms, squares)
         for lane in range(min(LANES, n - start)):
             pair = pairs[lane]
             hard[pair] = not usable[lane]
             if wanted[lane]:
-                value[pair] = scales[lane]
-                wanted[lane] = abs(norms[lane] - d) < 1e-13 * d  # the certificate of `blocks`
+                value[pair] = squares[lane]
+                wanted[lane] = is_orthogonal(norms[lane], d)
                 hard[pair] = not wanted[lane]
             elif usable[lane]:
                 later[put_off], conditions[put_off] = pair, condition[lane]
                 put_off += 1
         if len(gradient1):
-            residual(room, p, second, L2, L1, R, True)
-            gradient(room, p, spare, first, V1)
+            subtract_product(room, p, second, G, F, R, True)
+            symmetric_product(room, p, spare, first, F_inverse)
             write(room, p, spare, pairs, wanted, gradient1)
-            gradient(room, p, spare, second, V2)
+            symmetric_product(room, p, spare, second, G_inverse)
             write(room, p, spare, pairs, wanted, gradient2)
     return put_off
 
 
-# Compiled once and kept on disk, where there is a place for it.
-with contextlib.suppress(RuntimeError):
-    _solve.enable_caching()
-_solve.compile(SOLVE)
+@kept
+def _solve_factors(U1, V1, U2, V2, rows, columns, room, ladders, value, missed, weights, sums1, sums2, offset):
+    d, n = U1.shape[-1], len(rows)
+    p = (d + TILE - 1) // TILE * TILE
+    F, F_inverse, G, G_inverse = 0, p * p, 2 * p * p, 3 * p * p
+    room[:] = 0.0
+    row, column, weight = np.empty(LANES, np.int64), np.empty(LANES, np.int64), np.empty(LANES)
+    wanted, norms, squares = np.empty(LANES, np.bool_), np.empty(LANES), np.empty(LANES)
+    for start in range(0, n, LANES):
+        for lane in range(LANES):
+            wanted[lane] = start + lane < n
+            row[lane], column[lane] = rows[min(start + lane, n - 1)], columns[min(start + lane, n - 1)]
+        read_transposed(U1, row, room, p, F)
+        read_transposed(V1, row, room, p, F_inverse)
+        read_transposed(U2, column, room, p, G)
+        read_transposed(V2, column, room, p, G_inverse)
+        R, first, second, _ = solve_group(room, p, d, wanted, ladders, norms, squares)
+        for lane in range(min(LANES, n - start)):
+            wanted[lane] = is_orthogonal(norms[lane], d)
+            value[start + lane], missed[start + lane] = squares[lane], not wanted[lane]
+        if len(weights):
+            for lane in range(LANES):
+                weight[lane] = weights[min(start + lane, n - 1)]
+                row[lane] -= offset
+            add_transposed(room, p, first, weight, row, wanted, sums1)
+            subtract_product(room, p, second, G, F, R, True)
+            add_transposed(room, p, second, weight, column, wanted, sums2)
 
 
 def solve(
@@ -514,7 +302,7 @@ def solve(
     hopeless: float,
     alike: float,
 ) -> tuple[ndarray, ndarray]:
-    """The numbers of some pairs.
+    """The numbers of some pairs of covariances.
 
     Args:
         cov1: The first covariances, contiguous float64, with shape (n, d, d).
@@ -534,3 +322,32 @@ def solve(
     out_and_later = (*out, later, conditions)
     put_off = _solve(cov1, cov2, skew(d).reshape(d, d), order, hopeless, alike, room, ladders(), out_and_later)
     return later[:put_off], conditions[:put_off]
+
+
+def solve_factors(
+    first: tuple[ndarray, ndarray],
+    second: tuple[ndarray, ndarray],
+    rows: ndarray,
+    columns: ndarray,
+    room: ndarray,
+    sums: tuple[ndarray, ndarray, ndarray, int] | None = None,
+) -> tuple[ndarray, ndarray]:
+    """The numbers of some of the pairs of two lists, whose factors and inverses are known.
+
+    Args:
+        first: Transposed factors of the first list, upper triangular, and their inverses, with shape (n, d, d).
+        second: Those of the second list, with shape (m, d, d).
+        rows: Which of the first list, with shape (k,).
+        columns: Which of the second.
+        room: What `room_for` gave.
+        sums: Weights (k,), with which (F - G R)ᵀ and (G - F Rᵀ)ᵀ are added to sums over rows (., d, d) and over columns
+            (m, d, d), and the row of the first of these sums.
+
+    Returns:
+        The value (k,), and whether it missed its certificate (k,); such pairs are not added.
+    """
+    value, missed = np.empty(len(rows)), np.empty(len(rows), dtype=bool)
+    none = np.empty((0, 0, 0))
+    weights, sums1, sums2, offset = sums or (np.empty(0), none, none, 0)
+    _solve_factors(*first, *second, rows, columns, room, ladders(), value, missed, weights, sums1, sums2, offset)
+    return value, missed

@@ -8,7 +8,9 @@ import textwrap
 
 import numpy as np
 import pytest
+import torch
 
+from otkit.gaussian import pairwise_w2_squared
 from otkit.gaussian._bures import blocks, compiled
 from tests.otkit.gaussian.test_accuracy import EPS, by
 
@@ -106,6 +108,68 @@ def test_what_is_not_a_covariance_is_seen_wherever_it_stands(bad, entry, where):
     B[where][entry] += bad
     with pytest.raises(ValueError, match="cov2"):
         solved("numba", A, B)
+
+
+def crossed(route, A, B, half=False):
+    """All pairs, with the gradients of a weighted sum."""
+    covs = [torch.tensor(each, requires_grad=True) for each in ((A,) if half else (A, B))]
+    locs = [torch.zeros(each.shape[:-1], dtype=torch.float64) for each in covs]
+    lists = [each for pair in zip(locs, covs, strict=True) for each in pair]
+    with by(route):
+        values = pairwise_w2_squared(*lists)
+        weights = torch.linspace(-1, 1, values.numel(), dtype=torch.float64).reshape(values.shape)
+        gradients = torch.autograd.grad((weights * values).sum(), covs)
+    return [part.detach().numpy() for part in (values, *gradients)]
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(("n", "m", "d"), [(1, 1, 3), (3, 20, 4), (20, 3, 9), (40, 41, 5), (5, 12, 50), (4, 20, 128)])
+def test_all_pairs(n, m, d, half):
+    A, B = covariances(n, d, 1e3, 11), covariances(m, d, 1e3, 12)
+    for ours, theirs in zip(crossed("numba", A, B, half), crossed("numpy", A, B, half), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=64 * EPS * 1e3 * max(n, m) * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("d", [3, 8])
+def test_all_pairs_of_all_kinds(d):
+    """Singular ones, hopeless pairs, equal ones, and pairs that miss the certificate, which others then solve."""
+    A, B = covariances(30, d, 1e2, 13), covariances(30, d, 1e2, 14)
+    A[3], A[4, :, 0], A[4, 0, :] = 0, 0, 0
+    A[5] = B[6] = np.diag(10.0 ** -np.linspace(0, 11, d))
+    A[7] = B[8]
+    expected = crossed("numpy", A, B)
+    of = lanes.solve_factors
+
+    def some_missed(first, second, rows, columns, room, sums=None):
+        missed = (rows + columns) % 5 == 0
+        if sums is not None:
+            sums = (np.where(missed, 0, sums[0]), *sums[1:])
+        value, also = of(first, second, rows, columns, room, sums)
+        return np.where(missed, 7.0, value), missed | also
+
+    found = [crossed("numba", A, B)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lanes, "solve_factors", some_missed)
+        found.append(crossed("numba", A, B))
+    for values, *gradients in found:
+        assert values[7, 8] == 0
+        np.testing.assert_allclose(values, expected[0], rtol=1e-6, atol=1e-14)
+        for ours, theirs in zip(gradients, expected[1:], strict=True):
+            np.testing.assert_allclose(ours[8:], theirs[8:], rtol=0, atol=1e-6 * np.abs(theirs[8:]).max())
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_all_pairs_on_threads(half):
+    A, B = covariances(40, 8, 1e3, 15), covariances(40, 8, 1e3, 16)
+    usual, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(crossed("numba", A, B, half))
+    finally:
+        torch.set_num_threads(usual)
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_a_batch_of_equals():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from otkit.gaussian import _crossed, _pairwise, pairwise_w2, pairwise_w2_squared, w2_squared
 from otkit.testing import gaussians
+from tests.otkit.gaussian.test_accuracy import ROUTES, by
 
 rng = np.random.default_rng(0)
 
@@ -40,6 +41,12 @@ def singular(d):
 
 
 # Known answers
+
+
+@pytest.fixture(params=ROUTES, autouse=True)
+def route(request):
+    with by(request.param):
+        yield
 
 
 def test_a_small_matrix_by_hand():
