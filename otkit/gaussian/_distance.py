@@ -74,8 +74,9 @@ def w2_squared(
     Works under `torch.func` transforms (``jacrev(jacrev(f))``, not ``hessian``, which wants forward mode) and under
     ``torch.compile(fullgraph=True)``, validation included.
 
-    Cost: :math:`O(d^3)` a pair, about that of one symmetric eigendecomposition, gradients included; elementwise for d
-    = 1, 2.
+    Cost: :math:`O(d^3)` a pair, about that of one symmetric eigendecomposition, gradients included, or down to a third
+    of it where Numba is installed (the extra ``fast``; the first call on a machine then compiles for some ten seconds);
+    elementwise for d = 1, 2.
 
     Args:
         loc1: The mean :math:`m_1`, with shape (..., d).

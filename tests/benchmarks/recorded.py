@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parents[2] / "docs" / "measurements"
-PACKAGES = ("numpy", "scipy", "torch", "POT", "torchmetrics", "geomloss", "ott-jax", "pythae")
+PACKAGES = ("numpy", "scipy", "torch", "numba", "POT", "torchmetrics", "geomloss", "ott-jax", "pythae")
 Measured = dict[str, Any]
 
 

@@ -43,6 +43,8 @@ POTENTIALS, DIVERGENCE = (f"otkit/empirical/_sinkhorn/{file}.py" for file in ("_
 ROOTS, POLAR = ("tests/otkit/linalg/test_square_root.py",), ("tests/otkit/linalg/test_polar.py",)
 ROOTS_FILE, POLAR_FILE, LYAPUNOV = (f"otkit/linalg/{file}.py" for file in ("_square_root", "_polar", "_lyapunov"))
 BURES = "otkit/gaussian/_bures/__init__.py"
+LANES = ("tests/otkit/gaussian/test_lanes.py",)
+LANES_FILE, TILES, COMPILED = (f"otkit/gaussian/_bures/{file}.py" for file in ("lanes", "tiles", "compiled"))
 SOLVER, ROOT_FILE = "otkit/empirical/_exact.py", "otkit/_root.py"
 
 FAULTS = {
@@ -70,6 +72,15 @@ FAULTS = {
     "detached covariance": Fault(BURES, "return -(T @ Y @ T), Y, None, None", "return -(T @ Y @ T), torch.zeros_like(Y), None, None", GAUSSIAN),
     "the first half of the map": Fault(BURES, "return -(T @ Y @ T), Y, None, None", "return -Y, Y, None, None", GAUSSIAN),
     "a missing symmetrisation of the second derivative": Fault(BURES, "(0.5 * (H + H.mT)) @ A_inverse", "H.tril() @ A_inverse", GAUSSIAN),
+    "a triangle that starts a tile late": Fault(LANES_FILE, "False, max(i, j), p,", "False, max(i, j) + TILE, p,", LANES),
+    "half of a symmetric product": Fault(TILES, "0, p, alpha, beta, out, True)", "0, p, alpha, beta, out, False)", LANES),
+    "the wrong half of a symmetric product": Fault(TILES, "matrix[i, j] = matrix[j, i] = room[(A + i * p + j)", "matrix[i, j] = matrix[j, i] = room[(A + j * p + i)", LANES),
+    "padding that counts": Fault(LANES_FILE, "store(room, L + k * p + k, zero)", "store(room, V + k * p + k, zero)", LANES),
+    "the steps of the easiest pair": Fault(LANES_FILE, "lowest[lane] < least", "lowest[lane] > least", LANES),
+    "no certificate": Fault(LANES_FILE, "return abs(norm - d) < 1e-13 * d", "return True", LANES),
+    "pairs are put off for good": Fault(COMPILED, "runs(rest, threads))", "runs(rest[:0], threads))", LANES),
+    "values where others stand": Fault(LANES_FILE, "value[pair] = squares[lane]", "value[start + lane] = squares[lane]", LANES),
+    "a pair that missed is added": Fault(LANES_FILE, "wanted[lane] = is_orthogonal(norms[lane], d)\n            value", "value", LANES),
     # otkit.empirical
     "detached points": Fault(SOLVER, "- y.reshape(-1, y.shape[-1])[columns]", "- y.detach().reshape(-1, y.shape[-1])[columns]", EXACT),
     "detached weights": Fault(SOLVER, "attach(value, (a, b), (f, g)", "attach(value, (a, b), (f, 0 * g)", EXACT),

@@ -2,7 +2,7 @@ r"""The squared Bures distance of a batch of pairs on a CPU: the fastest route b
 
     ======================  ==============================================================================
     d = 1, 2                closed forms (`planar`)
-    d <= 128, with Numba    Cholesky factors, Newton step, polynomials, of many pairs at once (`lanes`)
+    d <= 128, with Numba    Cholesky factors, Newton step, polynomials, of many pairs at once (`compiled`, `lanes`)
     d < 128                 Cholesky factors, Newton step, polynomials (`cholesky`, `polar`), block by block
     d < 256, on threads     the same, the products by torch (`fused`)
     larger                  Newton step, Halley's iteration (`halley`), pair by pair
@@ -73,7 +73,8 @@ def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: 
                 rows[:, :: d + 1].sum(1, out=sums[k, part, 1])
 
     with np.errstate(all="ignore"):  # what fails shows in `hard`
-        if compiled.serves(n, d):
+        by_eigenvalues = d >= LARGE and threads == 1 and not gradients
+        if compiled.serves(n, d) and not by_eigenvalues:
             value, gradient1, gradient2, hard = compiled.by_lanes(cov1, cov2, sums, threads, gradients=gradients)
         elif 2 < d < (LARGE if min(n, threads) == 1 else SINGLE):
             value, gradient1, gradient2, hard = _by_blocks(cov1, cov2, look, threads, gradients=gradients)

@@ -27,10 +27,14 @@ PARALLEL = 2**15
 
 @functools.cache
 def loops() -> Any:
-    """The module `lanes` where Numba is installed, None elsewhere."""
+    """The module `lanes` where Numba is installed and not told to leave Python as it is, None elsewhere."""
     if importlib.util.find_spec("numba") is None:
         return None
     try:
+        from numba import config
+
+        if getattr(config, "DISABLE_JIT", False):
+            return None
         from otkit.gaussian._bures import lanes
     except ImportError as error:
         warnings.warn(f"Numba cannot be used, so that Gaussians take longer: {error}", RuntimeWarning, stacklevel=2)
