@@ -36,6 +36,7 @@ from otkit.gaussian._bures.tiles import (
     read_transposed,
     scale,
     squared_norm,
+    stride,
     subtract_product,
     symmetric_product,
     tile,
@@ -51,7 +52,8 @@ def padded(d: int) -> int:
 
 def room_for(d: int) -> ndarray:
     """Eight matrices of a group: four factors and inverses, and what the iteration needs."""
-    return empty(8 * padded(d) ** 2 * LANES)
+    p = padded(d)
+    return empty(8 * p * (p + 1) * LANES)
 
 
 @functools.cache
@@ -76,18 +78,18 @@ def factor_and_invert(covs, pairs, room, p, L, V, inverses):
 
     The ratio is a lower bound of the factor's condition number, and NaN where there is no factor.
     """
-    d = covs.shape[-1]
+    d, q = covs.shape[-1], stride(p)
     read(covs, pairs, room, p, L)
     factor(room, p, L, inverses)
     invert(room, p, V, L, inverses)
     least = largest = load(room, L)
     for k in range(1, d):
-        pivot = load(room, L + k * p + k)
+        pivot = load(room, L + k * q + k)
         least, largest = smaller(pivot, least), larger(pivot, largest)  # the last is NaN where one is
     zero = in_all_lanes(0.0)
     for k in range(d, p):
-        store(room, L + k * p + k, zero)
-        store(room, V + k * p + k, zero)
+        store(room, L + k * q + k, zero)
+        store(room, V + k * q + k, zero)
     return largest / least
 
 
@@ -117,13 +119,13 @@ def newton(room, p, d, X, A, Y, multiples, scales, lowest):
         else:
             multiples[lane] = 0.0
             lowest[lane] = 1 / math.sqrt(lowest[lane])
-    q = load(multiples, 0)
-    for k in range(p * p):
-        store(room, X + k, multiply_add(q, load(room, Y + k), load(room, X + k)))
+    factors = load(multiples, 0)
+    for k in range(p * stride(p)):
+        store(room, X + k, multiply_add(factors, load(room, Y + k), load(room, X + k)))
     gram(room, p, A, 1.0, X, 0.0)
     # The largest eigenvalue is at most mean + sqrt(d - 1) standard deviations (Wolkowicz & Styan, 1980).
     zero = mean = in_all_lanes(0.0)
-    for place in range(A, A + p * p, p + 1):
+    for place in range(A, A + p * stride(p), stride(p) + 1):
         mean = mean + load(room, place)
     mean = mean * in_all_lanes(1 / d)
     variance = larger(squared_norm(room, p, A) * in_all_lanes(1 / d) - mean * mean, zero)
@@ -207,7 +209,7 @@ def solve_group(room, p, d, wanted, ladders, norms, squares):
     Returns:
         Where R and F - G R are, and two matrices that are free.
     """
-    size, lowest = p * p, np.empty(LANES)
+    size, lowest = p * stride(p), np.empty(LANES)
     F, F_inverse, G, G_inverse, X, A, Z, Y = 0, size, 2 * size, 3 * size, 4 * size, 5 * size, 6 * size, 7 * size
     for i in range(0, p, TILE):
         for j in range(0, p, TILE):
@@ -227,7 +229,8 @@ def solve_group(room, p, d, wanted, ladders, norms, squares):
 def _solve(cov1, cov2, skew, order, hopeless, alike, room, ladders, out):
     d, n = cov1.shape[-1], len(order)
     p = (d + TILE - 1) // TILE * TILE
-    F, F_inverse, G, G_inverse = 0, p * p, 2 * p * p, 3 * p * p
+    size = p * stride(p)
+    F, F_inverse, G, G_inverse = 0, size, 2 * size, 3 * size
     room[:] = 0.0  # above the diagonals of factors, where nothing else writes
     value, gradient1, gradient2, hard, sums, later, conditions = out
     put_off, pairs = 0, np.empty(LANES, np.int64)
@@ -267,7 +270,8 @@ def _solve(cov1, cov2, skew, order, hopeless, alike, room, ladders, out):
 def _solve_factors(U1, V1, U2, V2, rows, columns, room, ladders, value, missed, weights, sums1, sums2, offset):
     d, n = U1.shape[-1], len(rows)
     p = (d + TILE - 1) // TILE * TILE
-    F, F_inverse, G, G_inverse = 0, p * p, 2 * p * p, 3 * p * p
+    size = p * stride(p)
+    F, F_inverse, G, G_inverse = 0, size, 2 * size, 3 * size
     room[:] = 0.0
     row, column, weight = np.empty(LANES, np.int64), np.empty(LANES, np.int64), np.empty(LANES)
     wanted, norms, squares = np.empty(LANES, np.bool_), np.empty(LANES), np.empty(LANES)

@@ -1,8 +1,8 @@
 """Matrices of vectors: entry (i, j) of all the problems of a group in one vector, in loops compiled by Numba.
 
 All matrices of a group lie in one array, `room`, and are named by where they start, counted in vectors: entry (i, j)
-of A is the vector at A + i p + j. Matrices are padded to whole tiles of `TILE` x `TILE`, whose sums of products stay in
-registers.
+of A is the vector at A + i stride(p) + j. Matrices are padded to a size p of whole tiles of `TILE` x `TILE`, whose sums
+of products stay in registers.
 """
 
 from __future__ import annotations
@@ -45,6 +45,12 @@ def kept(function: Any) -> Any:
 
 
 @compiled
+def stride(p):
+    """From row to row; not a power of two, for which the entries of a column would fight for few places of a cache."""
+    return p + 1 if p >= 32 else p
+
+
+@compiled
 def row_at(room, place, stride):
     """Four vectors, a stride apart."""
     return load(room, place), load(room, place + stride), load(room, place + 2 * stride), load(room, place + 3 * stride)
@@ -75,7 +81,7 @@ def tile(room, p, out, i, j, A, A_transposed, B, B_transposed, first, last, alph
     """The tile at (i, j) of alpha A B + beta base, where the sum over k goes from `first` up to `last`.
 
     Args:
-        room: All matrices, each with shape (p, p, LANES).
+        room: All matrices, each with shape (p, stride(p), LANES).
         p: Their size.
         out: Where the result goes; the tile at (j, i) receives the transposed one where it is `mirrored`.
         i: The tile's first row.
@@ -91,8 +97,9 @@ def tile(room, p, out, i, j, A, A_transposed, B, B_transposed, first, last, alph
         base: A matrix.
         mirrored: Whether the result is symmetric.
     """
-    a_row, a_column = (1, p) if A_transposed else (p, 1)
-    b_row, b_column = (1, p) if B_transposed else (p, 1)
+    q = stride(p)
+    a_row, a_column = (1, q) if A_transposed else (q, 1)
+    b_row, b_column = (1, q) if B_transposed else (q, 1)
     zero = in_all_lanes(0.0)
     c0 = c1 = c2 = c3 = (zero, zero, zero, zero)
     a, b = A + i * a_row + first * a_column, B + first * b_row + j * b_column
@@ -104,28 +111,28 @@ def tile(room, p, out, i, j, A, A_transposed, B, B_transposed, first, last, alph
         c3 = add_multiple(load(room, a + 3 * a_row), row, c3)
         a += a_column
         b += b_row
-    place, factor = i * p + j, in_all_lanes(alpha)
+    place, factor = i * q + j, in_all_lanes(alpha)
     none = (zero, zero, zero, zero)
     r0 = r1 = r2 = r3 = none
     if beta != 0.0:
         share = in_all_lanes(beta)
         r0 = add_multiple(share, row_at(room, base + place, 1), none)
-        r1 = add_multiple(share, row_at(room, base + place + p, 1), none)
-        r2 = add_multiple(share, row_at(room, base + place + 2 * p, 1), none)
-        r3 = add_multiple(share, row_at(room, base + place + 3 * p, 1), none)
+        r1 = add_multiple(share, row_at(room, base + place + q, 1), none)
+        r2 = add_multiple(share, row_at(room, base + place + 2 * q, 1), none)
+        r3 = add_multiple(share, row_at(room, base + place + 3 * q, 1), none)
     c0, c1 = add_multiple(factor, c0, r0), add_multiple(factor, c1, r1)
     c2, c3 = add_multiple(factor, c2, r2), add_multiple(factor, c3, r3)
     place += out
     write_row(room, place, 1, c0)
-    write_row(room, place + p, 1, c1)
-    write_row(room, place + 2 * p, 1, c2)
-    write_row(room, place + 3 * p, 1, c3)
+    write_row(room, place + q, 1, c1)
+    write_row(room, place + 2 * q, 1, c2)
+    write_row(room, place + 3 * q, 1, c3)
     if mirrored and i != j:
-        place = out + j * p + i
-        write_row(room, place, p, c0)
-        write_row(room, place + 1, p, c1)
-        write_row(room, place + 2, p, c2)
-        write_row(room, place + 3, p, c3)
+        place = out + j * q + i
+        write_row(room, place, q, c0)
+        write_row(room, place + 1, q, c1)
+        write_row(room, place + 2, q, c2)
+        write_row(room, place + 3, q, c3)
 
 
 # Matrices
@@ -157,24 +164,25 @@ def subtract_product(room, p, out, A, L, B, transposed):
 
 @compiled
 def symmetric_product(room, p, out, A, L):
-    """The upper half of A L, for a lower triangular L with which it is symmetric."""
+    """A L, for a lower triangular L with which it is symmetric, at half the work."""
     for i in range(0, p, TILE):
         for j in range(i, p, TILE):
-            tile(room, p, out, i, j, A, False, L, False, j, p, 1.0, 0.0, out, False)
+            tile(room, p, out, i, j, A, False, L, False, j, p, 1.0, 0.0, out, True)
 
 
 @compiled
 def add_to_diagonal(room, p, A, number):
     """A + number I, in place."""
+    q = stride(p)
     summand = in_all_lanes(number)
-    for place in range(A, A + p * p, p + 1):
+    for place in range(A, A + p * q, q + 1):
         store(room, place, load(room, place) + summand)
 
 
 @compiled
 def scale(room, p, A, factors):
     """Multiply the matrices of A by the numbers of a vector, in place."""
-    for place in range(A, A + p * p):
+    for place in range(A, A + p * stride(p)):
         store(room, place, factors * load(room, place))
 
 
@@ -183,10 +191,12 @@ def squared_norm(room, p, A):
     """The squared Frobenius norms."""
     zero = in_all_lanes(0.0)
     s0 = s1 = s2 = s3 = zero
-    for place in range(A, A + p * p, 4):
-        v0, v1, v2, v3 = row_at(room, place, 1)
-        s0, s1 = multiply_add(v0, v0, s0), multiply_add(v1, v1, s1)
-        s2, s3 = multiply_add(v2, v2, s2), multiply_add(v3, v3, s3)
+    q = stride(p)
+    for row in range(A, A + p * q, q):
+        for place in range(row, row + p, 4):
+            v0, v1, v2, v3 = row_at(room, place, 1)
+            s0, s1 = multiply_add(v0, v0, s0), multiply_add(v1, v1, s1)
+            s2, s3 = multiply_add(v2, v2, s2), multiply_add(v3, v3, s3)
     return (s0 + s1) + (s2 + s3)
 
 
@@ -213,59 +223,60 @@ def look(covs, pairs, skew, sums):
 @compiled
 def read(covs, pairs, room, p, L):
     """The lower halves of covariances, padded by an identity."""
-    d = covs.shape[-1]
+    d, q = covs.shape[-1], stride(p)
     for lane in range(LANES):
         cov = covs[pairs[lane]]
         for i in range(p):
             for j in range(i):
-                room[(L + i * p + j) * LANES + lane] = cov[i, j] if i < d else 0.0
-            room[(L + i * p + i) * LANES + lane] = cov[i, i] if i < d else 1.0
+                room[(L + i * q + j) * LANES + lane] = cov[i, j] if i < d else 0.0
+            room[(L + i * q + i) * LANES + lane] = cov[i, i] if i < d else 1.0
 
 
 @compiled
 def read_transposed(triangles, which, room, p, L):
     """Upper triangular matrices, transposed and padded by zeros."""
-    d = triangles.shape[-1]
+    d, q = triangles.shape[-1], stride(p)
     for lane in range(LANES):
         triangle = triangles[which[lane]]
         for i in range(p):
             for j in range(i + 1):
-                room[(L + i * p + j) * LANES + lane] = triangle[j, i] if i < d else 0.0
+                room[(L + i * q + j) * LANES + lane] = triangle[j, i] if i < d else 0.0
 
 
 @compiled
 def add_transposed(room, p, A, weights, places, wanted, out):
     """Add weights times the transposed matrices of those lanes that are wanted."""
-    d = out.shape[-1]
+    d, q = out.shape[-1], stride(p)
     for lane in range(LANES):
         if wanted[lane]:
             matrix, weight = out[places[lane]], weights[lane]
             for j in range(d):
                 for i in range(d):
-                    matrix[j, i] += weight * room[(A + i * p + j) * LANES + lane]
+                    matrix[j, i] += weight * room[(A + i * q + j) * LANES + lane]
 
 
 @compiled
 def write(room, p, A, pairs, wanted, out):
-    """The symmetric matrices of those lanes that are wanted, of which the upper half is read."""
-    d = out.shape[-1]
+    """The matrices of those lanes that are wanted."""
+    d, q = out.shape[-1], stride(p)
     for lane in range(LANES):
         if wanted[lane]:
             matrix = out[pairs[lane]]
             for i in range(d):
-                for j in range(i, d):
-                    matrix[i, j] = matrix[j, i] = room[(A + i * p + j) * LANES + lane]
+                for j in range(d):
+                    matrix[i, j] = room[(A + i * q + j) * LANES + lane]
 
 
 @compiled
 def factor(room, p, L, inverses):
     """The Cholesky factor, in place of the lower half, and the inverses of its diagonal; NaN where there is none."""
+    q = stride(p)
     one, zero = in_all_lanes(1.0), in_all_lanes(0.0)
     for j in range(0, p, TILE):
         for i in range(j, p, TILE):
             tile(room, p, L, i, j, L, False, L, True, 0, j, -1.0, 1.0, L, False)
         for column in range(j, j + TILE):
-            own = L + column * p
+            own = L + column * q
             rest = load(room, own + column)
             for k in range(j, column):
                 entry = load(room, own + k)
@@ -275,7 +286,7 @@ def factor(room, p, L, inverses):
             inverse = one / pivot
             store(room, own + column, pivot)
             store(inverses, column, inverse)
-            for row in range(L + (column + 1) * p, L + p * p, p):
+            for row in range(L + (column + 1) * q, L + p * q, q):
                 entry = load(room, row + column)
                 for k in range(j, column):
                     entry = entry - load(room, row + k) * load(room, own + k)
@@ -287,6 +298,7 @@ def factor(room, p, L, inverses):
 @compiled
 def invert(room, p, V, L, inverses):
     """The inverse V of a Cholesky factor L, by substitution in each tile."""
+    q = stride(p)
     one, zero = in_all_lanes(1.0), in_all_lanes(0.0)
     for j in range(0, p, TILE):
         for i in range(j, p, TILE):
@@ -295,10 +307,10 @@ def invert(room, p, V, L, inverses):
             else:
                 for row in range(TILE):
                     for column in range(TILE):
-                        store(room, V + (j + row) * p + j + column, one if row == column else zero)
+                        store(room, V + (j + row) * q + j + column, one if row == column else zero)
             for row in range(i, i + TILE):
-                entries = row_at(room, V + row * p + j, 1)
+                entries = row_at(room, V + row * q + j, 1)
                 for k in range(i, row):
-                    entries = add_multiple(zero - load(room, L + row * p + k), row_at(room, V + k * p + j, 1), entries)
+                    entries = add_multiple(zero - load(room, L + row * q + k), row_at(room, V + k * q + j, 1), entries)
                 entries = add_multiple(load(inverses, row), entries, (zero, zero, zero, zero))
-                write_row(room, V + row * p + j, 1, entries)
+                write_row(room, V + row * q + j, 1, entries)

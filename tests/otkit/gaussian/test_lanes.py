@@ -46,7 +46,6 @@ def test_every_size_and_a_group_that_is_not_full(d):
     A, B = covariances(19, d, 1e3, 0), covariances(19, d, 1e3, 1)
     found, expected = solved("numba", A, B), solved("numpy", A, B)
     assert_close(found, expected, 1e3)
-    np.testing.assert_array_equal(found[1], found[1].swapaxes(1, 2))
     value, gradient1, gradient2, _ = solved("numba", A, B, gradients=False)
     np.testing.assert_allclose(value, found[0], rtol=0 if d < 128 else 1e-12)  # eigenvalues alone, from there on
     assert len(gradient1) == len(gradient2) == 0
