@@ -99,6 +99,20 @@ def test_what_the_steps_do_not_reach_misses_the_certificate():
     np.testing.assert_array_equal(np.flatnonzero(hard), [5])
 
 
+def test_pairs_of_factors_that_miss_it_are_not_added_to_sums():
+    A, B = covariances(9, 6, 1e2, 4), covariances(9, 6, 1e2, 5)
+    B[5] = A[5] = np.diag(10.0 ** -np.linspace(0, 14, 6))
+    lists = []
+    for covs in (A, B):
+        U = np.ascontiguousarray(np.linalg.cholesky(covs).swapaxes(1, 2))
+        lists.append((U, np.linalg.inv(U)))
+    k, sums = np.arange(9), np.zeros((2, 9, 6, 6))
+    value, missed = lanes.solve_factors(*lists, k, k, lanes.room_for(6), (np.ones(9), *sums, 0))
+    np.testing.assert_array_equal(np.flatnonzero(missed), [5])
+    assert not sums[:, 5].any()
+    np.testing.assert_allclose((sums[0] ** 2).sum((1, 2))[~missed], value[~missed], rtol=1e-12)
+
+
 @pytest.mark.parametrize("exponent", [-300, -200, -100, 100, 200, 300])
 def test_any_scale(exponent):
     A, B = covariances(9, 5, 1e2, 6), covariances(9, 5, 1e2, 7)
