@@ -31,9 +31,9 @@ from otkit.gaussian._bures.tiles import (
     invert,
     kept,
     look,
+    padded,
     product,
     read,
-    read_transposed,
     scale,
     squared_norm,
     stride,
@@ -45,15 +45,10 @@ from otkit.gaussian._bures.tiles import (
 from otkit.gaussian._bures.vectors import LANES, in_all_lanes, larger, load, multiply_add, smaller, square_root, store
 
 
-def padded(d: int) -> int:
-    """The next multiple of `TILE`."""
-    return -(-d // TILE) * TILE
-
-
 def room_for(d: int) -> ndarray:
     """Eight matrices of a group: four factors and inverses, and what the iteration needs."""
     p = padded(d)
-    return empty(8 * p * (p + 1) * LANES)
+    return empty(8 * p * stride(p) * LANES)
 
 
 @functools.cache
@@ -79,7 +74,7 @@ def factor_and_invert(covs, pairs, room, p, L, V, inverses):
     The ratio is a lower bound of the factor's condition number, and NaN where there is no factor.
     """
     d, q = covs.shape[-1], stride(p)
-    read(covs, pairs, room, p, L)
+    read(covs, pairs, 1.0, room, p, L)
     factor(room, p, L, inverses)
     invert(room, p, V, L, inverses)
     least = largest = load(room, L)
@@ -228,7 +223,7 @@ def solve_group(room, p, d, wanted, ladders, norms, squares):
 @kept
 def _solve(cov1, cov2, skew, order, hopeless, alike, room, ladders, out):
     d, n = cov1.shape[-1], len(order)
-    p = (d + TILE - 1) // TILE * TILE
+    p = padded(d)
     size = p * stride(p)
     F, F_inverse, G, G_inverse = 0, size, 2 * size, 3 * size
     room[:] = 0.0  # above the diagonals of factors, where nothing else writes
@@ -269,7 +264,7 @@ def _solve(cov1, cov2, skew, order, hopeless, alike, room, ladders, out):
 @kept
 def _solve_factors(U1, V1, U2, V2, rows, columns, room, ladders, value, missed, weights, sums1, sums2, offset):
     d, n = U1.shape[-1], len(rows)
-    p = (d + TILE - 1) // TILE * TILE
+    p = padded(d)
     size = p * stride(p)
     F, F_inverse, G, G_inverse = 0, size, 2 * size, 3 * size
     room[:] = 0.0
@@ -279,10 +274,10 @@ def _solve_factors(U1, V1, U2, V2, rows, columns, room, ladders, value, missed, 
         for lane in range(LANES):
             wanted[lane] = start + lane < n
             row[lane], column[lane] = rows[min(start + lane, n - 1)], columns[min(start + lane, n - 1)]
-        read_transposed(U1, row, room, p, F)
-        read_transposed(V1, row, room, p, F_inverse)
-        read_transposed(U2, column, room, p, G)
-        read_transposed(V2, column, room, p, G_inverse)
+        read(U1, row, 0.0, room, p, F)
+        read(V1, row, 0.0, room, p, F_inverse)
+        read(U2, column, 0.0, room, p, G)
+        read(V2, column, 0.0, room, p, G_inverse)
         R, first, second, _ = solve_group(room, p, d, wanted, ladders, norms, squares)
         for lane in range(min(LANES, n - start)):
             wanted[lane] = is_orthogonal(norms[lane], d)

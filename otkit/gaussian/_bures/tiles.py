@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.extending import register_jitable
 
 from otkit.gaussian._bures.vectors import (
     LANES,
@@ -44,8 +45,14 @@ def kept(function: Any) -> Any:
     return dispatcher
 
 
-@compiled
-def stride(p):
+@register_jitable
+def padded(d: int) -> int:
+    """The next multiple of `TILE`."""
+    return (d + TILE - 1) // TILE * TILE
+
+
+@register_jitable
+def stride(p: int) -> int:
     """From row to row; not a power of two, for which the entries of a column would fight for few places of a cache."""
     return p + 1 if p >= 32 else p
 
@@ -221,26 +228,18 @@ def look(covs, pairs, skew, sums):
 
 
 @compiled
-def read(covs, pairs, room, p, L):
-    """The lower halves of covariances, padded by an identity."""
-    d, q = covs.shape[-1], stride(p)
+def read(matrices, which, padding, room, p, L):
+    """The upper halves of matrices, transposed, and padded by a multiple of the identity."""
+    d, q = matrices.shape[-1], stride(p)
     for lane in range(LANES):
-        cov = covs[pairs[lane]]
-        for i in range(p):
+        matrix = matrices[which[lane]]
+        for j in range(d):
+            for i in range(j, d):
+                room[(L + i * q + j) * LANES + lane] = matrix[j, i]
+        for i in range(d, p):
             for j in range(i):
-                room[(L + i * q + j) * LANES + lane] = cov[i, j] if i < d else 0.0
-            room[(L + i * q + i) * LANES + lane] = cov[i, i] if i < d else 1.0
-
-
-@compiled
-def read_transposed(triangles, which, room, p, L):
-    """Upper triangular matrices, transposed and padded by zeros."""
-    d, q = triangles.shape[-1], stride(p)
-    for lane in range(LANES):
-        triangle = triangles[which[lane]]
-        for i in range(p):
-            for j in range(i + 1):
-                room[(L + i * q + j) * LANES + lane] = triangle[j, i] if i < d else 0.0
+                room[(L + i * q + j) * LANES + lane] = 0.0
+            room[(L + i * q + i) * LANES + lane] = padding
 
 
 @compiled
