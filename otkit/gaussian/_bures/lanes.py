@@ -205,7 +205,8 @@ def solve_group(room, p, d, wanted, ladders, norms, squares):
         Where R and F - G R are, and two matrices that are free.
     """
     size, lowest = p * stride(p), np.empty(LANES)
-    F, F_inverse, G, G_inverse, X, A, Z, Y = 0, size, 2 * size, 3 * size, 4 * size, 5 * size, 6 * size, 7 * size
+    # A multiple of size, as for a constant 0 Numba would compile everything below once more.
+    F, F_inverse, G, G_inverse, X, A, Z, Y = 0 * size, size, 2 * size, 3 * size, 4 * size, 5 * size, 6 * size, 7 * size
     for i in range(0, p, TILE):
         for j in range(0, p, TILE):
             tile(room, p, X, i, j, G, True, F, False, max(i, j), p, 1.0, 0.0, X, False)  # M
@@ -225,7 +226,7 @@ def _solve(cov1, cov2, skew, order, hopeless, alike, room, ladders, out):
     d, n = cov1.shape[-1], len(order)
     p = padded(d)
     size = p * stride(p)
-    F, F_inverse, G, G_inverse = 0, size, 2 * size, 3 * size
+    F, F_inverse, G, G_inverse = 0 * size, size, 2 * size, 3 * size
     room[:] = 0.0  # above the diagonals of factors, where nothing else writes
     value, gradient1, gradient2, hard, sums, later, conditions = out
     put_off, pairs = 0, np.empty(LANES, np.int64)
@@ -266,7 +267,7 @@ def _solve_factors(U1, V1, U2, V2, rows, columns, room, ladders, value, missed, 
     d, n = U1.shape[-1], len(rows)
     p = padded(d)
     size = p * stride(p)
-    F, F_inverse, G, G_inverse = 0, size, 2 * size, 3 * size
+    F, F_inverse, G, G_inverse = 0 * size, size, 2 * size, 3 * size
     room[:] = 0.0
     row, column, weight = np.empty(LANES, np.int64), np.empty(LANES, np.int64), np.empty(LANES)
     wanted, norms, squares = np.empty(LANES, np.bool_), np.empty(LANES), np.empty(LANES)

@@ -25,11 +25,15 @@ from otkit.gaussian._bures.vectors import (
 )
 
 TILE = 4
-"""Rows and columns of a tile: sixteen sums, as many as leave registers for what is added."""
+"""Rows and columns of a tile."""
+AT_ONCE = LANES // 2
+"""How many columns of a tile are summed at once: with 32 registers all, with 16 half of them, else sums are spilled."""
 
 njit: Any = numba.njit  # of which no type checker knows all options
 compiled = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """For what is called by compiled functions alone."""
+inlined = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
+"""For what is faster as a part of each of them."""
 
 
 def kept(function: Any) -> Any:
@@ -53,8 +57,11 @@ def padded(d: int) -> int:
 
 @register_jitable
 def stride(p: int) -> int:
-    """From row to row; not a power of two, for which the entries of a column would fight for few places of a cache."""
-    return p + 1 if p >= 32 else p
+    """From row to row: not a power of two, for which the entries of a column would fight for few places of a cache.
+
+    A row is longer by one line of it, so that rows still start where lines do.
+    """
+    return p + 8 // LANES if p >= 32 else p
 
 
 @compiled
@@ -83,7 +90,45 @@ def add_multiple(a, row, to):
     )
 
 
-@compiled
+@inlined
+def add_multiple_of_two(a, row, to):
+    """Two vectors and a times two others."""
+    return multiply_add(a, row[0], to[0]), multiply_add(a, row[1], to[1])
+
+
+@inlined
+def sums_of_four(room, a, a_row, a_column, b, b_row, b_column, count):
+    """The sums over k of a tile's products."""
+    zero = in_all_lanes(0.0)
+    c0 = c1 = c2 = c3 = (zero, zero, zero, zero)
+    for _ in range(count):
+        row = row_at(room, b, b_column)
+        c0 = add_multiple(load(room, a), row, c0)
+        c1 = add_multiple(load(room, a + a_row), row, c1)
+        c2 = add_multiple(load(room, a + 2 * a_row), row, c2)
+        c3 = add_multiple(load(room, a + 3 * a_row), row, c3)
+        a += a_column
+        b += b_row
+    return c0, c1, c2, c3
+
+
+@inlined
+def sums_of_two(room, a, a_row, a_column, b, b_row, b_column, count):
+    """The sums over k of two columns of a tile's products."""
+    zero = in_all_lanes(0.0)
+    c0 = c1 = c2 = c3 = (zero, zero)
+    for _ in range(count):
+        row = load(room, b), load(room, b + b_column)
+        c0 = add_multiple_of_two(load(room, a), row, c0)
+        c1 = add_multiple_of_two(load(room, a + a_row), row, c1)
+        c2 = add_multiple_of_two(load(room, a + 2 * a_row), row, c2)
+        c3 = add_multiple_of_two(load(room, a + 3 * a_row), row, c3)
+        a += a_column
+        b += b_row
+    return c0, c1, c2, c3
+
+
+@inlined
 def tile(room, p, out, i, j, A, A_transposed, B, B_transposed, first, last, alpha, beta, base, mirrored):
     """The tile at (i, j) of alpha A B + beta base, where the sum over k goes from `first` up to `last`.
 
@@ -107,18 +152,14 @@ def tile(room, p, out, i, j, A, A_transposed, B, B_transposed, first, last, alph
     q = stride(p)
     a_row, a_column = (1, q) if A_transposed else (q, 1)
     b_row, b_column = (1, q) if B_transposed else (q, 1)
-    zero = in_all_lanes(0.0)
-    c0 = c1 = c2 = c3 = (zero, zero, zero, zero)
     a, b = A + i * a_row + first * a_column, B + first * b_row + j * b_column
-    for _ in range(first, last):
-        row = row_at(room, b, b_column)
-        c0 = add_multiple(load(room, a), row, c0)
-        c1 = add_multiple(load(room, a + a_row), row, c1)
-        c2 = add_multiple(load(room, a + 2 * a_row), row, c2)
-        c3 = add_multiple(load(room, a + 3 * a_row), row, c3)
-        a += a_column
-        b += b_row
-    place, factor = i * q + j, in_all_lanes(alpha)
+    if AT_ONCE == 4:
+        c0, c1, c2, c3 = sums_of_four(room, a, a_row, a_column, b, b_row, b_column, last - first)
+    else:
+        l0, l1, l2, l3 = sums_of_two(room, a, a_row, a_column, b, b_row, b_column, last - first)
+        r0, r1, r2, r3 = sums_of_two(room, a, a_row, a_column, b + 2 * b_column, b_row, b_column, last - first)
+        c0, c1, c2, c3 = l0 + r0, l1 + r1, l2 + r2, l3 + r3
+    place, factor, zero = i * q + j, in_all_lanes(alpha), in_all_lanes(0.0)
     none = (zero, zero, zero, zero)
     r0 = r1 = r2 = r3 = none
     if beta != 0.0:

@@ -230,24 +230,32 @@ def test_numba_that_does_not_work_is_reported(monkeypatch):
         assert compiled.loops.__wrapped__() is None
 
 
-def test_a_processor_of_half_the_width_and_a_disk_that_keeps_nothing():
-    """In another process, as code is compiled once."""
-    program = """
+@pytest.mark.parametrize("width", [4, 8])
+def test_registers_of_either_width_and_a_disk_that_keeps_nothing(width):
+    """In another process, as code is compiled once; without wide registers a vector takes two."""
+    program = f"""
         import llvmlite.binding
+        import numba
         import numba.core.caching
         import numpy as np
 
-        features = {name: on and "avx512" not in name for name, on in llvmlite.binding.get_host_cpu_features().items()}
+        of_host = llvmlite.binding.get_host_cpu_features()
+        features = {{name: on and "avx512" not in name for name, on in of_host.items()}}
+        if {width == 8}:
+            features["avx512f"] = True
+            numba.njit(lambda: None)()  # so that Numba knows the true processor
         llvmlite.binding.get_host_cpu_features = lambda: llvmlite.binding.FeatureMap(features)
         numba.core.caching.CacheImpl._locator_classes = []
         from otkit.gaussian._bures import blocks, compiled, lanes
-        assert lanes.LANES == 4
-        z = np.random.default_rng(0).standard_normal((2, 13, 7, 7))
-        A, B = z @ z.swapaxes(-1, -2) + np.eye(7)
-        found = blocks.value_and_gradients(A, B, 2e-16, gradients=True)
-        compiled.loops = lambda: None
-        for ours, theirs in zip(found, blocks.value_and_gradients(A, B, 2e-16, gradients=True)):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+        assert lanes.LANES == {width}
+        for d in 7, 33:
+            z = np.random.default_rng(0).standard_normal((2, 13, d, d))
+            A, B = z @ z.swapaxes(-1, -2) + np.eye(d)
+            found = blocks.value_and_gradients(A, B, 2e-16, gradients=True)
+            loops, compiled.loops = compiled.loops, lambda: None
+            for ours, theirs in zip(found, blocks.value_and_gradients(A, B, 2e-16, gradients=True)):
+                np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+            compiled.loops = loops
         print("same")
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=300)
