@@ -64,7 +64,7 @@ def solve(
         tol: The L1 error of the marginals, relative to the mass, at which Sinkhorn's iterations stop.
         max_iter: The most pivots of a run of the simplex, or the most iterations of Sinkhorn's algorithm.
         method: The Sinkhorn method, by name, where the costs are held.
-        progress: What Sinkhorn's algorithm reports its progress to.
+        progress: What Sinkhorn's algorithm reports its progress to; with it, Ctrl-C gives the best so far.
         validate: Whether to check values (finite points, non-negative weights of equal sum).
 
     Raises:
@@ -142,7 +142,7 @@ def solve_matrix(
         tol: The L1 error of the marginals, relative to the mass, at which Sinkhorn's iterations stop.
         max_iter: The most pivots of a run of the simplex, or the most iterations of Sinkhorn's algorithm.
         method: The Sinkhorn method, by name.
-        progress: What Sinkhorn's algorithm reports its progress to.
+        progress: What Sinkhorn's algorithm reports its progress to; with it, Ctrl-C gives the best so far.
         validate: Whether to check values (finite costs, non-negative weights of equal sum).
 
     Raises:

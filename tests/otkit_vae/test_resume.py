@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 
+from otkit.empirical._sinkhorn._watch import Watch
 from otkit_vae import checkpoint, cli
 from otkit_vae.checkpoint import load
 from otkit_vae.data import load_data
@@ -95,6 +96,28 @@ def test_a_finished_training_is_finished_and_more_epochs_go_on(run, trained, tmp
     for name, tensor in load(tmp_path / "whole").state_dict().items():
         assert torch.equal(tensor, load(run).state_dict()[name])
     assert (run / "metrics.csv").read_text() == (tmp_path / "whole" / "metrics.csv").read_text()
+
+
+def test_interrupted_within_a_solver_of_the_penalty(monkeypatch, capsys):
+    """A solver that gives what it has at Ctrl-C would have a training go on with it."""
+    options = ("--penalty", "sinkhorn", "--epochs", 2, "--widths", "[8]", "--checkpoint_steps", 2)
+    assert train(*options, "--out", "whole") == 0
+    counted, count = 0, Watch.count
+
+    def interrupted(watch, iterations, error):
+        nonlocal counted
+        counted += 1
+        if counted == 300:
+            raise KeyboardInterrupt
+        count(watch, iterations, error)
+
+    monkeypatch.setattr(Watch, "count", interrupted)
+    capsys.readouterr()
+    assert train(*options, "--out", "stopped") == 130
+    assert "interrupted; the last checkpoint is stopped/checkpoint.ckpt, of step" in capsys.readouterr().err
+    assert train("--resume", "stopped") == 0
+    for name, tensor in load("whole").state_dict().items():
+        assert torch.equal(tensor, load("stopped").state_dict()[name])
 
 
 def test_a_run_without_a_checkpoint_begins_anew(run, trained):

@@ -93,6 +93,8 @@ def sinkhorn_cost(
         method: "auto", Newton's method along a path of decreasing regularisations, or one of POT's solvers by its name:
             "sinkhorn", "sinkhorn_log", "sinkhorn_stabilized", "sinkhorn_epsilon_scaling", "greenkhorn".
         progress: True for a line on the screen, or a function that is called with the iteration and the marginal error.
+            Who watches may stop: Ctrl-C then ends the iterations, and gives the best so far. Without, it raises as
+            anywhere.
         validate: Whether to check values (finite points, non-negative weights of equal sum).
 
     Returns:
@@ -104,8 +106,8 @@ def sinkhorn_cost(
         TypeError: Arrays that are not floating point, or of mixed kinds, dtypes or devices.
 
     Warns:
-        ConvergenceWarning: The marginal error was above tol after max_iter iterations, or at Ctrl-C; the value then is
-            the best lower bound that was reached.
+        ConvergenceWarning: The marginal error was above tol after max_iter iterations, or at Ctrl-C with progress; the
+            value then is the best lower bound that was reached.
 
     Example:
         >>> import numpy as np

@@ -66,7 +66,8 @@ def annealed_newton(
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """The potentials f (n,) and g (m,) for costs (n, m) and positive weights of sum one, and the marginal error.
 
-    An interruption, or the end of the watch's patience, ends the path early: the potentials so far are returned.
+    An interruption that is watched, or the end of the watch's patience, ends the path early: the potentials so far are
+    returned.
     """
     if len(a) > len(b):
         g, f, error = annealed_newton(M.T, b, a, reg, tol, watch)
@@ -84,7 +85,7 @@ def annealed_newton(
             if watch.over:
                 break
     except KeyboardInterrupt:
-        watch.interrupted = True
+        watch.interrupt()
     if scaling is None or scaling.reg != reg:
         scaling = Scaling(M, a, b, reg, g if g is not None else M.min(0), watch)
     else:

@@ -90,7 +90,7 @@ def entropic_potentials_of_points(
         symmetric: Whether the two measures are one and the same; f and g then come out equal.
 
     Returns:
-        The potentials and how good they are. A KeyboardInterrupt gives the best so far, unconverged.
+        The potentials and how good they are. With progress, a KeyboardInterrupt gives the best so far, unconverged.
 
     Example:
         >>> x = np.linspace(0, 1, 5)[:, None]
@@ -119,7 +119,7 @@ def entropic_potentials_of_points(
             if watch.over:
                 break
     except KeyboardInterrupt:
-        watch.interrupted = True
+        watch.interrupt()
     error, source, target = best[0]
     f, g = (measure.potential.numpy(force=True) for measure in (source, target))
     return Entropic(f, g, watch.n_iter, float(error), bool(error <= tol) and not watch.interrupted)

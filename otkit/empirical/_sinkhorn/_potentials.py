@@ -78,7 +78,7 @@ def entropic_potentials(
         symmetric: Whether M is symmetric and a = b; f and g then come out equal.
 
     Returns:
-        The potentials and how good they are. A KeyboardInterrupt gives those reached so far, unconverged.
+        The potentials and how good they are. With progress, a KeyboardInterrupt gives the best so far, unconverged.
 
     Raises:
         ValueError: A method that is not known, or a reg that is lost in the rounding of M.

@@ -47,7 +47,7 @@ def symmetric_potential(M: np.ndarray, a: np.ndarray, reg: float, tol: float, wa
                     break
                 u = u * np.sqrt(a / r)
         except KeyboardInterrupt:
-            watch.interrupted = True
+            watch.interrupt()
         f = f + level * np.log(u / a)
         if watch.over:
             break

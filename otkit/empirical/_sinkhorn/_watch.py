@@ -29,6 +29,15 @@ class Watch:
         """Whether patience has ended."""
         return self.interrupted or self.n_iter >= self.max_iter
 
+    def interrupt(self) -> None:
+        """To be called where a KeyboardInterrupt is caught: raised again, unless somebody watches who will see it.
+
+        An unfinished result is for people. A loop, a training say, would take it for a result, and go on.
+        """
+        if self.show is None:
+            raise
+        self.interrupted = True
+
     def count(self, iterations: int, error: float) -> None:
         """Count iterations that led to a marginal error."""
         self.n_iter += iterations

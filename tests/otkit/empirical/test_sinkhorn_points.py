@@ -5,6 +5,7 @@ import torch
 from otkit import ConvergenceWarning
 from otkit.empirical import sinkhorn_cost, sinkhorn_divergence
 from otkit.empirical._sinkhorn import _cost, _points, entropic_potentials, entropic_potentials_of_points
+from otkit.empirical._sinkhorn._watch import Watch
 
 
 def clouds(n=300, m=250, d=3, weighted=True):
@@ -104,6 +105,21 @@ def test_interrupted_gives_the_best_so_far_and_warns(small):
         value = sinkhorn_cost(x, y, reg=0.5, a=a, b=b, tol=1e-9, progress=interrupt)
     cost = sinkhorn_cost(x, y, reg=0.5, a=a, b=b, tol=1e-5)
     assert 0.9 * cost < value <= cost * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("n_iter", [1, 4])  # on the sample that it starts from, and after it
+def test_interrupted_without_progress_raises(small, monkeypatch, n_iter):
+    x, y, a, b = clouds()
+    count = Watch.count
+
+    def interrupted(watch, iterations, error):
+        count(watch, iterations, error)
+        if watch.n_iter >= n_iter:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Watch, "count", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sinkhorn_cost(x, y, reg=0.5, a=a, b=b, tol=1e-9)
 
 
 def test_methods_that_need_the_matrix_are_refused(small):

@@ -228,6 +228,24 @@ def test_interrupted_gives_the_best_so_far(symmetric):
     assert np.isfinite(solved.marginal_error)
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_interrupted_without_progress_raises(monkeypatch, symmetric):
+    """A loop over problems, a training say, would go on with what is unfinished."""
+    M, a, _ = problem("plain", 60, 60)
+    M = M + M.T
+    count = Watch.count
+
+    def interrupted(watch, iterations, error):
+        before = watch.n_iter
+        count(watch, iterations, error)
+        if before < 10 <= watch.n_iter:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Watch, "count", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        entropic_potentials(M, a, a, 1e-3, symmetric=symmetric)
+
+
 def test_small_systems_are_factored_and_others_are_not():
     for n, direct in ((64, True), (65, False)):
         M, a, b = problem("plain", n, 70)
