@@ -4,8 +4,8 @@ r"""The squared Bures distance of a batch of pairs on a CPU: the fastest route b
     d = 1, 2                closed forms (`planar`)
     d <= 128, with Numba    Cholesky factors, Newton step, polynomials, of many pairs at once (`compiled`, `lanes`)
     d < 128                 Cholesky factors, Newton step, polynomials (`cholesky`, `polar`), block by block
-    d < 256, on threads     the same, the products by torch (`fused`)
-    larger                  Newton step, Halley's iteration (`halley`), pair by pair
+    d < 256, on threads     the same, the products by torch (`fused`); with threadpoolctl only for the value alone
+    larger                  Newton step, Halley's iteration (`halley`), pair by pair, with threadpoolctl on threads
     larger, value alone     eigenvalues alone, where their error allows (`eigen`)
     singular, cond > 1e10   `procrustes`, as are pairs whose iteration misses its certificate
     ======================  ==============================================================================
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from otkit.gaussian._bures.cholesky import factor_and_invert
 from otkit.gaussian._bures.fused import Fused
 from otkit.gaussian._bures.memory import empty
 from otkit.gaussian._bures.polar import ALIKE, HOPELESS, Loops
-from otkit.gaussian._bures.threads import on_threads
+from otkit.gaussian._bures.threads import blas, blas_on_one_thread, on_threads
 
 BLOCK_BYTES = 400_000
 """The size of one (n, d, d) array of a block; about eight are alive."""
@@ -74,14 +75,19 @@ def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: 
 
     with np.errstate(all="ignore"):  # what fails shows in `hard`
         by_eigenvalues = d >= LARGE and threads == 1 and not gradients
+        shared = gradients and 1 < threads <= n and blas() is not None
         if compiled.serves(n, d) and not by_eigenvalues:
             value, gradient1, gradient2, hard = compiled.by_lanes(cov1, cov2, sums, threads, gradients=gradients)
-        elif 2 < d < (LARGE if min(n, threads) == 1 else SINGLE):
+        elif 2 < d < (LARGE if shared or min(n, threads) == 1 else SINGLE):
             value, gradient1, gradient2, hard = _by_blocks(cov1, cov2, look, threads, gradients=gradients)
         else:
             look(slice(n))
-            route = planar.line if d == 1 else planar.plane if d == 2 else _one_by_one
-            value, gradient1, gradient2, hard = route(cov1, cov2, gradients=gradients)
+            if d <= 2:
+                route = planar.line if d == 1 else planar.plane
+                value, gradient1, gradient2, hard = route(cov1, cov2, gradients=gradients)
+            else:
+                several = threads if shared else 1
+                value, gradient1, gradient2, hard = _one_by_one(cov1, cov2, several, gradients=gradients)
         skewness, trace = sums.transpose(2, 0, 1)
         suspect = validate and not bool((np.abs(skewness) <= 64 * eps * trace).all())
     if suspect:
@@ -167,19 +173,27 @@ def _by_blocks(cov1: ndarray, cov2: ndarray, look: Look, threads: int, *, gradie
     return value, gradient1, gradient2, hard
 
 
-def _one_by_one(cov1: ndarray, cov2: ndarray, *, gradients: bool) -> Result:
+def _one_by_one(cov1: ndarray, cov2: ndarray, threads: int, *, gradients: bool) -> Result:
     n, d, _ = cov1.shape
     value, hard = np.empty(n), np.zeros(n, dtype=bool)
     gradient1, gradient2 = empty(2, n if gradients else 0, d, d)
-    for i in range(n):
+
+    own = threading.local()
+
+    def solve(i: int) -> None:
         if not gradients:
             value[i], accurate = eigen.value_by_trace(cov1[i], cov2[i])
             if accurate:
-                continue
+                return
+        if not hasattr(own, "room"):
+            own.room = halley.Room(d)
         value[i], first, second, accurate = halley.value_and_gradients(
-            cov1[i], cov2[i], gradients=gradients, hopeless=HOPELESS
+            cov1[i], cov2[i], own.room, gradients=gradients, hopeless=HOPELESS
         )
         hard[i] = not accurate
         if gradients and accurate:
             gradient1[i], gradient2[i] = first.T, second.T
+
+    with blas_on_one_thread() if threads > 1 else nullcontext():
+        on_threads(threads, solve, range(n))
     return value, gradient1, gradient2, hard

@@ -10,7 +10,7 @@ condition number :math:`\kappa` to about :math:`\sqrt\kappa / 2`, so that :math:
 Cholesky factor :math:`L` serves: :math:`X L^{-\top} L^{-1}`. From singular values above 0.02 a step leads to more than
 0.6, a second one to 0.998, where a polynomial of `ladder` finishes.
 
-Everything is LAPACK's and BLAS' through SciPy, in Fortran's order; triangular matrices are multiplied as such, at half
+Everything is LAPACK's and BLAS' (`fortran`); triangular matrices are multiplied as such, at half
 the work, and inverted first, as OpenBLAS solves with them at a third of that speed. NumPy's products and norms belong
 to a second library, whose threads would spin against the first one's.
 
@@ -22,21 +22,28 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy import ndarray
-from scipy import linalg
 
 from otkit.gaussian._bures.cholesky import spread
+from otkit.gaussian._bures.fortran import (
+    Matrix,
+    add,
+    cholesky,
+    copy,
+    copy_lower,
+    gram,
+    invert_triangle,
+    squared_norm,
+    symmetric_product,
+    triangular_product,
+)
 from otkit.gaussian._bures.ladder import LADDER, Step, completed, ladder
 from otkit.gaussian._bures.polar import NEWTON_CONDITION
 
-# Made by f2py, which no type checker sees into.
-blas: Any = linalg.blas
-lapack: Any = linalg.lapack
-
-LEAF = 64
+LEAF = 96
 """The size up to which LAPACK inverts a triangular matrix as fast as products do."""
 
 
@@ -48,140 +55,175 @@ class Halley(NamedTuple):
     c: float
 
 
+class Room:
+    """What a pair is solved in, for one pair after another: memory that is new costs as much as a product.
+
+    Attributes:
+        factors: Two matrices that are zero above their diagonals.
+        inverses: Two others.
+        inverse: One more.
+        spare: Four of any entries.
+    """
+
+    def __init__(self, d: int):
+        zeros = [Matrix.zeros(d) for _ in range(9)]
+        self.factors, self.inverses, self.inverse, self.spare = zeros[:2], zeros[2:4], zeros[4], zeros[5:]
+
+
 def value_and_gradients(
-    cov1: ndarray, cov2: ndarray, *, gradients: bool, hopeless: float
+    cov1: ndarray, cov2: ndarray, room: Room, *, gradients: bool, hopeless: float
 ) -> tuple[float, ndarray, ndarray, bool]:
     """The value, the gradients I - T and I - T⁻¹ of one pair, and whether they are accurate.
 
     Args:
         cov1: The first covariance, with shape (d, d).
         cov2: The second covariance.
+        room: What to solve in; the gradients stay there until the next pair.
         gradients: Whether the gradients are wanted; empty otherwise.
         hopeless: The condition number of M, as far as it shows on the diagonals, beyond which nothing is tried.
     """
     none = np.empty(0)
-    (F, info1), (G, info2) = (lapack.dpotrf(cov.T, lower=1) for cov in (cov1, cov2))
-    if info1 or info2 or not spread(F[None])[0] * spread(G[None])[0] < hopeless:
+    (F, G), (F_inverse, G_inverse), (X, Y, *_) = room.factors, room.inverses, room.spare
+    for cov, L in ((cov1, F), (cov2, G)):
+        copy_lower(Matrix.of(cov.T), L)
+        if not cholesky(L):
+            return math.nan, none, none, False
+    if not spread(F.array[None])[0] * spread(G.array[None])[0] < hopeless:
         return math.nan, none, none, False
-    F_inverse, G_inverse = inverse(F), inverse(G)
-    X = blas.dtrmm(1.0, G, F, lower=1, trans_a=1)  # M = GᵀF
-    Y = blas.dtrmm(1.0, F_inverse, G_inverse, lower=1, side=1, trans_a=1)  # its inverse, transposed
-    norm, inverse_norm = _squared_norm(X), _squared_norm(Y)
+    copy(F, X)
+    triangular_product(1.0, G, X, transposed=True)  # M = GᵀF
+    copy(_inverse(G, G_inverse), Y)
+    triangular_product(1.0, _inverse(F, F_inverse), Y, right=True, transposed=True)  # its inverse, transposed
+    norm, inverse_norm = squared_norm(X), squared_norm(Y)
     if not norm * inverse_norm < NEWTON_CONDITION**2:
         return math.nan, none, none, False
     q = math.sqrt(norm / inverse_norm)
-    _add(q, Y, X)
-    R = _polar(X, 2 * math.sqrt(q))
-    accurate = abs(_squared_norm(R) - len(R)) < 1e-13 * len(R)
-    first = blas.dtrmm(-1.0, G, R, lower=1)
-    first += F  # F - G R
-    value = _squared_norm(first)
+    add(q, Y, X)
+    R, first, second = _polar(room, 2 * math.sqrt(q))
+    accurate = abs(squared_norm(R) - R.rows) < 1e-13 * R.rows
+    copy(R, first)
+    triangular_product(-1.0, G, first)
+    add(1.0, F, first)  # F - G R
+    value = squared_norm(first)
     if not gradients:
         return value, none, none, accurate
-    second = blas.dtrmm(-1.0, F, R.T, lower=1)
-    second += G  # G - F Rᵀ
-    return (
-        value,
-        blas.dtrmm(1.0, F_inverse, first, lower=1, side=1, overwrite_b=1),
-        blas.dtrmm(1.0, G_inverse, second, lower=1, side=1, overwrite_b=1),
-        accurate,
-    )
+    np.copyto(second.array, R.array.T)
+    triangular_product(-1.0, F, second)
+    add(1.0, G, second)  # G - F Rᵀ
+    triangular_product(1.0, F_inverse, first, right=True)
+    triangular_product(1.0, G_inverse, second, right=True)
+    return value, first.array, second.array, accurate
 
 
-def inverse(L: ndarray) -> ndarray:
-    """The inverse of lower triangular L (d, d), by halves."""
-    d = len(L)
-    if d <= LEAF:
-        return lapack.dtrtri(L, lower=1)[0]
-    k = d // 2
-    return _joined(inverse(L[:k, :k]), L[k:, :k], inverse(L[k:, k:]))
+def _inverse(L: Matrix, out: Matrix) -> Matrix:
+    """The inverse of lower triangular L, by halves, where there are zeros above the diagonal."""
+    if L.rows <= LEAF:
+        copy_lower(L, out)
+        invert_triangle(out)
+        return out
+    for block, inverse in zip(L.halves()[::2], out.halves()[::2], strict=True):
+        _inverse(block, inverse)
+    return _joined(L.halves()[1], out)
 
 
-def inverse_of_factor(A: ndarray) -> ndarray:
-    r"""The inverse of the Cholesky factor of A (d, d), of which the lower half is read, by halves.
+def inverse_of_factor(A: Matrix, out: Matrix) -> Matrix:
+    r"""The inverse of the Cholesky factor of A, by halves, where there are zeros above the diagonal; A is overwritten.
 
     :math:`L_{21} = A_{21} L_{11}^{-\top}` comes of the inverse, which is as accurate as a solution while the condition
     number is small.
     """
-    d = len(A)
-    if d <= LEAF:
-        return lapack.dtrtri(lapack.dpotrf(A, lower=1)[0], lower=1, overwrite_c=1)[0]
-    k = d // 2
-    first = inverse_of_factor(A[:k, :k])
-    below = blas.dtrmm(1.0, first, A[k:, :k], lower=1, side=1, trans_a=1)
-    return _joined(first, below, inverse_of_factor(blas.dsyrk(-1.0, below, beta=1.0, c=A[k:, k:], lower=1)))
+    if A.rows <= LEAF:
+        copy_lower(A, out)
+        cholesky(out)
+        invert_triangle(out)
+        return out
+    first, below, last = A.halves()
+    triangular_product(1.0, inverse_of_factor(first, out.halves()[0]), below, right=True, transposed=True)
+    gram(-1.0, below, last, beta=1.0)
+    inverse_of_factor(last, out.halves()[2])
+    return _joined(below, out)
 
 
-def _joined(first: ndarray, below: ndarray, last: ndarray) -> ndarray:
-    r"""The inverse of L from those of its diagonal blocks, with :math:`-L_{22}^{-1} L_{21} L_{11}^{-1}` below them."""
-    k, d = len(first), len(first) + len(last)
-    result = np.empty((d, d), order="F")
-    result[:k, :k], result[k:, k:], result[:k, k:] = first, last, 0
-    result[k:, :k] = blas.dtrmm(-1.0, last, blas.dtrmm(1.0, first, below, lower=1, side=1), lower=1, overwrite_b=1)
-    return result
+def _joined(below: Matrix, out: Matrix) -> Matrix:
+    r"""The inverse of L from those of its diagonal blocks: :math:`-L_{22}^{-1} L_{21} L_{11}^{-1}` goes below them."""
+    first, place, last = out.halves()
+    copy(below, place)
+    triangular_product(1.0, first, place, right=True)
+    triangular_product(-1.0, last, place)
+    return out
 
 
-def _polar(X: ndarray, least: float) -> ndarray:
-    """The polar factor of X, whose singular values are at least `least`; X is overwritten."""
-    d = len(X)
-    A = blas.dsyrk(1.0, X, trans=1, lower=1)
+def _polar(room: Room, least: float) -> tuple[Matrix, Matrix, Matrix]:
+    """The polar factor of the first spare matrix, whose singular values are at least `least`, and two that are free."""
+    X, Y, A, Z = room.spare
+    d = X.rows
+    A.array.fill(0)
+    gram(1.0, X, A, transposed=True)
     # The largest eigenvalue is at most mean + sqrt(d - 1) standard deviations (Wolkowicz & Styan, 1980).
-    diagonal = A.diagonal().copy()
+    diagonal = A.diagonal.copy()
     mean = float(diagonal.sum()) / d
-    variance = max((2 * _squared_norm(A) - float((diagonal * diagonal).sum())) / d - mean * mean, 0)
+    variance = max((2 * squared_norm(A) - float((diagonal * diagonal).sum())) / d - mean * mean, 0)
     largest = (mean + math.sqrt((d - 1) * variance)) * (1 + 1e-14 * d)
     scale = 1 / math.sqrt(largest)
-    first, *others = steps(least * scale)
-    if isinstance(first, Halley):
-        X = _rational(first, X, scale=scale, gram=A)
-    else:
-        X *= scale
-        X = _polynomial(first, X)
-    for step in others:
-        X = _rational(step, X) if isinstance(step, Halley) else _polynomial(step, X)
-    return X
+    for k, step in enumerate(steps(least * scale)):
+        multiple = scale * scale * (step.c if isinstance(step, Halley) else completed(step)[0])
+        if k == 0:
+            np.multiply(A.array, multiple, out=A.array)
+        else:
+            gram(multiple, X, A, transposed=True)
+        if isinstance(step, Halley):
+            _rational(step, scale, X, A, room.inverse, Y)
+        else:
+            _polynomial(step, scale, X, A, Z, Y)
+        X, Y, scale = Y, X, 1.0
+    return X, Y, Z
 
 
-def _rational(step: Halley, X: ndarray, *, scale: float = 1.0, gram: ndarray | None = None) -> ndarray:
-    """One step of a multiple of X, with the lower half of XᵀX where it is known, which is overwritten."""
+def _rational(step: Halley, scale: float, X: Matrix, A: Matrix, inverse: Matrix, out: Matrix) -> None:
+    """One step of a multiple of X, from the lower half of c times its Gram matrix, which is overwritten."""
     a, b, c = step
-    c_scaled = c * scale * scale
-    A: ndarray = blas.dsyrk(c_scaled, X, trans=1, lower=1) if gram is None else np.multiply(gram, c_scaled, out=gram)
-    _diagonal(A)[...] += 1
-    L_inverse = inverse_of_factor(A)
-    Y = blas.dtrmm(scale * (a - b / c), L_inverse, X, lower=1, side=1, trans_a=1)
-    Y = blas.dtrmm(1.0, L_inverse, Y, lower=1, side=1, overwrite_b=1)
-    _add(scale * b / c, X, Y)
-    return Y
+    A.diagonal[...] += 1
+    L_inverse = inverse_of_factor(A, inverse)
+    copy(X, out)
+    triangular_product(scale * (a - b / c), L_inverse, out, right=True, transposed=True)
+    triangular_product(1.0, L_inverse, out, right=True)
+    add(scale * b / c, X, out)
 
 
-def _polynomial(step: Step, X: ndarray) -> ndarray:
-    """One step; all but the last of its products are symmetric, and cost half."""
-    scale, shift, *more = completed(step)
-    A = blas.dsyrk(scale, X, trans=1, lower=1)
-    _diagonal(A)[...] += shift
+def _polynomial(step: Step, scale: float, X: Matrix, A: Matrix, Z: Matrix, out: Matrix) -> None:
+    """One step of a multiple of X, from the lower half of r times its Gram matrix, which is overwritten, as is Z.
+
+    All but the last of its products are symmetric, and cost half.
+    """
+    _, shift, *more = completed(step)
+    A.diagonal[...] += shift
     if more:
-        Z = blas.dsyrk(1.0, _mirrored(A), lower=1)
-        _diagonal(Z)[...] += more[0]
+        gram(1.0, _mirrored(A), Z)
+        Z.diagonal[...] += more[0]
         if step.degree == 9:
             _, outer, inner, last = more
-            Z = blas.dsyrk(outer, _mirrored(Z), lower=1, beta=inner, c=A, overwrite_c=1)
-            _diagonal(Z)[...] += last
-        A = Z
-    return blas.dsymm(1.0, A, X, side=1, lower=1)
+            gram(outer, _mirrored(Z), A, beta=inner)
+            A.diagonal[...] += last
+        else:
+            A = Z
+    symmetric_product(scale, X, A, out)
 
 
-def _mirrored(A: ndarray) -> ndarray:
+def _mirrored(A: Matrix) -> Matrix:
     """The symmetric matrix of which A has the lower half, in place."""
+    _mirror(A.array)
+    return A
+
+
+def _mirror(A: ndarray) -> None:
     d = len(A)
     if d <= 2 * LEAF:
         np.copyto(A, A.T, where=_above(d))
-        return A
+        return
     k = d // 2
     A[:k, k:] = A[k:, :k].T
-    _mirrored(A[:k, :k])
-    _mirrored(A[k:, k:])
-    return A
+    _mirror(A[:k, :k])
+    _mirror(A[k:, k:])
 
 
 @functools.lru_cache(64)
@@ -216,23 +258,3 @@ def _steps_for(sixteenths: int) -> tuple[Halley | Step, ...]:
         b = (a - 1) ** 2 / 4
         rational.append(Halley(a, b, a + b - 1))
         lowest *= (a + b * square) / (1 + rational[-1].c * square) * (1 - 1e-12)
-
-
-def _flat(A: ndarray) -> ndarray:
-    """A view of the entries of a matrix in Fortran's order."""
-    return A.reshape(-1, order="F")
-
-
-def _diagonal(A: ndarray) -> ndarray:
-    """A view of the diagonal of a matrix in Fortran's order."""
-    return _flat(A)[:: len(A) + 1]
-
-
-def _add(multiple: float, X: ndarray, Y: ndarray) -> None:
-    """Add a multiple of X to Y in place."""
-    blas.daxpy(_flat(X), _flat(Y), a=multiple)
-
-
-def _squared_norm(matrix: ndarray) -> float:
-    flat = _flat(matrix)
-    return float(blas.ddot(flat, flat))

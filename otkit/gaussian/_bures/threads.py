@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+import importlib.util
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -42,3 +46,37 @@ def on_threads(threads: int, work: Callable[[Part], Result], parts: Sequence[Par
     finally:
         torch.set_num_threads(usual)
     return [results[k] for k in range(len(parts))]
+
+
+@functools.cache
+def blas() -> Any:
+    """The libraries for linear algebra of the process, where threadpoolctl is installed to set them; None elsewhere."""
+    if importlib.util.find_spec("threadpoolctl") is None:
+        return None
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
+
+
+_lock, _within = threading.Lock(), 0
+_limit: Any = None
+
+
+@contextmanager
+def blas_on_one_thread() -> Iterator[None]:
+    """Let each call of BLAS use one thread, for calls from several threads that would wait for one another.
+
+    It is a setting of the process: whoever comes first makes it, and whoever leaves last restores it.
+    """
+    global _within, _limit
+    with _lock:
+        if _within == 0:
+            _limit = blas().limit(limits=1)
+        _within += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _within -= 1
+            if _within == 0:
+                _limit.restore_original_limits()

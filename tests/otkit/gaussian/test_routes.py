@@ -7,7 +7,8 @@ import torch
 from scipy.linalg import lapack
 
 from otkit.gaussian import w2_squared
-from otkit.gaussian._bures import blocks, compiled, eigen, halley
+from otkit.gaussian._bures import blocks, compiled, eigen, halley, threads
+from otkit.gaussian._bures.fortran import Matrix
 from otkit.gaussian._bures.ladder import LADDER, completed
 from tests.otkit.gaussian.test_accuracy import EPS, ROUTES, by, differentiated, exactly, pair
 
@@ -49,7 +50,8 @@ def test_halleys_iteration_to_the_rounding_of_the_inputs(cond, ratio, kind):
     with mpmath.workdps(60):
         exact = exactly(mpmath.matrix(A.tolist()), mpmath.matrix(B.tolist()))
     cond = max(np.linalg.cond(A), np.linalg.cond(B))
-    value, gradient1, gradient2, accurate = halley.value_and_gradients(A, B, gradients=True, hopeless=1e10)
+    room = halley.Room(16)
+    value, gradient1, gradient2, accurate = halley.value_and_gradients(A, B, room, gradients=True, hopeless=1e10)
     assert accurate
     assert abs(value / exact.value - 1) <= max(1e-13, 8 * EPS * np.sqrt(cond * np.trace(A + B) / exact.value))
     for gradient, expected, norm in zip(
@@ -57,6 +59,24 @@ def test_halleys_iteration_to_the_rounding_of_the_inputs(cond, ratio, kind):
     ):
         allowed = 1e-8 * np.linalg.norm(expected) + 16 * EPS * cond * (1 + norm)
         assert np.linalg.norm(gradient - expected) <= allowed
+
+
+@pytest.mark.parametrize("d", [40, 140])
+def test_a_room_does_not_remember_the_pair_before(d):
+    room = halley.Room(d)
+    for cond in (1e8, 1e12, 1e2, 1e4, 2.0):
+        A, B = (in_random_basis(np.geomspace(1, 1 / cond, d), seed) for seed in (0, 1))
+        ours = halley.value_and_gradients(A, B, room, gradients=True, hopeless=1e10)
+        fresh = halley.value_and_gradients(A, B, halley.Room(d), gradients=True, hopeless=1e10)
+        assert ours[3] is (cond < 1e12)
+        for one, other in zip(ours, fresh, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def in_random_basis(spectrum, seed):
+    Q = np.linalg.qr(np.random.default_rng(seed).normal(size=(len(spectrum),) * 2))[0]
+    cov = (Q * spectrum) @ Q.T
+    return (cov + cov.T) / 2
 
 
 @pytest.mark.parametrize("cond", [1e2, 1e4, 1e8])
@@ -102,11 +122,56 @@ def test_one_thread_or_two_are_one_distance(d, route):
         np.testing.assert_allclose(one, two, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize(("d", "n"), [(140, 7), (260, 2), (260, 3)])
+def test_large_pairs_on_threads_are_those_pair_by_pair(d, n, monkeypatch):
+    A, B = (z @ z.mT + torch.eye(d, dtype=torch.float64) for z in torch.randn(2, n, d, d, dtype=torch.float64))
+    A[1, 1:] = A[1, :, 1:] = 0  # which the fallback takes
+    calls, of = [], blocks.blas_on_one_thread
+    monkeypatch.setattr(blocks, "blas_on_one_thread", lambda: calls.append(1) or of())
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    together = blocks.value_and_gradients(A.numpy(), B.numpy(), EPS, gradients=True)
+    assert calls == [1]
+    for k in range(n):
+        alone = blocks.value_and_gradients(A[k : k + 1].numpy(), B[k : k + 1].numpy(), EPS, gradients=True)
+        for one, other in zip(together, alone, strict=True):
+            np.testing.assert_allclose(one[k], other[0], rtol=1e-11, atol=1e-11)
+    assert calls == [1]
+    # Without what sets the threads of BLAS, one thread of ours.
+    monkeypatch.setattr(blocks, "blas", lambda: None)
+    for one, other in zip(together, blocks.value_and_gradients(A.numpy(), B.numpy(), EPS, gradients=True), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-11)
+    assert calls == [1]
+
+
+def test_the_threads_of_blas_are_as_they_were_whoever_leaves_first():
+    before = threads.blas().info()
+
+    def number():
+        return {library["num_threads"] for library in threads.blas().info()}
+
+    first, second = threads.blas_on_one_thread(), threads.blas_on_one_thread()
+    first.__enter__()
+    second.__enter__()
+    assert number() == {1}
+    first.__exit__(None, None, None)
+    assert number() == {1}
+    second.__exit__(None, None, None)
+    assert threads.blas().info() == before
+    with pytest.raises(ZeroDivisionError), threads.blas_on_one_thread():
+        _ = 1 / 0
+    assert threads.blas().info() == before
+
+
+def test_threads_of_blas_that_nothing_sets(monkeypatch):
+    monkeypatch.setattr(threads.importlib.util, "find_spec", lambda name: None)
+    assert threads.blas.__wrapped__() is None
+
+
 @pytest.mark.parametrize("d", [5, 128, 129, 300])
 def test_the_lower_half_says_all(d):
     A = np.asfortranarray(np.random.default_rng(0).normal(size=(d, d)))
     whole = np.tril(A) + np.tril(A, -1).T
-    np.testing.assert_array_equal(halley._mirrored(A), whole)
+    np.testing.assert_array_equal(halley._mirrored(Matrix.of(A)).array, whole)
 
 
 @pytest.mark.parametrize("step", [step for row in LADDER for step in row], ids=lambda step: f"{step.degree}")
@@ -130,6 +195,14 @@ def test_a_completed_square_is_the_same_polynomial(step):
     np.testing.assert_allclose(x * A, expected, rtol=0, atol=1e-14)
 
 
+def polynomial(step, s):
+    """A step of a matrix of one number."""
+    X, A, Z, out = (Matrix.of(np.full((1, 1), number, order="F")) for number in (s, 0.0, 0.0, 0.0))
+    A.array[0, 0] = completed(step)[0] * s * s
+    halley._polynomial(step, 1.0, X, A, Z, out)
+    return out.array[0, 0]
+
+
 @pytest.mark.parametrize("lowest", [0.5, 0.1, 1e-2, 1e-4])
 def test_halleys_steps_end_at_one(lowest):
     x = np.geomspace(lowest, 1, 1000)
@@ -137,5 +210,5 @@ def test_halleys_steps_end_at_one(lowest):
         if isinstance(step, halley.Halley):
             x = x * (step.a + step.b * x * x) / (1 + step.c * x * x)
         else:
-            x = np.array([halley._polynomial(step, np.array([[s]], order="F"))[0, 0] for s in x])
+            x = np.array([polynomial(step, s) for s in x])
     np.testing.assert_allclose(x, 1, rtol=8 * EPS)
