@@ -75,8 +75,9 @@ def w2_squared(
     ``torch.compile(fullgraph=True)``, validation included.
 
     Cost: :math:`O(d^3)` a pair, about that of one symmetric eigendecomposition, gradients included, or down to a third
-    of it where Numba is installed (the extra ``fast``; the first call on a machine then compiles for some ten seconds);
-    elementwise for d = 1, 2.
+    of it where Numba is installed (the extra ``fast``; the first call on a machine then compiles for some ten to thirty
+    seconds); elementwise for d = 1, 2. The pairs of a batch share torch's threads; those beyond d = 128 only where
+    threadpoolctl is installed (the same extra), which holds BLAS, for all of the process, to one thread meanwhile.
 
     Args:
         loc1: The mean :math:`m_1`, with shape (..., d).

@@ -45,6 +45,10 @@ ROOTS_FILE, POLAR_FILE, LYAPUNOV = (f"otkit/linalg/{file}.py" for file in ("_squ
 BURES = "otkit/gaussian/_bures/__init__.py"
 LANES = ("tests/otkit/gaussian/test_lanes.py",)
 LANES_FILE, TILES, COMPILED = (f"otkit/gaussian/_bures/{file}.py" for file in ("lanes", "tiles", "compiled"))
+SINKHORN_STOPS = tuple(f"tests/otkit/empirical/test_sinkhorn_{part}.py" for part in ("potentials", "points"))
+WATCH = "otkit/empirical/_sinkhorn/_watch.py"
+ROUTES = ("tests/otkit/gaussian/test_routes.py",)
+HALLEY, THREADS = (f"otkit/gaussian/_bures/{file}.py" for file in ("halley", "threads"))
 SOLVER, ROOT_FILE = "otkit/empirical/_exact.py", "otkit/_root.py"
 
 FAULTS = {
@@ -81,6 +85,9 @@ FAULTS = {
     "pairs are put off for good": Fault(COMPILED, "runs(rest, threads))", "runs(rest[:0], threads))", LANES),
     "values where others stand": Fault(LANES_FILE, "value[pair] = squares[lane]", "value[start + lane] = squares[lane]", LANES),
     "a pair that missed is added": Fault(LANES_FILE, "wanted[lane] = is_orthogonal(norms[lane], d)\n            value", "value", LANES),
+    "a room that remembers the pair before": Fault(HALLEY, "A.array.fill(0)", "pass", ROUTES),
+    "a rational step of half the range": Fault(HALLEY, "A.diagonal[...] += 1", "A.diagonal[...] += 2", ROUTES),
+    "BLAS that is left on one thread": Fault(THREADS, "_limit.restore_original_limits()", "pass", ROUTES),
     # otkit.empirical
     "detached points": Fault(SOLVER, "- y.reshape(-1, y.shape[-1])[columns]", "- y.detach().reshape(-1, y.shape[-1])[columns]", EXACT),
     "detached weights": Fault(SOLVER, "attach(value, (a, b), (f, g)", "attach(value, (a, b), (f, 0 * g)", EXACT),
@@ -97,6 +104,7 @@ FAULTS = {
     "the soft c-transform without weights": Fault(POTENTIALS, "logsumexp(np.log(weights) + exponents", "logsumexp(exponents", SINKHORN),
     "a halved cost": Fault(SINKHORN_FILE, "M = cost_matrix(x, y, p).numpy(force=True)", "M = 0.5 * cost_matrix(x, y, p).numpy(force=True)", SINKHORN),
     "the mass of Sinkhorn's cost is one": Fault(SINKHORN_FILE, "restore(mass * value)", "restore(value)", SINKHORN),
+    "an interruption that is taken for a result": Fault(WATCH, "raise\n", "pass\n", SINKHORN_STOPS),
     "a divergence that is not debiased in y": Fault(DIVERGENCE, "(between - half_x) - half_y", "between - half_x", DEBIASED),
     "a divergence debiased twice": Fault(DIVERGENCE, "value - 0.5 * value.detach()", "value", DEBIASED),
     "the entropy is dropped": Fault(SOLVED, "value=mass * (scale * dual + low)", "value=mass * (scale * rounded.cost + low * rounded.mass)", SOLVE),
