@@ -144,22 +144,21 @@ def test_large_pairs_on_threads_are_those_pair_by_pair(d, n, monkeypatch):
 
 
 def test_the_threads_of_blas_are_as_they_were_whoever_leaves_first():
-    before = threads.blas().info()
-
     def number():
         return {library["num_threads"] for library in threads.blas().info()}
 
-    first, second = threads.blas_on_one_thread(), threads.blas_on_one_thread()
-    first.__enter__()
-    second.__enter__()
-    assert number() == {1}
-    first.__exit__(None, None, None)
-    assert number() == {1}
-    second.__exit__(None, None, None)
-    assert threads.blas().info() == before
-    with pytest.raises(ZeroDivisionError), threads.blas_on_one_thread():
-        _ = 1 / 0
-    assert threads.blas().info() == before
+    with threads.blas().limit(limits=2):
+        first, second = threads.blas_on_one_thread(), threads.blas_on_one_thread()
+        first.__enter__()
+        second.__enter__()
+        assert number() == {1}
+        first.__exit__(None, None, None)
+        assert number() == {1}
+        second.__exit__(None, None, None)
+        assert number() == {2}
+        with pytest.raises(ZeroDivisionError), threads.blas_on_one_thread():
+            _ = 1 / 0
+        assert number() == {2}
 
 
 def test_threads_of_blas_that_nothing_sets(monkeypatch):
