@@ -53,9 +53,16 @@ class Matrix(NamedTuple):
 
     @classmethod
     def of(cls, array: ndarray) -> Matrix:
-        """A whole matrix, not copied."""
-        assert array.dtype == np.float64
-        assert array.flags.f_contiguous
+        """A whole matrix, not copied.
+
+        Raises:
+            ValueError: What the routines would misread.
+        """
+        if array.dtype != np.float64 or array.ndim != 2 or not array.flags.f_contiguous:
+            raise ValueError(
+                f"array has dtype {array.dtype}, shape {array.shape} and strides {array.strides}; expected a matrix of "
+                "float64 in Fortran's order"
+            )
         return cls(array, array.ctypes.data, *array.shape)
 
     @classmethod
