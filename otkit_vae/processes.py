@@ -20,7 +20,8 @@ Where L is known to be that same number everywhere, :math:`R\, \partial L / \par
 already, and nothing is sent in the backward pass (`collect`, `means`). In a loop that knows the batch's size beforehand
 (`known`) no sizes and no seeds are sent either, and no means: each process has its *share* :math:`\frac{R}{N} \sum_i
 x_i` of them, a sum over its own part, whose average over processes is the mean over the batch, as is that of its
-derivatives.
+derivatives. Where L is itself a sum of T terms that cost much, each has R times its own terms of it (`shares`), and the
+derivatives in what was collected are averaged before they go back to the parts (`average_gradient`).
 
 What is random in L must be the same everywhere (`shared`); what is random in :math:`s_r`, the reparametrisation noise,
 must not: seed each process differently. All processes take part in every call, and each has at least one observation,
@@ -138,6 +139,22 @@ def means(*xs: Tensor) -> tuple[Tensor, ...]:
     return tuple(len(what.sizes) / sum(what.sizes) * x.sum(0) for x in xs)
 
 
+def shares(n: int) -> list[int]:
+    """How much of each of n terms this process has in its share of their sum, where the batch is `known`.
+
+    R of those that it computes, 0 of the others: on average 1 of each. Without that knowledge, and in one process, 1.
+    """
+    if not spread() or _KNOWN.get() is None:
+        return [1] * n
+    ranks = dist.get_world_size()
+    return [ranks if k % ranks == dist.get_rank() else 0 for k in range(n)]
+
+
+def average_gradient(x: Tensor) -> Tensor:
+    """The same x, (N, ...), alike on every process, in which the derivatives of shares become those of their mean."""
+    return _AverageGradient.apply(x) if spread() and _KNOWN.get() is not None else x
+
+
 def shared(generator: Generator | None, like: Tensor) -> Generator | None:
     """A source of randomness that is the same on every process: seeded by a draw of the first one's.
 
@@ -193,6 +210,18 @@ class _Total(torch.autograd.Function):
         with torch.no_grad():
             whole = _total(grad_outputs[0])
         return refuse_second(whole, grad_outputs, ONCE)
+
+
+class _AverageGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor | None:
+        with torch.no_grad():
+            mean = _total(grad_outputs[0]) / dist.get_world_size()
+        return refuse_second(mean, grad_outputs, ONCE)
 
 
 class _Means(torch.autograd.Function):

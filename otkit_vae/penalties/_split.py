@@ -25,19 +25,27 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from otkit_vae import processes
+
 
 def energy(cost: Callable[[Tensor, Tensor], Tensor], z: Tensor, y: Tensor) -> Tensor:
-    """The split-batch energy form above.
+    """The split-batch energy form above; of several processes each has its share (`otkit_vae.processes`).
 
     Args:
         cost: The cost of point sets (..., n, d) and (..., m, d), with shape (...).
         z: Codes of N >= 2 different observations, with shape (N, d).
         y: A sample of the prior, with shape (N, d).
     """
-    (z1, z2), (y1, y2) = z.tensor_split(2), y.tensor_split(2)
+    (z1, z2), (y1, y2) = processes.average_gradient(z).tensor_split(2), y.tensor_split(2)
     first, second = (z1, z1, z2, z2, z1, y1), (y1, y2, y1, y2, z2, y2)
+    share, weight = processes.shares(6), 4 * [0.25] + 2 * [-0.5]
+    here = [k for k in range(6) if share[k]]
+    # The other processes wait for a derivative in z, also of one that has no term with z.
+    nothing = 0 * z1.sum()
+    if not here:
+        return nothing
     if len(z1) == len(z2):
-        costs = cost(torch.stack(first), torch.stack(second))
+        costs = cost(torch.stack([first[k] for k in here]), torch.stack([second[k] for k in here]))
     else:
-        costs = torch.stack([cost(u, v) for u, v in zip(first, second, strict=True)])
-    return costs[:4].mean() - costs[4:].mean()
+        costs = torch.stack([cost(first[k], second[k]) for k in here])
+    return nothing + costs @ costs.new_tensor([share[k] * weight[k] for k in here])

@@ -51,8 +51,14 @@ def test_training_under_distributed_data_parallel_is_that_of_one_process(found):
 
 
 def test_processes_talk_once_for_a_loss_of_means_and_not_at_all_where_the_batch_is_known(found):
-    # Moments are two sums, each with one of its derivative; codes are collected once.
-    assert [found[rank]["talks"] for rank in range(two.WORLD)] == [((1, 0), (0, 0), (1, 0), (2, 2))] * two.WORLD
+    # Codes are collected once, and where terms are shared out so are their derivatives; moments are two sums, each with
+    # one of its derivative.
+    expected = ((1, 0), (0, 0), (1, 0), (1, 1), (2, 2))
+    assert [found[rank]["talks"] for rank in range(two.WORLD)] == [expected] * two.WORLD
+
+
+def test_what_costs_much_is_computed_once(found):
+    assert [found[rank]["shares"] for rank in range(two.WORLD)] == [([2, 0, 2], [1, 1, 1]), ([0, 2, 0], [1, 1, 1])]
 
 
 def test_alone_a_batch_is_what_is_here(found):

@@ -132,6 +132,9 @@ def process(rank):
     found["model"] = train(slice(0, 7) if rank == 0 else slice(7, N))
     with processes.alone():
         found["alone"] = processes.gather(torch.ones(rank + 1, 2)).shape[0], processes.count(torch.ones(rank + 1))
+    with processes.known(N, SEED):
+        mine = processes.shares(3)
+    found["shares"] = mine, processes.shares(3)
     found["errors"], found["talks"] = errors(), talks()
     return found
 
@@ -178,7 +181,7 @@ class Mine(penalties.LatentPenalty):
 def talks():
     """How often processes talk, and wait, in the two passes of a step, apart from gradients; where the batch is known.
 
-    With a penalty of each observation, where it is not known and where it is; and with one of the whole batch.
+    With a penalty of each observation, where it is not known and where it is; and with three of the whole batch.
     """
     told, names = [], ("all_reduce", "all_gather", "broadcast")
     before = {name: getattr(dist, name) for name in names}
@@ -195,7 +198,7 @@ def talks():
     try:
         unknown = step("kl")
         with processes.known(N, SEED):
-            return unknown, step("kl"), step("wasserstein"), step("aggregated_gaussian_w2")
+            return unknown, *(step(name) for name in ("kl", "sliced", "wasserstein", "aggregated_gaussian_w2"))
     finally:
         for name in names:
             setattr(dist, name, before[name])
