@@ -148,7 +148,7 @@ class AggregatedPenalty(LatentPenalty):
 
     @abstractmethod
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:
-        """The penalty of the whole batch's statistics, a scalar, the same on every process."""
+        """The penalty of the whole batch's statistics, a scalar: the same on every process, or its share of that."""
 
     def forward(
         self, posterior: Distribution, z: Tensor, prior: Distribution, *, generator: Generator | None = None

@@ -49,6 +49,11 @@ SINKHORN_STOPS = tuple(f"tests/otkit/empirical/test_sinkhorn_{part}.py" for part
 WATCH = "otkit/empirical/_sinkhorn/_watch.py"
 ROUTES = ("tests/otkit/gaussian/test_routes.py",)
 HALLEY, THREADS = (f"otkit/gaussian/_bures/{file}.py" for file in ("halley", "threads"))
+PROCESSES, SPLIT_FILE, KL, LIKELIHOODS = (
+    f"otkit_vae/{file}.py" for file in ("processes", "penalties/_split", "penalties/kl", "likelihoods")
+)
+GLOBAL, SPLIT = ("tests/distributed/test_global_batch.py",), ("tests/otkit_vae/penalties/test_split.py",)
+FORMULAS, MODEL = ("tests/otkit_vae/penalties/test_formulas.py",), ("tests/otkit_vae/test_model.py",)
 SOLVER, ROOT_FILE = "otkit/empirical/_exact.py", "otkit/_root.py"
 
 FAULTS = {
@@ -108,6 +113,16 @@ FAULTS = {
     "a divergence that is not debiased in y": Fault(DIVERGENCE, "(between - half_x) - half_y", "between - half_x", DEBIASED),
     "a divergence debiased twice": Fault(DIVERGENCE, "value - 0.5 * value.detach()", "value", DEBIASED),
     "the entropy is dropped": Fault(SOLVED, "value=mass * (scale * dual + low)", "value=mass * (scale * rounded.cost + low * rounded.mass)", SOLVE),
+    # otkit_vae
+    "means over parts of different sizes": Fault(PROCESSES, "len(what.sizes) / sum(what.sizes) * x.sum(0)", "x.mean(0)", GLOBAL),
+    "derivatives of one process alone": Fault(PROCESSES, "len(ctx.sizes) * grad_outputs[0] if ctx.alike", "grad_outputs[0] if ctx.alike", GLOBAL),
+    "derivatives of shares that are added up": Fault(PROCESSES, "_total(grad_outputs[0]) / dist.get_world_size()", "_total(grad_outputs[0])", SPLIT),
+    "shares that are not scaled": Fault(PROCESSES, "[ranks if k % ranks", "[1 if k % ranks", SPLIT),
+    "a process without codes that does not wait": Fault(SPLIT_FILE, "return nothing + costs @", "return costs @", SPLIT),
+    "self terms of the energy that are halved": Fault(SPLIT_FILE, "2 * [-0.5]", "2 * [-0.25]", FORMULAS),
+    "the sign of the entropy": Fault(KL, "- ratios.log()", "+ ratios.log()", FORMULAS),
+    "a Bernoulli likelihood that is not normalised": Fault(LIKELIHOODS, "value=-1) + rest", "value=-1)", MODEL),
+    "a Gaussian likelihood that is not normalised": Fault(LIKELIHOODS, "log(2 * pi) / 2", "log(2 * pi)", MODEL),
 }  # fmt: skip
 
 
