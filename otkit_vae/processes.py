@@ -75,7 +75,7 @@ def alone() -> Iterator[None]:
 def known(n: int, seed: int) -> Iterator[None]:
     """Within it the batch has n observations, in parts as `Batches` makes them, and what is shared comes of a seed.
 
-    Both must be the same on every process. `means` are then shares, see above.
+    Both must be the same on every process. `means` are then shares, and sums may be shared out (`shares`), see above.
     """
     ranks = dist.get_world_size() if spread() else 1
     sizes = [n // ranks + (rank < n % ranks) for rank in range(ranks)]
@@ -151,7 +151,7 @@ def shares(n: int) -> list[int]:
 
 
 def average_gradient(x: Tensor) -> Tensor:
-    """The same x, (N, ...), alike on every process, in which the derivatives of shares become those of their mean."""
+    """The same x, (N, ...), alike on every process; the derivatives in it of each one's share become their average."""
     return _AverageGradient.apply(x) if spread() and _KNOWN.get() is not None else x
 
 
