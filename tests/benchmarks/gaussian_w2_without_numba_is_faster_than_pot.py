@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from unittest import mock
 
-from otkit.gaussian._bures import compiled
+from otkit.gaussian._bures import blocks, compiled
 from tests.benchmarks import gaussian_w2_is_faster_than_pot
 from tests.benchmarks.paired import Row
 
 
 def rows() -> Iterator[Row]:
-    with mock.patch.object(compiled, "loops", return_value=None):
+    without = {"return_value": None}
+    with mock.patch.object(compiled, "loops", **without), mock.patch.object(blocks, "blas", **without):
         yield from gaussian_w2_is_faster_than_pot.rows()
