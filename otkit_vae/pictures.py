@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +15,14 @@ from torch import Tensor
 from otkit_vae.evaluation import encode
 from otkit_vae.model import VAE
 from otkit_vae.report._codes import map_of
+from otkit_vae.report._images import Painter
 
 
 def reconstructions(model: VAE, x: Tensor, path: Path, *, pairs: int = 20, per_row: int = 10) -> None:
     """Originals, and below each its reconstruction from the posterior mean."""
     x = x[:pairs]
-    rows = math.ceil(len(x) / per_row)
-    figure = Figure(figsize=(per_row * 0.8, rows * 2 * 0.85 + 0.5), layout="constrained")
-    figure.suptitle("held-out originals, and reconstructions below them")
-    axes = figure.subplots(2 * rows, min(per_row, len(x)), squeeze=False)
-    for ax in axes.flat:
-        ax.axis("off")
-    for i, (original, reconstruction) in enumerate(zip(x, model.reconstruct(x), strict=True)):
-        row, column = divmod(i, per_row)
-        _show(axes[2 * row, column], original)
-        _show(axes[2 * row + 1, column], reconstruction)
-    figure.savefig(path, dpi=120)
+    parts = (x.split(per_row), model.reconstruct(x).split(per_row))
+    _sheet(list(chain(*zip(*parts, strict=True))), path, "held-out originals, and reconstructions below them")
 
 
 def samples(model: VAE, path: Path, *, n: int = 60, per_row: int = 10, seed: int = 0) -> None:
@@ -41,30 +33,51 @@ def samples(model: VAE, path: Path, *, n: int = 60, per_row: int = 10, seed: int
 
 def grid(x: Tensor, path: Path, *, title: str, per_row: int = 10) -> None:
     """Observations (n, *event), row after row."""
-    rows = math.ceil(len(x) / per_row)
-    figure = Figure(figsize=(per_row * 0.8, rows * 0.85 + 0.5), layout="constrained")
-    figure.suptitle(title)
-    axes = figure.subplots(rows, per_row, squeeze=False)
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, observation in zip(axes.flat, x, strict=False):
-        _show(ax, observation)
-    figure.savefig(path, dpi=120)
+    _sheet(x.split(per_row), path, title)
 
 
 def side_by_side(rows: Mapping[str, Tensor], path: Path, *, title: str) -> None:
     """Observations (n, *event) of several sources, a row each under one title, the names at the left."""
-    n = max(len(x) for x in rows.values())
-    figure = Figure(figsize=(n * 0.8 + 2.2, len(rows) * 0.85 + 0.5), layout="constrained")
+    _sheet(list(rows.values()), path, title, list(rows))
+
+
+def _sheet(rows: Sequence[Tensor], path: Path, title: str, names: Sequence[str] = ()) -> None:
+    """Observations (n, *event) in rows, all on one scale, each a unit wide and high in one pair of axes.
+
+    (To draw a pair for each takes ten times as long.)
+    """
+    columns, painter = max(map(len, rows)), Painter.of(torch.cat(list(rows)))
+    tall = 1.0 if painter.image is None else painter.image.height / painter.image.width
+    figure = Figure(figsize=(columns * 0.8 + 2.2 * bool(names), len(rows) * 0.8 * tall + 0.6), layout="constrained")
     figure.suptitle(title)
-    axes = figure.subplots(len(rows), n, squeeze=False)
-    for line, (name, x) in zip(axes, rows.items(), strict=True):
-        for ax in line:
-            ax.axis("off")
-        for ax, observation in zip(line, x, strict=False):
-            _show(ax, observation)
-        line[0].text(-0.15, 0.5, name, transform=line[0].transAxes, ha="right", va="center")
+    ax = figure.subplots()
+    (_draw_curves if painter.image is None else _draw_images)(ax, rows, painter)
+    ax.set(xlim=(0, columns), ylim=(len(rows), 0))
+    ax.axis("off")
+    for row, name in enumerate(names):
+        ax.text(-0.1, row + 0.5, name, ha="right", va="center")
     figure.savefig(path, dpi=120)
+
+
+def _draw_images(ax: Axes, rows: Sequence[Tensor], painter: Painter) -> None:
+    columns, (height, width, *channels) = max(map(len, rows)), painter.pixels(rows[0][0]).shape
+    gap = max(1, round(0.06 * max(height, width)))
+    sheet = np.full((len(rows), height + gap, columns, width + gap, *channels), 255, dtype=np.uint8)
+    for row, observations in enumerate(rows):
+        for column, x in enumerate(observations):
+            sheet[row, :height, column, :width] = painter.pixels(x)
+    pixels = sheet.reshape(len(rows) * (height + gap), columns * (width + gap), *channels)
+    ax.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=(0, columns, len(rows), 0))
+    ax.set_aspect((height + gap) / (width + gap))
+
+
+def _draw_curves(ax: Axes, rows: Sequence[Tensor], painter: Painter) -> None:
+    for row, observations in enumerate(rows):
+        for column, x in enumerate(observations):
+            y = painter.heights(x)
+            across = np.linspace(0.05, 0.95, len(y)) if len(y) > 1 else np.array([0.5])
+            marker = "." if len(y) == 1 else ""
+            ax.plot(column + across, row + 0.95 - 0.9 * y, linewidth=1, color="tab:blue", marker=marker)
 
 
 @torch.no_grad()
@@ -102,19 +115,3 @@ def prior_ellipse(moments: tuple[np.ndarray, np.ndarray], radius: float) -> np.n
     circle = np.column_stack([np.cos(angle), np.sin(angle)])[:, : len(loc)]
     points = loc + radius * circle @ np.linalg.cholesky(cov).T
     return np.column_stack([points, np.zeros((len(points), 2 - len(loc)))])
-
-
-def _show(ax: Axes, x: Tensor) -> None:
-    """One observation: a grey or colour image by its shape, and a curve otherwise."""
-    array = x.detach().cpu().numpy()
-    if array.ndim == 3 and array.shape[0] in (1, 3):
-        array = np.moveaxis(array, 0, -1)
-    if array.ndim == 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] == 3):
-        low, high = float(array.min()), float(array.max())
-        # Data in [0, 1] keep their scale, so that a faint reconstruction looks faint.
-        low, high = min(low, 0.0), max(high, 1.0)
-        ax.imshow((array - low) / (high - low), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    else:
-        ax.plot(array.reshape(-1), linewidth=1)

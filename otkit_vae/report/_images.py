@@ -38,6 +38,7 @@ class Painter:
         low, high = x.min().item(), x.max().item()
         if low >= 0 and high <= 1:
             low, high = 0.0, 1.0
+        high = high if high > low else low + 1.0
         try:
             image = ImageShape.of(x.shape[1:])
         except ValueError:
@@ -66,20 +67,25 @@ class Painter:
         return self._curves(observations) if self.image is None else Markup("").join(map(self._picture, observations))
 
     def _picture(self, x: Tensor) -> Markup:
-        pixels, buffer = self._pixels(x, ImageShape.of(x.shape)), io.BytesIO()
+        pixels, buffer = self.pixels(x), io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
         height, width = pixels.shape[:2]
         return Markup('<img alt="" width="{}" height="{}" src="data:image/png;base64,{}">').format(
             width, height, base64.b64encode(buffer.getvalue()).decode()
         )
 
-    def _pixels(self, x: Tensor, image: ImageShape) -> np.ndarray:
-        """Bytes (H, W) or (H, W, 3); transparency is left out."""
-        x = x.detach().cpu().float()
+    def pixels(self, x: Tensor) -> np.ndarray:
+        """The bytes (H, W) or (H, W, 3) of an image; transparency is left out."""
+        image, x = ImageShape.of(x.shape), x.detach().cpu().float()
         if not image.channels_last:
             x = x.reshape(image[:3]).movedim(0, -1)
         x = (255 * (x - self.low) / (self.high - self.low)).clamp(0, 255).round().to(torch.uint8)
         return x[..., 0].numpy() if image.channels == 1 else np.ascontiguousarray(x[..., :3].numpy())
+
+    def heights(self, x: Tensor) -> np.ndarray:
+        """The values of a curve, 0 at the bottom and 1 at the top, `LONGEST_CURVE` of them at most."""
+        y = x.detach().cpu().double().flatten().numpy()
+        return (y[:: -(-len(y) // LONGEST_CURVE)] - self.low) / (self.high - self.low)
 
     def _curves(self, observations: list[Tensor]) -> Markup:
         """The first solid, a second dashed over it."""
@@ -92,8 +98,6 @@ class Painter:
         ).format(lines)
 
     def _points(self, x: Tensor) -> str:
-        y = x.detach().cpu().double().flatten()
-        y = y[:: -(-len(y) // LONGEST_CURVE)]
-        y = (48 - 46 * (y - self.low) / (self.high - self.low)).clamp(-50, 100)
-        across = torch.linspace(1, 99, len(y), dtype=torch.float64) if len(y) > 1 else torch.tensor([50.0])
+        y = (48 - 46 * self.heights(x)).clip(-50, 100)
+        across = np.linspace(1, 99, len(y)) if len(y) > 1 else np.array([50.0])
         return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across.tolist(), y.tolist(), strict=True))

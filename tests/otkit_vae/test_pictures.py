@@ -1,5 +1,6 @@
 """Pictures that say something false would not be noticed by anyone who only sees that they are there."""
 
+import matplotlib.image
 import numpy as np
 import pytest
 import torch
@@ -55,3 +56,33 @@ def test_the_map_has_the_prior_of_the_model(prior, variance, d, tmp_path, monkey
     reach = variance(axis.numpy()) ** 0.5
     assert np.abs(one[:, 0]).max() == pytest.approx(reach, rel=1e-3)
     assert np.abs(two[:, 0]).max() == pytest.approx(2 * reach, rel=1e-3)
+
+
+def test_each_observation_is_in_its_place_on_one_scale(tmp_path, monkeypatch):
+    shown = []
+    imshow, plot = Axes.imshow, Axes.plot
+    monkeypatch.setattr(Axes, "imshow", lambda ax, x, **k: shown.append((x, k["extent"])) or imshow(ax, x, **k))
+    monkeypatch.setattr(Axes, "plot", lambda ax, *a, **k: shown.append(a) or plot(ax, *a, **k))
+    model = VAE.sized((2, 3), 2)
+    x = torch.arange(12.0).reshape(12, 1, 1).expand(12, 2, 3)
+    monkeypatch.setattr(model, "reconstruct", lambda x: x - 1)
+    pictures.reconstructions(model, x, tmp_path / "a.png")
+    ((sheet, extent),) = shown
+    # Two rows of ten and their reconstructions, of which the last has two: cells of 2 x 3 and a white pixel.
+    assert sheet.shape == (4 * 3, 10 * 4)
+    assert extent == (0, 10, 4, 0)
+    grey = np.round(255 * (np.arange(-1, 12) + 1) / 12)
+    for cell, value in (((0, 0), 1), ((0, 9), 10), ((1, 0), 0), ((1, 9), 9), ((2, 1), 12), ((3, 1), 11)):
+        rows, columns = (slice(n * k, n * k + n - 1) for n, k in zip((3, 4), cell, strict=True))
+        assert (sheet[rows, columns] == grey[value]).all(), cell
+    for white in (sheet[2::3], sheet[:, 3::4], sheet[6:, 8:]):
+        assert (white == 255).all()
+
+    del shown[:]
+    pictures.side_by_side({"one": torch.tensor([[0.0, 4.0]]), "two": torch.tensor([[2.0, 4.0], [4.0, 0.0]])},
+                          tmp_path / "b.png", title="curves")  # fmt: skip
+    across, up = (np.array(parts) for parts in zip(*shown, strict=True))
+    assert across == pytest.approx(np.array([[0.05, 0.95], [0.05, 0.95], [1.05, 1.95]]))
+    assert up == pytest.approx(np.array([[0.95, 0.05], [1.5, 1.05], [1.05, 1.95]]))
+    pictures.grid(torch.full((3, 1), 5.0), tmp_path / "c.png", title="numbers")
+    assert matplotlib.image.imread(tmp_path / "c.png")[60:, :, :3].min() < 0.7  # a point each

@@ -166,12 +166,16 @@ def test_pairs_are_of_different_labels(labels, pairs):
 def test_pixels_are_the_values_of_the_data():
     x = torch.tensor([[[0.0, 0.5], [1.0, 1.0]]])
     painter = Painter.of(x)
-    assert painter._pixels(x[0], painter.image).tolist() == [[0, 128], [255, 255]]
+    assert painter.pixels(x[0]).tolist() == [[0, 128], [255, 255]]
     painter = Painter.of(4 * x - 3)
     assert (painter.low, painter.high) == (-3, 1)
-    assert painter._pixels(4 * x[0] - 3, painter.image).tolist() == [[0, 128], [255, 255]]
+    assert painter.pixels(4 * x[0] - 3).tolist() == [[0, 128], [255, 255]]
+    # Of constant data the one value is black, and curves lie at the bottom.
+    constant = Painter.of(torch.full((3, 2, 2), 7.0))
+    assert constant.pixels(torch.full((2, 2), 7.0)).tolist() == [[0, 0], [0, 0]]
+    assert not constant.heights(torch.full((5,), 7.0)).any()
     # A reconstruction beyond the data is cut to their range.
-    assert painter._pixels(torch.full((2, 2), 9.0), painter.image).tolist() == [[255, 255], [255, 255]]
+    assert painter.pixels(torch.full((2, 2), 9.0)).tolist() == [[255, 255], [255, 255]]
 
 
 def test_the_table_is_that_of_the_markdown():
