@@ -150,10 +150,11 @@ def _maximum(
     x_, y_, a_, b_ = pair_of_measures(x_, y_, a_, b_, eps=restore.eps, validate=validate)
     x_, y_, length = relative_points(x_, y_)
     mass = 0.5 * (a_.sum(-1) + b_.sum(-1))
-    with torch.no_grad():
+    inputs = (x_, y_, *unless_uniform(a_, b_))
+    # The ascent needs derivatives in the direction even where the caller has turned all off.
+    with torch.inference_mode(False), torch.no_grad():
         starts = _starts(x_, y_, a_, b_, n_starts)
-        a_, b_ = unless_uniform(a_, b_)
-        fixed = tuple(None if t is None else t.detach() for t in (x_, y_, a_, b_))
+        fixed = tuple(None if t is None else t.clone() if t.is_inference() else t.detach() for t in inputs)
         if (drawn := n_starts - starts.shape[-2]) > 0 and x_.shape[-1] > 1:
             starts = torch.cat([starts, _best_drawn(drawn, generator, fixed, p, starts)], -2)
         directions, costs, step = _ascend(starts, fixed, p, tol, max_iter)
@@ -172,7 +173,6 @@ def _maximum(
     def along(x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None) -> Tensor:
         return cost_along(direction, x, y, a, b, p).squeeze(-1)
 
-    inputs = (x_, y_, a_, b_)
     if requiring_gradient(inputs) and needs_gradient(*requiring_gradient(inputs)):
         value, gradients = value_and_gradients(along, inputs)
         value = attach(value, requiring_gradient(inputs), gradients, refuse=_NO_SECOND)

@@ -69,7 +69,12 @@ class _Lyapunov(Function):
 
 
 class _PseudoInverse(Function):
-    r"""(S, s, V) -> :math:`X = V \operatorname{diag}(1/s) V^\top`, with 1/0 = 0 and :math:`dX = -X\,dS\,X`."""
+    r"""(S, s, V) -> :math:`X = V \operatorname{diag}(1/s) V^\top`, with 1/0 = 0 and, at fixed rank,
+
+    .. math:: dX = -X\,dS\,X + X^2\,dS\,N + N\,dS\,X^2, \qquad N = I - S X ,
+
+    where N, the projection on the null space, is 0 at full rank; the last two terms turn the range.
+    """
 
     @staticmethod
     def forward(S: Tensor, s: Tensor, V: Tensor, zero: float) -> Tensor:
@@ -79,9 +84,10 @@ class _PseudoInverse(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(output)
+        ctx.save_for_backward(inputs[0], output)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
-        (X,) = ctx.saved_tensors
-        return -(X @ grad_outputs[0] @ X), None, None, None
+        (S, X), grad = ctx.saved_tensors, grad_outputs[0]
+        N = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device) - S @ X
+        return X @ X @ grad @ N + N.mT @ grad @ X @ X - X @ grad @ X, None, None, None

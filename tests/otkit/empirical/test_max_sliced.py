@@ -82,6 +82,28 @@ def test_gradient_by_the_envelope(distance):
     assert torch.autograd.gradcheck(on_the_simplex, tensors, atol=1e-5)
 
 
+def test_gradient_in_weights_that_are_uniform():
+    """They are no special case to who asks for it: a grain of mass from one point to another, by differences."""
+    x, y = rng.normal(size=(6, 2)), rng.normal(size=(5, 2))
+    a, shift = torch.full((6,), 1 / 6, dtype=torch.float64), torch.tensor([1.0, -1.0, 0, 0, 0, 0], dtype=torch.float64)
+
+    def cost(a):
+        return max_sliced_cost(torch.from_numpy(x), torch.from_numpy(y), a=a, tol=1e-9)
+
+    h = 1e-6 * shift
+    one_sided = [float(cost(a + h) - cost(a)) / 1e-6, float(cost(a) - cost(a - h)) / 1e-6]
+    (gradient,) = torch.autograd.grad(cost(a.requires_grad_()), a)
+    assert min(one_sided) - 1e-4 <= float(gradient @ shift) <= max(one_sided) + 1e-4
+    assert abs(one_sided[0]) > 0.01
+
+
+def test_where_gradients_are_off_altogether():
+    x = torch.from_numpy(rng.normal(size=(20, 3)))
+    with torch.inference_mode():
+        value = max_sliced_wasserstein(x, 2 * x)
+    assert value == max_sliced_wasserstein(x, 2 * x)
+
+
 def test_it_stops_where_it_no_longer_turns(monkeypatch):
     steps = []
     of = _max_sliced._cost_and_gradient

@@ -127,12 +127,26 @@ def test_gradients_are_symmetric_whatever_comes_in(A):
 
 
 def test_gradient_of_the_inverse_root_at_zero_eigenvalues_is_that_at_fixed_rank():
-    """dX = -X dS X: only the range counts, of which the eigenvalue 4 has -1/2 · 4^(-3/2)."""
+    """The eigenvalue 4 has -1/2 · 4^(-3/2); turned by h, A[0, 1] moves by 4h and the inverse root's by h/2."""
     A = torch.diag(torch.tensor([4.0, 0.0, 1e-17], dtype=torch.float64)).requires_grad_()
     inv_sqrtm(A).sum().backward()
     expected = torch.zeros(3, 3, dtype=torch.float64)
     expected[0, 0] = -1 / 16
+    expected[0, 1:] = expected[1:, 0] = 1 / 8
     torch.testing.assert_close(A.grad, expected)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_derivatives_of_the_inverse_root_along_matrices_of_one_rank(rank):
+    """With A = F Fᵀ the rank stays, and finite differences of F are within it."""
+    F = torch.from_numpy(np.random.default_rng(rank).normal(size=(3, rank)) + 2 * np.eye(3)[:, :rank])
+
+    def entries(F):
+        return inv_sqrtm(F @ F.mT).flatten()
+
+    # The root of an eigenvalue that is 0 to rounding is 1e-8, and so accurate are derivatives.
+    assert torch.autograd.gradcheck(entries, F.requires_grad_())
+    assert torch.autograd.gradgradcheck(entries, F, eps=1e-4, atol=1e-3)
 
 
 def test_functional_transforms():
