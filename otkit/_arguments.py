@@ -225,17 +225,22 @@ def require_square(name: str, matrix: Tensor) -> int:
     return matrix.shape[-1]
 
 
+def allowance(n: int, eps: float) -> float:
+    """What n roundings by eps may make of a number, relative to it: n·eps, and never more than half of the digits."""
+    return min(n * eps, eps**0.5)
+
+
 @value_check
 def require_symmetric(name: str, matrix: Tensor, eps: float) -> None:
-    """Raise if the matrices (..., d, d) are not finite, or asymmetric beyond 64·d·eps of their largest entry."""
+    """Raise if the matrices (..., d, d) are not finite, or asymmetric beyond `allowance(64 d)` of the largest entry."""
     if matrix.numel() == 0:
         return
     d = matrix.shape[-1]
     skew, trace = (matrix.flatten(-2) @ torch.from_numpy(skew_and_identity(d)).to(matrix)).unbind(-1)
-    if bool((skew.abs() <= 64 * eps * trace).all()):
+    if bool((skew.abs() <= allowance(64 * d, eps) / d * trace).all()):
         return
     require_finite(name, matrix)
-    allowed = 64 * d * eps * matrix.abs().amax((-2, -1))
+    allowed = allowance(64 * d, eps) * matrix.abs().amax((-2, -1))
     asymmetry = (matrix - matrix.mT).abs().amax((-2, -1))
     if bool((asymmetry > allowed).any()):
         worst = (asymmetry - allowed).argmax().item()
@@ -250,8 +255,8 @@ def require_symmetric(name: str, matrix: Tensor, eps: float) -> None:
 def skew(d: int) -> np.ndarray:
     """A skew matrix K of entries of size 1 to 2 without a pattern, with shape (d²,).
 
-    One product ⟨K, A⟩ sees what is not symmetric, and NaN. What is more than 64·eps·Tr A, which a covariance is
-    allowed, meets the full check.
+    One product ⟨K, A⟩ sees what is not symmetric, and NaN. What is more than the trace explains, d of the
+    largest entries of a covariance, meets the full check.
     """
     rng = np.random.default_rng(d)
     upper = np.triu(rng.uniform(1, 2, (d, d)) * rng.choice([-1.0, 1.0], (d, d)), 1)
@@ -266,12 +271,12 @@ def skew_and_identity(d: int) -> np.ndarray:
 
 @value_check
 def require_nonnegative_spectrum(name: str, eigenvalues: Tensor, eps: float) -> None:
-    """Raise if eigenvalues (..., d), in ascending order, are negative beyond 64·d·eps of the largest."""
+    """Raise if eigenvalues (..., d), in ascending order, are negative beyond `allowance(64 d)` of the largest."""
     if eigenvalues.numel() == 0:
         return
     least = eigenvalues.amin(-1)
     largest = eigenvalues.abs().amax(-1)
-    allowed = 64 * eigenvalues.shape[-1] * eps * largest
+    allowed = allowance(64 * eigenvalues.shape[-1], eps) * largest
     if bool((least < -allowed).any()):
         worst = int((least + allowed).argmin())
         raise ValueError(

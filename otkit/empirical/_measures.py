@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from otkit._arguments import require_broadcast, require_finite, shape, working_precision
+from otkit._arguments import allowance, require_broadcast, require_finite, shape, working_precision
 
 Result = TypeVar("Result")
 
@@ -123,7 +123,7 @@ def _require_same_mass(a: Tensor, b: Tensor, eps: float) -> None:
     require_mass("a", a)
     require_mass("b", b)
     mass_a, mass_b = torch.broadcast_tensors(a.double().sum(-1), b.double().sum(-1))
-    allowed = 4 * eps * (a.shape[-1] + b.shape[-1]) * mass_a
+    allowed = allowance(4 * (a.shape[-1] + b.shape[-1]), eps) * mass_a
     off = (mass_a - mass_b).abs()
     if not bool((off <= allowed).all()):
         worst = int((off - allowed).argmax())

@@ -23,6 +23,7 @@ from torch import Tensor
 from otkit._arguments import (
     Array,
     Restore,
+    allowance,
     as_tensors,
     require_broadcast,
     require_exponent,
@@ -121,7 +122,7 @@ def require_normal(
         require_mass("a", a)
         mass = a.detach().double().sum(-1)
         off = (mass - 1).abs()
-        if bool((off > 8 * eps * (a.shape[-1] + 1)).any()):
+        if bool((off > allowance(8 * (a.shape[-1] + 1), eps)).any()):
             raise ValueError(
                 f"a must have the sum of a normal distribution, 1; got {mass.flatten()[off.argmax()].item():.12g} "
                 "(normalise it: a / a.sum())"

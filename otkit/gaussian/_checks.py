@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import (
+    allowance,
     checked_finite,
     require_broadcast,
     require_finite,
@@ -81,7 +82,7 @@ def require_probabilities(name: str, weights: Tensor, eps: float) -> None:
     require_nonnegative(name, weights, eps)
     sums = weights.double().sum(-1)
     off = (sums - 1).abs()
-    if bool((off > 16 * eps * weights.shape[-1]).any()):
+    if bool((off > allowance(16 * weights.shape[-1], eps)).any()):
         raise ValueError(
             f"{name} must sum to one; got {sums.flatten()[int(off.argmax())].item():.12g} "
             f"(normalise them: {name} / {name}.sum(-1, keepdims=True))"

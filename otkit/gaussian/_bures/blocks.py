@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from numpy import ndarray
 
-from otkit._arguments import require_symmetric, skew, skew_and_identity
+from otkit._arguments import allowance, require_symmetric, skew, skew_and_identity
 from otkit.gaussian._bures import compiled, eigen, halley, planar, procrustes
 from otkit.gaussian._bures.cholesky import factor_and_invert
 from otkit.gaussian._bures.fused import Fused
@@ -89,7 +89,7 @@ def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: 
                 several = threads if shared else 1
                 value, gradient1, gradient2, hard = _one_by_one(cov1, cov2, several, gradients=gradients)
         skewness, trace = sums.transpose(2, 0, 1)
-        suspect = validate and not bool((np.abs(skewness) <= 64 * eps * trace).all())
+        suspect = validate and not bool((np.abs(skewness) <= allowance(64 * d, eps) / d * trace).all())
     if suspect:
         for name, cov in (("cov1", cov1), ("cov2", cov2)):
             require_symmetric(name, torch.from_numpy(cov), eps)

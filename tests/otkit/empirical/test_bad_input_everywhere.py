@@ -61,6 +61,23 @@ def test_no_points_at_all(call, name):
     refused(call, {name: np.array(1.0)}, ValueError, rf"{name} has shape \(\); expected")
 
 
+@pytest.mark.parametrize("call", PAIRS)
+@pytest.mark.parametrize(("dtype", "excess"), [(torch.float32, 9e-4), (torch.float16, 0.9), (torch.bfloat16, 0.9)])
+def test_few_digits_excuse_no_other_mass(call, dtype, excess):
+    """Not with many points either; what rounding alone does to weights of sum one is excused."""
+    n = 600
+    arguments = {}
+    for key, value in CALLS[call].items():
+        tensor = torch.as_tensor(value, dtype=dtype)
+        if key in "xyM" and tensor.ndim:
+            tensor = tensor[0].expand(n, *tensor.shape[1:]) if key != "M" else torch.zeros(n, n, dtype=dtype)
+        arguments[key] = torch.full((n,), 1 / n, dtype=dtype) if key in "ab" else value if key == "reg" else tensor
+    heavy = torch.full((n,), (1 + excess) / n, dtype=dtype)
+    refused(call, {**arguments, "b": heavy}, ValueError, "a and b must have the same sum")
+    uneven = torch.from_numpy(np.random.default_rng(0).random(n))
+    getattr(empirical, call)(**{**arguments, "b": (uneven / uneven.sum()).to(dtype)})
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("call", "name"), [*POINTS, *WEIGHTS])
 def test_nan_or_infinite(call, name, value):

@@ -99,6 +99,39 @@ def test_indefinite_beyond_rounding_and_by_how_much(call, name):
     refused(call, {name: bad}, ValueError, message)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize(("call", "name"), COVARIANCES)
+def test_few_digits_excuse_no_more_than_half_of_them(call, name, dtype):
+    """In many dimensions too, where the roundings of all of them would excuse anything in half precision."""
+    n = 40
+    few = {key: torch.from_numpy(np.asarray(value)).to(dtype) for key, value in CALLS[call][1].items()}
+    wide = {key: value if value.ndim == 0 or key[:7] == "weights" else _wider(value, n) for key, value in few.items()}
+    bad = wide[name].clone()
+    bad[..., 0, 1] += 1.0
+    refused(call, {**wide, name: bad}, ValueError, f"{name} must be symmetric")
+    bad[..., 1, 0] += 1.0
+    bad[..., 0, 1] += 1.5  # with 2 or 1 on the diagonal
+    bad[..., 1, 0] += 1.5
+    refused(call, {**wide, name: bad}, ValueError, f"{name} must be positive semidefinite")
+    # What rounding to the dtype does to a covariance of rank 3 is none of that.
+    F = torch.from_numpy(np.random.default_rng(0).normal(size=(n, 3)))
+    cov = (F @ F.mT).to(dtype).expand_as(wide[name])
+    function, _, options = CALLS[call]
+    if call not in ("transport_map", "barycenter"):  # these ask more of a singular one
+        function(**{**wide, name: cov}, **options)
+
+
+def _wider(value, n):
+    """Means with zeros, covariances with ones on the diagonal, added up to n dimensions."""
+    wide = value.new_zeros(*value.shape[:-1], n)
+    if value.ndim >= 2 and value.shape[-1] == value.shape[-2]:
+        wide = torch.eye(n, dtype=value.dtype).expand(*value.shape[:-2], n, n).clone()
+        wide[..., :d, :d] = value
+        return wide
+    wide[..., :d] = value
+    return wide
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("call", "name"), ARGUMENTS)
 def test_nan_or_infinite(call, name, value):
