@@ -34,9 +34,12 @@ def solve_lyapunov(S: Tensor, s: Tensor, V: Tensor, C: Tensor, *, zero: float) -
     return _Lyapunov.apply(S, s, V, C, zero)
 
 
-def rounding(s: Tensor) -> float:
-    """What is zero to rounding in the singular values or eigenvalues of a matrix, relative to the largest: d·eps."""
-    return s.shape[-1] * torch.finfo(s.dtype).eps
+def rounding(s: Tensor, eps: float = 0.0) -> float:
+    """What is zero to rounding in the singular values or eigenvalues of a matrix, relative to the largest: d·eps.
+
+    Of s itself, or of what came, if that was coarser.
+    """
+    return s.shape[-1] * max(eps, torch.finfo(s.dtype).eps)
 
 
 def pseudo_inverse(S: Tensor, s: Tensor, V: Tensor, *, zero: float) -> Tensor:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from otkit._arguments import Array, as_tensors, checked_finite, require_square
+from otkit._arguments import Array, as_tensors, checked_finite, require_square, working_precision
 from otkit._derivatives import Function
 from otkit.linalg._lyapunov import pseudo_inverse, rounding, solve_lyapunov
 
@@ -56,44 +56,46 @@ def polar(M: Array, *, validate: bool = True) -> tuple[Array, Array]:
     require_square("M", matrix)
     if validate:
         matrix = checked_finite("M", matrix)
-    R = polar_factor(matrix)
+    matrix = working_precision(matrix)
+    R = polar_factor(matrix, restore.eps)
     H = R.mT @ matrix
     return restore(R), restore(0.5 * (H + H.mT))
 
 
-def polar_factor(M: Tensor) -> Tensor:
+def polar_factor(M: Tensor, eps: float = 0.0) -> Tensor:
     r"""The nearest matrix R with orthonormal columns to a tall M (..., n, d), n >= d, differentiable to any order.
 
     Completed where M has not full rank. For n > d the differential has a part outside of the range of R as well,
     :math:`dR = R\,\Omega + (I - R R^\top)\,dM\,H^{-1}`, with the pseudo-inverse of H where it is singular.
     """
-    return _PolarFactor.apply(M)[0]
+    return _PolarFactor.apply(M, eps)[0]
 
 
 class _PolarFactor(Function):
     """M -> (R, h, V), of which R carries the derivative; h and V are the eigenvalues, ascending, and vectors of H."""
 
     @staticmethod
-    def forward(M: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(M: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         U, h, Vh = torch.linalg.svd(M, full_matrices=False)
         return U @ Vh, h.flip(-1), Vh.mT.flip(-1)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, ...]) -> None:
-        R, h, V = output
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        (M, ctx.eps), (R, h, V) = inputs, output
         ctx.mark_non_differentiable(h, V)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs, R, h, V)
+        ctx.save_for_backward(M, R, h, V)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor | None) -> Tensor | None:
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, None]:
         (M, R, h, V), grad = ctx.saved_tensors, grad_outputs[0]
         if grad is None:
-            return None
+            return None, None
+        zero = rounding(h, ctx.eps)
         H = R.mT @ M
         H = 0.5 * (H + H.mT)
         inner = R.mT @ grad
-        M_bar = R @ solve_lyapunov(H, h, V, inner - inner.mT, zero=rounding(h))
+        M_bar = R @ solve_lyapunov(H, h, V, inner - inner.mT, zero=zero)
         if M.shape[-2] > M.shape[-1]:
-            M_bar = M_bar + (grad - R @ inner) @ pseudo_inverse(H, h, V, zero=rounding(h))
-        return M_bar
+            M_bar = M_bar + (grad - R @ inner) @ pseudo_inverse(H, h, V, zero=zero)
+        return M_bar, None

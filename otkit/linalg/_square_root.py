@@ -33,6 +33,7 @@ from otkit._arguments import (
     require_nonnegative_spectrum,
     require_square,
     require_symmetric,
+    working_precision,
 )
 from otkit._derivatives import Function
 from otkit._operators import checked
@@ -66,14 +67,14 @@ def sqrtm(A: Array, *, validate: bool = True) -> Array:
                [1., 2.]])
     """
     (matrix,), restore = as_tensors(A=A)
-    return restore(square_root(matrix, restore.eps, validate=validate)[0])
+    return restore(square_root(working_precision(matrix), restore.eps, validate=validate)[0])
 
 
 def inv_sqrtm(A: Array, *, validate: bool = True) -> Array:
     r"""The inverse square root :math:`A^{-1/2}`, and its pseudo-inverse where A is singular.
 
-    Arguments, errors, cost and gradient are those of `sqrtm`; an eigenvalue that is zero to rounding is inverted to 0,
-    and the gradient is that at fixed rank: it turns the range with A, and is 0 between directions of the null space.
+    Arguments, errors, cost and gradient are those of `sqrtm`; an eigenvalue that is zero to rounding, of the dtype
+    that came, is inverted to 0, and the gradient is that at fixed rank: it turns the range with A, and is 0 between directions of the null space.
 
     Example:
         >>> import numpy as np
@@ -82,25 +83,25 @@ def inv_sqrtm(A: Array, *, validate: bool = True) -> Array:
                [0. , 0. ]])
     """
     (matrix,), restore = as_tensors(A=A)
-    S, s, V = square_root(matrix, restore.eps, validate=validate)
-    return restore(pseudo_inverse(S, s, V, zero=rounding(s) ** 0.5))
+    S, s, V = square_root(working_precision(matrix), restore.eps, validate=validate)
+    return restore(pseudo_inverse(S, s, V, zero=rounding(s, restore.eps) ** 0.5))
 
 
 def square_root(matrix: Tensor, eps: float = 0.0, *, validate: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """S, with its eigenvalues s >= 0 and eigenvectors V."""
+    """S, with its eigenvalues s >= 0 and eigenvectors V, of a matrix that came with a rounding of eps."""
     require_square("A", matrix)
     if validate:
         matrix = checked(require_symmetric, "A", matrix, eps)
-    return _SquareRoot.apply(matrix, eps if validate else None)
+    return _SquareRoot.apply(matrix, eps, validate)
 
 
 class _SquareRoot(Function):
-    r"""A -> (S, s, V), of which S carries the derivative; where there is an eps, λ is checked by it."""
+    """A -> (S, s, V), of which S carries the derivative."""
 
     @staticmethod
-    def forward(A: Tensor, eps: float | None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(A: Tensor, eps: float, validate: bool) -> tuple[Tensor, Tensor, Tensor]:
         eigenvalues, V = torch.linalg.eigh(A)
-        if eps is not None:
+        if validate:
             eigenvalues = checked(require_nonnegative_spectrum, "A", eigenvalues, eps)
         s = eigenvalues.clamp(min=0).sqrt()
         S = (V * s.unsqueeze(-2)) @ V.mT
@@ -108,12 +109,12 @@ class _SquareRoot(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        S, s, V = output
+        (S, s, V), ctx.eps = output, inputs[1]
         ctx.mark_non_differentiable(s, V)
         ctx.save_for_backward(S, s, V)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         S, s, V = ctx.saved_tensors
-        # The roots of eigenvalues that are zero to rounding.
-        return solve_lyapunov(S, s, V, 0.5 * (grad_outputs[0] + grad_outputs[0].mT), zero=rounding(s) ** 0.5), None
+        zero = rounding(s, ctx.eps) ** 0.5  # the roots of eigenvalues that are zero to rounding
+        return solve_lyapunov(S, s, V, 0.5 * (grad_outputs[0] + grad_outputs[0].mT), zero=zero), None, None

@@ -5,7 +5,7 @@ import scipy.linalg
 import torch
 from hypothesis import example, given
 
-from otkit.linalg import inv_sqrtm, sqrtm
+from otkit.linalg import inv_sqrtm, polar, sqrtm
 from otkit.testing import psd_matrices
 
 
@@ -66,6 +66,20 @@ def test_kind_and_dtype_are_kept(dtype):
     assert sqrtm(torch.from_numpy(A)).dtype == torch.from_numpy(A).dtype
     tolerance = 20 * np.finfo(dtype).eps
     np.testing.assert_allclose(sqrtm(A) @ sqrtm(A), A, rtol=tolerance, atol=tolerance)
+
+
+def test_few_digits_are_computed_with_many():
+    """As everywhere: what came in float32 is exact, and what goes out is rounded once."""
+    Q = np.linalg.qr(spd(4))[0]
+    A = ((Q * [1.0, 1e-2, 1e-4, 1e-6]) @ Q.T).astype(np.float32)
+    A = (A + A.T) / 2
+    for function in (sqrtm, inv_sqrtm, lambda M: polar(M)[0], lambda M: polar(M)[1]):
+        result = function(A)
+        assert result.dtype == np.float32
+        np.testing.assert_array_equal(result, function(A.astype(float)).astype(np.float32))
+    # What is zero is so to the rounding of what came: the noise of a float32 matrix is not inverted.
+    F = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    assert np.abs(inv_sqrtm(F @ F.T)).max() < 10
 
 
 @given(psd_matrices(3, cond=1e4, singular=True))
