@@ -60,7 +60,8 @@ def couple(
         f, g = np.empty(n), np.empty(m)
         f[rows], g[columns] = found.f, found.g
         f[~rows] = row_transform(costs.within(~rows, columns), found.g) if not rows.all() else 0
-        g[~columns] = column_transform(costs.within(rows, ~columns), found.f) if not columns.all() else 0
+        # Beside all rows, those of weight zero too, or two such points could be worth more than what is between them.
+        g[~columns] = column_transform(costs.within(np.ones(n, dtype=bool), ~columns), f) if not columns.all() else 0
         found = found._replace(rows=np.flatnonzero(rows)[found.rows], columns=np.flatnonzero(columns)[found.columns])
     centre = (f.mean() - g.mean()) / 2
     gap, mass = None if found.gap is None else found.gap * total, found.mass * total

@@ -163,6 +163,7 @@ def w2_squared_diagonal(loc1: Array, scale1: Array, loc2: Array, scale2: Array, 
     if validate:
         m1, m2 = checked_finite("loc1", m1), checked_finite("loc2", m2)
         s1, s2 = checked(require_nonnegative, "scale1", s1), checked(require_nonnegative, "scale2", s2)
+    m1, s1, m2, s2 = (working_precision(t) for t in (m1, s1, m2, s2))
     return restore((m1 - m2).square().sum(-1) + (s1 - s2).square().sum(-1))
 
 

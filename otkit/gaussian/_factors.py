@@ -16,12 +16,13 @@ No covariance is formed: a Gaussian of n samples in dimension d > n has the cent
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, checked_finite, require_broadcast, shape, working_precision
 from otkit._derivatives import attach, needs_gradient
-from otkit.gaussian._bures import bures_squared
 from otkit.linalg._polar import polar_factor
 
 
@@ -35,8 +36,7 @@ def w2_squared_from_factors(
     1)^\top`, where it is :math:`2 + \varepsilon^2 - 2|\varepsilon|`; the gradient is that of one completed R, finite,
     one of the one-sided derivatives. At equal factors value and gradient are exactly 0.
 
-    Cost: :math:`O(d r s)`, and no d x d matrix, where r or s is at most d; otherwise that of `w2_squared`, of the
-    covariances.
+    Cost: :math:`O(d r s)`, and no d x d matrix, where r or s is at most d; otherwise :math:`O(d^2 (r + s))`.
 
     Args:
         loc1: The mean :math:`m_1`, with shape (..., d).
@@ -77,21 +77,39 @@ def w2_squared_from_factors(
 
 def factor_residual(F: Tensor, G: Tensor) -> Tensor:
     """The minimum of |F - G R|² over R, with its gradients, for F (..., d, r) and G (..., d, s) of one batch shape."""
-    d, r, s = *F.shape[-2:], G.shape[-1]
-    if min(r, s) > d:
-        # More columns than rows on both sides: square factors say the same.
-        return bures_squared(F @ F.mT, G @ G.mT, eps=torch.finfo(F.dtype).eps, validate=False)
-    if r < s:
+    if min(F.shape[-1], G.shape[-1]) > F.shape[-2]:
+        return _wide_residual(F, G)
+    if F.shape[-1] < G.shape[-1]:
         F, G = G, F
     Q = polar_factor(F.mT @ G)
+    return _least(F, G, Q, (F, G), lambda: (F - G @ Q.mT, G - F @ Q))
+
+
+def _wide_residual(F: Tensor, G: Tensor) -> Tensor:
+    r"""The same where both have more columns than rows, by their square roots :math:`H = (F F^\top)^{1/2} = F A`.
+
+    A (r, d), with orthonormal columns, is the polar factor of :math:`F^\top`; F is then :math:`H A^\top`, and so is
+    its gradient. (No covariance is formed here either: its small eigenvalues have lost half of their digits.)
+    """
+    A, B = polar_factor(F.mT), polar_factor(G.mT)
+    H, K = F @ A, G @ B
+    Q = polar_factor(H.mT @ K)
+    return _least(H, K, Q, (F, G), lambda: ((H - K @ Q.mT) @ A.mT, (K - H @ Q) @ B.mT))
+
+
+def _least(
+    F: Tensor, G: Tensor, Q: Tensor, inputs: tuple[Tensor, Tensor], halves: Callable[[], tuple[Tensor, Tensor]]
+) -> Tensor:
+    """|F - G Qᵀ|² for the best Q, with half of its gradients in the inputs given."""
     value, size, same = _residual(F.detach(), G.detach(), Q.detach())
     # Equal factors have Q = I to rounding, or to what their near singularity makes of it: what is left means 0.
     equal = (value <= (8 * F.shape[-1] * torch.finfo(F.dtype).eps) ** 2 * size) | same
     value = torch.where(equal, 0 * value, value)
-    if not needs_gradient(F, G):
+    if not needs_gradient(*inputs):
         return value
     twice = 2 * (~equal).to(F.dtype)[..., None, None]
-    return attach(value, (F, G), (twice * (F - G @ Q.mT), twice * (G - F @ Q)))
+    first, second = halves()
+    return attach(value, inputs, (twice * first, twice * second))
 
 
 ROWS = 2**14

@@ -116,6 +116,40 @@ def test_factors_of_any_shape(r, s):
     assert torch.autograd.gradgradcheck(w2_squared_from_factors, tensors)
 
 
+@pytest.mark.parametrize("small", [1e-2, 1e-4, 1e-6, 1e-8, 1e-9])
+def test_wide_factors_keep_the_digits_of_small_directions(small):
+    """Between U diag(1, e) and U diag(1, 3e), whatever orthonormal rows come after, W2² is (2e)²."""
+    rng = np.random.default_rng(0)
+    U, *columns = (np.linalg.qr(rng.normal(size=(n, n)))[0] for n in (2, 3, 5))
+    rows = [c[:2] for c in columns]
+    F, G = (
+        torch.tensor(U @ np.diag([1.0, k * small]) @ r, requires_grad=True) for k, r in zip((1, 3), rows, strict=True)
+    )
+    zero = torch.zeros(2, dtype=torch.float64)
+    value = w2_squared_from_factors(zero, F, zero, G)
+    value.backward()
+    unit = 8 * 2.2e-16 / (2 * small)
+    assert value.item() == pytest.approx((2 * small) ** 2, rel=max(1e-13, unit))
+    for factor, k, r in ((F, -4, rows[0]), (G, 4, rows[1])):
+        expected = U @ np.diag([0.0, k * small]) @ r
+        np.testing.assert_allclose(factor.grad, expected, rtol=0, atol=max(1e-13, unit) * 4 * small)
+
+
+def test_wide_factors_of_any_rank_have_finite_derivatives():
+    """Of rank 0, 1 and 2 in three dimensions, where the square root has zero directions."""
+    rng = np.random.default_rng(1)
+    zero, G = torch.zeros(3, dtype=torch.float64), torch.from_numpy(rng.normal(size=(3, 4)))
+    for rank in range(3):
+        F = torch.tensor(rng.normal(size=(3, rank)) @ rng.normal(size=(rank, 5)), requires_grad=True)
+        value = w2_squared_from_factors(zero, F, zero, G)
+        expected = w2_squared(zero, F.detach() @ F.detach().mT, zero, G @ G.mT)
+        assert value.item() == pytest.approx(expected.item(), rel=1e-7)
+        (first,) = torch.autograd.grad(value, F, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), F)
+        assert torch.isfinite(first).all()
+        assert torch.isfinite(second).all()
+
+
 def test_many_dimensions_and_few_samples_need_no_large_matrix():
     rng = np.random.default_rng(0)
     F, G = rng.normal(size=(100_000, 4)), rng.normal(size=(100_000, 3))
