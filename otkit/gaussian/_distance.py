@@ -67,7 +67,9 @@ def w2_squared(
     Gradients are those of the module's last display, exact also at equal covariances and at repeated
     eigenvalues, and exactly 0 at equal Gaussians. A singular covariance (a Dirac is the extreme) is legal:
     the value is exact; the derivative towards full rank is infinite, and the gradient
-    given is that within the range of the covariance, with the pseudo-inverse for :math:`F^{-1}`.
+    given is that within the range of the covariance, with the pseudo-inverse for :math:`F^{-1}`. (A covariance of d
+    samples in d dimensions has a smallest eigenvalue of a rounding, of either sign: below 16·d·eps of the largest it
+    counts as 0.)
     Second derivatives are exact at positive definite covariances; at singular ones, where they are infinite, those
     within the ranges are given. Everything is computed in float64 and returned in the dtype that came.
 

@@ -45,10 +45,24 @@ def spread(triangular: ndarray) -> ndarray:
     return diagonal.max(0) / diagonal.min(0)
 
 
+EPS = float(np.finfo(np.float64).eps)
+
+
+def steepest(d: int, eps: float = EPS) -> float:
+    """The condition number of a covariance from which on its smallest eigenvalue is zero to rounding, 1 / (16 d eps).
+
+    A singular one has a factor by luck of rounding, half of the time. Its gradient then would be the slope in a
+    direction of rounding, some 1e8, or within its range, as the last bits are.
+    """
+    return 1 / (16 * d * eps)
+
+
 def factor_and_invert(
     *covs: ndarray, out: tuple[ndarray, ndarray] | None = None, shared: bool = False
 ) -> tuple[ndarray, ndarray, ndarray]:
-    """U and V, upper triangular, of all matrices together, and their `spread`, NaN where there is no factor.
+    """U and V, upper triangular, of all matrices together, and their `spread`, infinite where one is singular.
+
+    So it is where there is no factor, and where V shows that there is one by luck (`steepest`).
 
     Args:
         covs: Symmetric matrices, each with shape (n, d, d).
@@ -58,16 +72,23 @@ def factor_and_invert(
     d = covs[0].shape[-1]
     n = sum(map(len, covs))
     U, V = out if out is not None else (empty(n, d, d), empty(n, d, d))
-    if d <= FEW and n >= MANY:
-        return U, V, _by_entries(covs, U, V)
-    start = 0
+    condition = _by_entries(covs, U, V) if d <= FEW and n >= MANY else _by_matrices(covs, U, V, shared=shared)
+    # The largest number on the diagonal, squared, and |V|² bound the extreme eigenvalues.
+    largest = np.ascontiguousarray(U.diagonal(axis1=1, axis2=2).T).max(0)
+    condition[~(largest * largest * squared_norms(V) < steepest(d))] = np.inf
+    return U, V, condition
+
+
+def _by_matrices(covs: tuple[ndarray, ...], U: ndarray, V: ndarray, *, shared: bool) -> ndarray:
+    """The factors by LAPACK, and the `spread` of each."""
+    d, start = U.shape[-1], 0
     for cov in covs:
         (_all_at_once if d <= ALONE or shared else _one_by_one)(cov, U[start : start + len(cov)])
         start += len(cov)
     torch.linalg.solve_triangular(
-        torch.from_numpy(U), _identity(d).expand(n, d, d), upper=True, out=torch.from_numpy(V)
+        torch.from_numpy(U), _identity(d).expand(*U.shape), upper=True, out=torch.from_numpy(V)
     )
-    return U, V, spread(U)
+    return spread(U)
 
 
 def _all_at_once(cov: ndarray, U: ndarray) -> None:

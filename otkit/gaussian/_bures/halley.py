@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from otkit.gaussian._bures.cholesky import spread
+from otkit.gaussian._bures.cholesky import spread, steepest
 from otkit.gaussian._bures.fortran import (
     Matrix,
     add,
@@ -94,6 +94,9 @@ def value_and_gradients(
     triangular_product(1.0, G, X, transposed=True)  # M = GᵀF
     copy(_inverse(G, G_inverse), Y)
     triangular_product(1.0, _inverse(F, F_inverse), Y, right=True, transposed=True)  # its inverse, transposed
+    for L, inverse in ((F, F_inverse), (G, G_inverse)):
+        if not float(L.diagonal.max()) ** 2 * squared_norm(inverse) < steepest(L.rows):
+            return math.nan, none, none, False
     norm, inverse_norm = squared_norm(X), squared_norm(Y)
     if not norm * inverse_norm < NEWTON_CONDITION**2:
         return math.nan, none, none, False

@@ -18,6 +18,7 @@ import numpy as np
 from numpy import ndarray
 
 from otkit._arguments import skew
+from otkit.gaussian._bures.cholesky import steepest
 from otkit.gaussian._bures.ladder import DEEPEST, completed, steps_for
 from otkit.gaussian._bures.memory import empty
 from otkit.gaussian._bures.polar import NEWTON_CONDITION
@@ -69,9 +70,10 @@ def ladders() -> tuple[ndarray, ndarray]:
 
 @compiled
 def factor_and_invert(covs, pairs, room, p, L, V, inverses):
-    """Factors and their inverses, padded by zeros, and the ratios of the largest and smallest number on the diagonal.
+    """Factors and their inverses, padded by zeros, and two bounds, NaN where there is no factor.
 
-    The ratio is a lower bound of the factor's condition number, and NaN where there is no factor.
+    The ratio of the largest and the smallest number on the diagonal is a lower bound of the factor's condition number;
+    the largest, squared, times |V|² is about the covariance's (`cholesky.steepest`).
     """
     d, q = covs.shape[-1], stride(p)
     read(covs, pairs, 1.0, room, p, L)
@@ -85,7 +87,7 @@ def factor_and_invert(covs, pairs, room, p, L, V, inverses):
     for k in range(d, p):
         store(room, L + k * q + k, zero)
         store(room, V + k * q + k, zero)
-    return largest / least
+    return largest / least, largest * largest * squared_norm(room, p, V)
 
 
 @compiled
@@ -160,11 +162,11 @@ def climb(room, p, X, A, Z, Y, steps, scales):
 
 
 @compiled
-def pick(condition, hopeless, alike, usable, wanted):
+def pick(condition, hopeless, steepness, limit, alike, usable, wanted):
     """Which lanes are usable, of those that are when this is called, and which of these wanted now, not put off."""
     least = second = np.inf
     for lane in range(LANES):
-        usable[lane] = usable[lane] and condition[lane] < hopeless
+        usable[lane] = usable[lane] and condition[lane] < hopeless and steepness[lane] < limit
         if usable[lane] and condition[lane] < second:
             least, second = min(least, condition[lane]), max(least, condition[lane])
     for lane in range(LANES):
@@ -222,7 +224,7 @@ def solve_group(room, p, d, wanted, ladders, norms, squares):
 
 
 @kept
-def _solve(cov1, cov2, skew, order, hopeless, alike, room, ladders, out):
+def _solve(cov1, cov2, skew, order, hopeless, limit, alike, room, ladders, out):
     d, n = cov1.shape[-1], len(order)
     p = padded(d)
     size = p * stride(p)
@@ -231,17 +233,19 @@ def _solve(cov1, cov2, skew, order, hopeless, alike, room, ladders, out):
     value, gradient1, gradient2, hard, sums, later, conditions = out
     put_off, pairs = 0, np.empty(LANES, np.int64)
     usable, wanted = np.empty(LANES, np.bool_), np.empty(LANES, np.bool_)
-    norms, squares, condition, inverses = np.empty(LANES), np.empty(LANES), np.empty(LANES), np.empty(p * LANES)
+    norms, squares, condition, steepness = np.empty(LANES), np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    inverses = np.empty(p * LANES)
     for start in range(0, n, LANES):
         for lane in range(LANES):
             usable[lane] = start + lane < n
             pairs[lane] = order[min(start + lane, n - 1)]
         look(cov1, pairs, skew, sums[0])
         look(cov2, pairs, skew, sums[1])
-        ratio1 = factor_and_invert(cov1, pairs, room, p, F, F_inverse, inverses)
-        ratio2 = factor_and_invert(cov2, pairs, room, p, G, G_inverse, inverses)
+        ratio1, steep1 = factor_and_invert(cov1, pairs, room, p, F, F_inverse, inverses)
+        ratio2, steep2 = factor_and_invert(cov2, pairs, room, p, G, G_inverse, inverses)
         store(condition, 0, ratio1 * ratio2)
-        pick(condition, hopeless, alike, usable, wanted)
+        store(steepness, 0, larger(steep1, steep2))
+        pick(condition, hopeless, steepness, limit, alike, usable, wanted)
         R, first, second, spare = solve_group(room, p, d, wanted, ladders, norms, squares)
         for lane in range(min(LANES, n - start)):
             pair = pairs[lane]
@@ -320,7 +324,8 @@ def solve(
     d = cov1.shape[-1]
     later, conditions = np.empty(len(order), np.int64), np.empty(len(order))
     out_and_later = (*out, later, conditions)
-    put_off = _solve(cov1, cov2, skew(d).reshape(d, d), order, hopeless, alike, room, ladders(), out_and_later)
+    limits = hopeless, steepest(d), alike
+    put_off = _solve(cov1, cov2, skew(d).reshape(d, d), order, *limits, room, ladders(), out_and_later)
     return later[:put_off], conditions[:put_off]
 
 

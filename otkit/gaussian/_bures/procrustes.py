@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import require_nonnegative_spectrum
+from otkit.gaussian._bures.cholesky import steepest
+from otkit.linalg._lyapunov import rounding
 
 
 def value_and_gradients(cov1: Tensor, cov2: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -45,22 +47,21 @@ def factor(name: str, cov: Tensor, eps: float = math.inf) -> tuple[Tensor, Tenso
     """
     d = cov.shape[-1]
     F, info = torch.linalg.cholesky_ex(cov)
-    rounding = d * torch.finfo(cov.dtype).eps
-    pivots = F.diagonal(dim1=-2, dim2=-1).square()
-    # A factor can exist by luck of rounding; its smallest pivot then is rounding.
-    singular = (info != 0) | ~(pivots.amin(-1) > rounding * cov.diagonal(dim1=-2, dim2=-1).amax(-1))
-    identity = torch.eye(d, dtype=cov.dtype, device=cov.device)
-    regular = ~singular
-    F_inverse, null = torch.empty_like(F), torch.zeros_like(F)
-    F_inverse[regular] = torch.linalg.solve_triangular(F[regular], identity, upper=False)
+    identity, null = torch.eye(d, dtype=cov.dtype, device=cov.device), torch.zeros_like(F)
+    F_inverse = torch.linalg.solve_triangular(F, identity, upper=False)
+    bound = F.diagonal(dim1=-2, dim2=-1).amax(-1).square() * F_inverse.square().sum((-2, -1))
+    steep = steepest(d, torch.finfo(cov.dtype).eps)
+    singular = (info != 0) | ~(bound < steep)
     if bool(singular.any()):
         eigenvalues, V = torch.linalg.eigh(cov[singular])
         require_nonnegative_spectrum(name, eigenvalues, eps)
-        positive = eigenvalues > rounding * eigenvalues[..., -1:]
-        scale = torch.where(positive, eigenvalues, 0 * eigenvalues).sqrt()
-        F, V_null = F.clone(), V * (~positive).unsqueeze(-2)
+        largest = eigenvalues[..., -1:]
+        # What may be more than rounding counts in the value; the slopes in its directions are those of rounding still.
+        scale = torch.where(eigenvalues > rounding(eigenvalues) * largest, eigenvalues, 0 * eigenvalues).sqrt()
+        regular = eigenvalues * steep > largest
+        F, V_null = F.clone(), V * (~regular).unsqueeze(-2)
         F[singular] = V * scale.unsqueeze(-2)
-        F_inverse[singular] = torch.where(positive, 1 / scale, 0 * scale).unsqueeze(-1) * V.mT
+        F_inverse[singular] = torch.where(regular, 1 / scale, 0 * scale).unsqueeze(-1) * V.mT
         null[singular] = V_null @ V_null.mT
     return F, F_inverse, null
 

@@ -90,9 +90,9 @@ def test_what_fails_is_known_to_have_failed():
 
 def test_what_the_steps_do_not_reach_misses_the_certificate():
     A, B = covariances(9, 6, 1e2, 4), covariances(9, 6, 1e2, 5)
-    A[4] = np.diag(10.0 ** -np.linspace(0, 14, 6))
-    B[4] = np.diag(10.0 ** -np.linspace(0, 14, 6)[::-1])
-    B[5] = A[5] = np.diag(10.0 ** -np.linspace(0, 14, 6))
+    A[4] = np.diag(10.0 ** -np.linspace(0, 13.5, 6))
+    B[4] = np.diag(10.0 ** -np.linspace(0, 13.5, 6)[::-1])
+    B[5] = A[5] = np.diag(10.0 ** -np.linspace(0, 13.5, 6))
     hard = np.zeros(9, dtype=bool)
     out = (np.empty(9), *np.empty((2, 9, 6, 6)), hard, np.empty((2, 9, 2)))
     lanes.solve(A, B, np.arange(9), out, lanes.room_for(6), hopeless=np.inf, alike=np.inf)
