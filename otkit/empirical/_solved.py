@@ -20,6 +20,8 @@ from otkit.empirical._coupling import Coupling
 from otkit.empirical._simplex import DENSE, couple
 from otkit.empirical._sinkhorn import entropic_potentials, entropic_potentials_of_points
 
+_LARGEST_EXPONENT = np.log(np.finfo(float).max) - 1
+
 
 class Options(NamedTuple):
     """How to solve."""
@@ -149,7 +151,15 @@ def _entropic_plan(
 ) -> Callable[[int, np.ndarray], np.ndarray]:
     def plan(low: int, block: np.ndarray) -> np.ndarray:
         span = slice(low, low + len(block))
-        return a[span, None] * b * np.exp((f[span, None] + g - block) / reg)
+        P = np.add.outer(f[span], g)
+        P -= block
+        P /= reg
+        # Weights alone bound it from above: between two points of weight 0 it may overflow, where the plan is 0.
+        np.minimum(P, _LARGEST_EXPONENT, out=P)
+        np.exp(P, out=P)
+        P *= a[span, None]
+        P *= b
+        return P
 
     return plan
 

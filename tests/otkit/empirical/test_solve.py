@@ -242,6 +242,23 @@ def test_zero_weights_and_duplicates_are_legal():
         assert (found.plan[a == 0] == 0).all()
 
 
+@pytest.mark.parametrize("reg", [1.0, 0.1, 0.01])
+def test_points_of_weight_zero_that_face_each_other_have_no_part(reg):
+    """Their potentials are those of the points that have weight, and add up to far more than their cost."""
+    x = torch.tensor([[0.0, 0.0], [1.0, 0.0], [100.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    y, w = torch.tensor([[0.0, 0.5], [1.0, 1.0], [100.0, 0.0]], dtype=torch.float64), np.array([0.5, 0.5, 0.0])
+    M = ((x.detach()[:, None] - y) ** 2).sum(-1).requires_grad_()
+    a = torch.tensor(w)
+    less = solve(x.detach()[:2], y[:2], reg=reg)
+    for found, at in ((solve(x, y, a=a, b=a, reg=reg), x), (solve_matrix(M, a, a, reg=reg), M)):
+        for name in ("value", "cost", "lower_bound", "upper_bound"):
+            assert getattr(found, name).item() == pytest.approx(getattr(less, name).item(), rel=1e-9)
+        assert (found.plan[2] == 0).all()
+        (gradient,) = torch.autograd.grad(found.value, at)
+        assert torch.isfinite(gradient).all()
+        assert (gradient[2] == 0).all()
+
+
 def test_a_gap_that_is_known_is_the_distance_of_the_bounds(monkeypatch):
     of = _solved.couple
     monkeypatch.setattr(_solved, "couple", lambda *args, **kept: of(*args, **kept)._replace(gap=0.25))
