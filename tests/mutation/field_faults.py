@@ -39,7 +39,7 @@ DISTANCE, MOMENTS_FILE = "otkit/gaussian/_distance.py", "otkit/gaussian/_moments
 SINKHORN = ("tests/otkit/empirical/test_sinkhorn.py", "tests/otkit/empirical/test_solve.py")
 DEBIASED, SOLVE = ("tests/otkit/empirical/test_sinkhorn_divergence.py",), ("tests/otkit/empirical/test_solve.py",)
 SINKHORN_FILE, SOLVED = "otkit/empirical/_sinkhorn/_cost.py", "otkit/empirical/_solved.py"
-POTENTIALS, DIVERGENCE = (f"otkit/empirical/_sinkhorn/{file}.py" for file in ("_potentials", "_divergence"))
+TRANSFORM, DIVERGENCE = (f"otkit/empirical/_sinkhorn/{file}.py" for file in ("_transform", "_divergence"))
 ROOTS, POLAR = ("tests/otkit/linalg/test_square_root.py",), ("tests/otkit/linalg/test_polar.py",)
 ROOTS_FILE, POLAR_FILE, LYAPUNOV = (f"otkit/linalg/{file}.py" for file in ("_square_root", "_polar", "_lyapunov"))
 BURES = "otkit/gaussian/_bures/__init__.py"
@@ -106,7 +106,7 @@ FAULTS = {
     "the gradient of Sinkhorn's cost without p": Fault(SINKHORN_FILE, "return p * (weight.sum", "return (weight.sum", SINKHORN),
     "a plan without a ⊗ b": Fault(SINKHORN_FILE, ".mul_(a.unsqueeze(-1) * b.unsqueeze(-2))", "", SINKHORN),
     "half of the dual": Fault(SINKHORN_FILE, "return (f * a).sum(-1) + (g * b).sum(-1)", "return (f * a).sum(-1)", SINKHORN),
-    "the soft c-transform without weights": Fault(POTENTIALS, "logsumexp(np.log(weights) + exponents", "logsumexp(exponents", SINKHORN),
+    "the soft c-transform without weights": Fault(TRANSFORM, "np.log(np.exp(exponents, out=exponents) @ weights)", "np.log(np.exp(exponents, out=exponents).sum(1))", SINKHORN),
     "a halved cost": Fault(SINKHORN_FILE, "M = cost_matrix(x, y, p).numpy(force=True)", "M = 0.5 * cost_matrix(x, y, p).numpy(force=True)", SINKHORN),
     "the mass of Sinkhorn's cost is one": Fault(SINKHORN_FILE, "restore(mass * value)", "restore(value)", SINKHORN),
     "an interruption that is taken for a result": Fault(WATCH, "raise\n", "pass\n", SINKHORN_STOPS),

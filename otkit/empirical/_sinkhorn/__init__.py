@@ -5,5 +5,15 @@ from otkit.empirical._sinkhorn._divergence import sinkhorn_divergence as sinkhor
 from otkit.empirical._sinkhorn._points import entropic_potentials_of_points as entropic_potentials_of_points
 from otkit.empirical._sinkhorn._potentials import Entropic as Entropic
 from otkit.empirical._sinkhorn._potentials import entropic_potentials as entropic_potentials
+from otkit.empirical._sinkhorn._potentials import require_reg_above_rounding as require_reg_above_rounding
+from otkit.empirical._sinkhorn._transform import soft_c_transform as soft_c_transform
 
-__all__ = ["Entropic", "entropic_potentials", "entropic_potentials_of_points", "sinkhorn_cost", "sinkhorn_divergence"]
+__all__ = [
+    "Entropic",
+    "entropic_potentials",
+    "entropic_potentials_of_points",
+    "require_reg_above_rounding",
+    "sinkhorn_cost",
+    "sinkhorn_divergence",
+    "soft_c_transform",
+]

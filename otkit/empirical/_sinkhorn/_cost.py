@@ -107,7 +107,7 @@ def sinkhorn_cost(
 
     Warns:
         ConvergenceWarning: The marginal error was above tol after max_iter iterations, or at Ctrl-C with progress; the
-            value then is the best lower bound that was reached.
+            value then is a lower bound, up to rounding: the dual value that was reached.
 
     Example:
         >>> import numpy as np

@@ -71,7 +71,8 @@ def sinkhorn_divergence(
         TypeError: As `sinkhorn_cost`.
 
     Warns:
-        ConvergenceWarning: The marginal error of one of the costs was above tol after max_iter iterations.
+        ConvergenceWarning: The marginal error of one of the costs was above tol after max_iter iterations; each of the
+            three then is a lower bound, and their difference is none.
 
     Example:
         >>> import numpy as np

@@ -37,6 +37,7 @@ import numpy as np
 from scipy import sparse
 from scipy.linalg import cho_solve, get_blas_funcs, get_lapack_funcs
 
+from otkit.empirical._sinkhorn._transform import completed, where_finite
 from otkit.empirical._sinkhorn._watch import Watch
 
 _START, _FACTOR, _ON_THE_WAY = 0.05, 3.0, 5e-3
@@ -66,8 +67,8 @@ def annealed_newton(
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """The potentials f (n,) and g (m,) for costs (n, m) and positive weights of sum one, and the marginal error.
 
-    An interruption that is watched, or the end of the watch's patience, ends the path early: the potentials so far are
-    returned.
+    An interruption that is watched, or the end of the watch's patience, ends the path early: the last g, of whichever
+    regularisation, is then completed by its soft c-transform.
     """
     if len(a) > len(b):
         g, f, error = annealed_newton(M.T, b, a, reg, tol, watch)
@@ -76,21 +77,23 @@ def annealed_newton(
     path = regularisations(float(a @ M @ b), reg)
     # Costs are rounded to eps of the largest, and marginals are not seen any better.
     floor = 2 * eps * largest / reg
-    g, scaling = None if largest <= _LARGEST_EXPONENT * path[0] else M.min(0), None
+    g, scaling = M.min(0), None
     try:
         for level in path:
-            scaling = Scaling(M, a, b, level, g, watch)
+            start = None if scaling is None and largest <= _LARGEST_EXPONENT * level else g
+            scaling = Scaling(M, a, b, level, start, watch)
             scaling.solve(max(tol, floor) if level == reg else max(tol, _ON_THE_WAY))
-            g = scaling.potentials()[1]
+            g = where_finite(scaling.potentials()[1], g)
             if watch.over:
                 break
     except KeyboardInterrupt:
         watch.interrupt()
-    if scaling is None or scaling.reg != reg:
-        scaling = Scaling(M, a, b, reg, g if g is not None else M.min(0), watch)
-    else:
-        scaling.refresh()
-    return *scaling.potentials(), scaling.error
+    if scaling is not None:
+        if scaling.reg == reg and scaling.error <= tol:
+            return *scaling.potentials(), scaling.error
+        g = where_finite(scaling.potentials()[1], g)
+    del scaling  # and its kernel, as large as what comes
+    return completed(g, a, b, M, reg)
 
 
 def regularisations(mean: float, reg: float) -> list[float]:

@@ -34,8 +34,7 @@ from torch import Tensor
 
 from otkit._arguments import require_count, require_positive
 from otkit.empirical._measures import cost_matrix
-from otkit.empirical._sinkhorn._newton import annealed_newton
-from otkit.empirical._sinkhorn._potentials import Entropic, require_reg_above_rounding
+from otkit.empirical._sinkhorn._potentials import Entropic, entropic_potentials, require_reg_above_rounding
 from otkit.empirical._sinkhorn._watch import Progress, Watch
 
 _TILE = 2**19
@@ -47,9 +46,11 @@ _SAMPLE = 2048
 _MEMORY = 6
 """The steps that Anderson's method remembers."""
 
-
 _STALLED = 10
 """The iterations without progress after which float32 is left."""
+
+_LARGEST_EXPONENT = 700.0
+"""Short of overflow at exp(709)."""
 
 
 class Measure(NamedTuple):
@@ -91,6 +92,7 @@ def entropic_potentials_of_points(
 
     Returns:
         The potentials and how good they are. With progress, a KeyboardInterrupt gives the best so far, unconverged.
+        Unconverged ones are completed as those of `entropic_potentials`.
 
     Example:
         >>> x = np.linspace(0, 1, 5)[:, None]
@@ -120,7 +122,7 @@ def entropic_potentials_of_points(
                 break
     except KeyboardInterrupt:
         watch.interrupt()
-    error, source, target = best[0]
+    error, source, target = _completed(*best[0][1:], p, reg, symmetric) if watch.over else best[0]
     f, g = (measure.potential.numpy(force=True) for measure in (source, target))
     return Entropic(f, g, watch.n_iter, float(error), bool(error <= tol) and not watch.interrupted)
 
@@ -140,8 +142,7 @@ def _start(
     y = x if symmetric else sample(target)
     a, b = np.full(len(x), 1 / len(x)), np.full(len(y), 1 / len(y))
     M = cost_matrix(x, y, p).numpy(force=True)
-    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
-        f, g, _ = annealed_newton(M, a, b, reg, 1e-2, Watch(watch.max_iter))
+    f, g, *_ = entropic_potentials(M, a, b, reg, tol=1e-2, max_iter=watch.max_iter)
     of_x, of_y = (
         Measure(points, torch.as_tensor(w).to(points), torch.as_tensor(potential).to(points))
         for points, w, potential in ((x, a, f), (y, b, g))
@@ -163,7 +164,7 @@ def _anderson(
         target = _transformed(target, source, p, reg, dtype)
         swept = _transformed(source, target, p, reg, dtype)
         f, residual = source.potential, swept.potential - source.potential
-        error = float((source.weights * torch.expm1(-residual / reg)).abs().sum())
+        error = _marginal_error(source, swept, reg)
         watch.count(1, error)
         too_bold = error > 2 * best[0][0]
         if error < best[0][0]:
@@ -197,7 +198,7 @@ def _averaged(
     while True:
         swept = _transformed(measure, measure, p, reg, dtype)
         residual = swept.potential - measure.potential
-        error = 2 * float((measure.weights * torch.expm1(-residual / reg)).abs().sum())
+        error = 2 * _marginal_error(measure, swept, reg)
         watch.count(1, error)
         if error < best[0][0]:
             best[0] = (error, measure, measure)
@@ -209,6 +210,24 @@ def _averaged(
         measure = measure._replace(potential=measure.potential + 0.5 * residual)
 
 
+def _completed(
+    source: Measure, target: Measure, p: float, reg: float, symmetric: bool
+) -> tuple[float, Measure, Measure]:
+    """The marginal error and what it is of: a lower bound from any potentials, as in `_transform`."""
+    swept = _transformed(source, target, p, reg, torch.float64)
+    if symmetric:
+        mean = source._replace(potential=0.5 * (source.potential + swept.potential))
+        return 2 * _marginal_error(mean, _transformed(mean, mean, p, reg, torch.float64), reg), mean, mean
+    return _marginal_error(target, _transformed(target, swept, p, reg, torch.float64), reg), swept, target
+
+
+def _marginal_error(measure: Measure, swept: Measure, reg: float) -> float:
+    """The L1 error of the plan's marginal at a measure, from the soft c-transform there."""
+    excess = (measure.potential - swept.potential) / reg
+    # Bounded where there is weight; a point of weight 0 has no part in it.
+    return float((measure.weights * torch.expm1(excess.clamp_max(_LARGEST_EXPONENT))).abs().sum())
+
+
 def _transformed(measure: Measure, other: Measure, p: float, reg: float, dtype: torch.dtype) -> Measure:
     """The measure with the soft c-transform of the other's potential, found from the potential that it has."""
     x, _, f = measure
@@ -217,7 +236,13 @@ def _transformed(measure: Measure, other: Measure, p: float, reg: float, dtype: 
     rows = max(1, _TILE // len(y))
     exponents = _Exponents(y, g, p, reg, dtype)
     weights = b.to(dtype)
+    extent = sum(torch.linalg.vector_norm(points, dim=1).max() for points in (x, y))
+    flat = bool(extent**p + f.abs().max() + g.abs().max() < 0.5 * reg)
     for tile in (slice(start, start + rows) for start in range(0, len(x), rows)):
+        if flat:
+            # The logarithm of nearly 1, without the digits of the 1.
+            updated[tile] = f[tile] - reg * (exponents(x[tile], f[tile]).expm1_() @ weights).double().log1p()
+            continue
         sums = (exponents(x[tile], f[tile]).exp_() @ weights).double()
         logarithms = sums.log()
         # Far from the solution: sums that over- or underflowed, and lost their digits near it.

@@ -41,7 +41,8 @@ def pot_potential(
         potential = reg * (scaled - np.log(b))
     if not np.isfinite(potential).all():
         raise ValueError(
-            f"method is {method!r}, of which the kernel exp(-M/reg) underflows at reg = {reg:g} beside a largest "
-            f'cost of {M.max():.3g}; expected method="auto", or a larger reg'
+            f"method is {method!r}, of which the kernel exp(-M/reg) underflows at reg = {reg / M.max():.2g} of the "
+            'largest cost; expected method="auto", or a larger reg'
         )
-    return potential
+    # A constant in it, which may be far larger than costs, would take digits from the dual.
+    return potential - potential.mean()

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 from otkit._arguments import require_count, require_positive
 from otkit.empirical._measures import on_support
@@ -19,6 +18,7 @@ from otkit.empirical._sinkhorn._newton import annealed_newton
 from otkit.empirical._sinkhorn._pot import METHODS as POT_METHODS
 from otkit.empirical._sinkhorn._pot import pot_potential
 from otkit.empirical._sinkhorn._symmetric import symmetric_potential
+from otkit.empirical._sinkhorn._transform import completed, soft_c_transform
 from otkit.empirical._sinkhorn._watch import Progress, Watch
 
 METHODS = ("auto", *POT_METHODS)
@@ -79,6 +79,8 @@ def entropic_potentials(
 
     Returns:
         The potentials and how good they are. With progress, a KeyboardInterrupt gives the best so far, unconverged.
+        Unconverged ones are completed by a soft c-transform: :math:`\langle f, a \rangle + \langle g, b \rangle` is a
+        lower bound of the regularised cost, up to rounding.
 
     Raises:
         ValueError: A method that is not known, or a reg that is lost in the rounding of M.
@@ -100,14 +102,11 @@ def entropic_potentials(
     def solve(a: np.ndarray, b: np.ndarray, M: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         if method != "auto" or np.ptp(M) <= _SMALLEST_EXPONENT * reg:
             g = pot_potential(M, a, b, reg, tol, watch, method) if method != "auto" else _nearly_flat(M, a, b, reg)
-            f = soft_c_transform(g, b, M, reg)
-            # The plan has the rows a, and the columns b exp((g - T f) / reg).
-            error = np.abs(b * np.expm1((g - soft_c_transform(f, a, M.T, reg)) / reg)).sum()
-            return f, g, float(error)
-        if symmetric:
-            f, error = symmetric_potential(M, a, reg, tol, watch)
-            return f, f, error
+            return completed(g, a, b, M, reg)
         with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+            if symmetric:
+                f, error = symmetric_potential(M, a, reg, tol, watch)
+                return f, f, error
             return annealed_newton(M, a, b, reg, tol, watch)
 
     (f_support, g_support, error), rows, columns = on_support(solve, a / mass_a, b / mass_b, M)
@@ -127,15 +126,6 @@ def _nearly_flat(M: np.ndarray, a: np.ndarray, b: np.ndarray, reg: float) -> np.
     for _ in range(4):
         g = soft_c_transform(soft_c_transform(g, b, M, reg), a, M.T, reg)
     return g
-
-
-def soft_c_transform(potential: np.ndarray, weights: np.ndarray, M: np.ndarray, reg: float) -> np.ndarray:
-    """The potential (n,) that maximises the dual beside one (m,) of positive weights (m,), for costs (n, m)."""
-    exponents = (potential - M) / reg
-    if np.abs(exponents).max() < 0.5:
-        # The logarithm of nearly 1, without the digits of the 1.
-        return -reg * np.log1p(np.expm1(exponents) @ weights)
-    return -reg * np.asarray(logsumexp(np.log(weights) + exponents, axis=1))
 
 
 def require_method(method: Any) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from otkit.empirical._sinkhorn._newton import annealed_newton, regularisations
+from otkit.empirical._sinkhorn._transform import completed_symmetric, where_finite
 from otkit.empirical._sinkhorn._watch import Watch
 
 _ON_THE_WAY = 0.05
@@ -28,35 +29,31 @@ _PATIENCE = 200
 
 def symmetric_potential(M: np.ndarray, a: np.ndarray, reg: float, tol: float, watch: Watch) -> tuple[np.ndarray, float]:
     """The potential f (n,) for symmetric costs (n, n) and positive weights of sum one, and the marginal error."""
-    f, error = np.zeros(len(a)), np.inf
+    f, u, error, level = np.zeros(len(a)), a, np.inf, reg
     goal = max(tol, 2 * np.finfo(float).eps * float(M.max()) / reg)
-    level = reg
-    for level in regularisations(float(a @ M @ a), reg):
-        K = np.subtract(f[:, None], M)
-        K += f
-        K *= 1 / level
-        np.exp(K, out=K)
-        u = a
-        try:
+    try:
+        for level in regularisations(float(a @ M @ a), reg):
+            K = np.subtract(f[:, None], M)
+            K += f
+            K *= 1 / level
+            np.exp(K, out=K)
             for _ in range(_PATIENCE):
                 r = u * (K @ u)
                 # The plan has both its marginals off by as much.
                 error = 2 * float(np.abs(r - a).sum())
                 watch.count(1, error)
-                if error <= (goal if level == reg else _ON_THE_WAY) or watch.over:
+                if not error > (goal if level == reg else _ON_THE_WAY) or watch.over:
                     break
                 u = u * np.sqrt(a / r)
-        except KeyboardInterrupt:
-            watch.interrupt()
-        f = f + level * np.log(u / a)
-        if watch.over:
-            break
-    if watch.over and level != reg:
-        # The potential of a larger reg, and its error at this one.
-        with np.errstate(over="ignore"):
-            plan = a[:, None] * a * np.exp((f[:, None] + f - M) / reg)
-        return f, 2 * float(np.abs(plan.sum(1) - a).sum())
-    if error > goal and not watch.over:
+            f, u = where_finite(f + level * np.log(u / a), f), a
+            if watch.over:
+                break
+    except KeyboardInterrupt:
+        watch.interrupt()
+        f, error = where_finite(f + level * np.log(u / a), f), np.inf
+    if not error <= goal and not watch.over:
         f, g, error = annealed_newton(M, a, a, reg, tol, watch)
         f = 0.5 * (f + g)
-    return f, error
+    if level == reg and error <= tol:
+        return f, error
+    return completed_symmetric(f, a, M, reg)

@@ -1,3 +1,6 @@
+import re
+import warnings
+
 import numpy as np
 import ot
 import pytest
@@ -159,6 +162,31 @@ def test_not_converged_warns():
     x, y = rng.normal(size=(2, 20, 2))
     with pytest.warns(ConvergenceWarning, match="raise max_iter or tol, or take a larger reg"):
         sinkhorn_cost(x, y, reg=0.05, tol=1e-10, max_iter=3)
+
+
+@pytest.mark.parametrize("with_itself", [False, True])
+@pytest.mark.parametrize("stop", ["max_iter", "Ctrl-C"])
+@pytest.mark.parametrize("n_iter", [1, 2, 3, 10])
+@pytest.mark.parametrize("reg", [1e-2, 1e-4, 1e-6])
+def test_not_converged_is_a_lower_bound_with_finite_gradients(reg, n_iter, stop, with_itself):
+    r = np.random.default_rng(0)
+    x, y = (torch.tensor(r.normal(size=(40, 2)), requires_grad=True) for _ in range(2))
+    y = x.detach().clone().requires_grad_() if with_itself else y
+
+    def interrupt(done, _):
+        if done >= n_iter:
+            raise KeyboardInterrupt
+
+    options = {"max_iter": n_iter} if stop == "max_iter" else {"progress": interrupt}
+    with warnings.catch_warnings(record=True, action="always") as caught:
+        value = sinkhorn_cost(x, y, reg=reg, **options)
+    # Of a measure with itself the plan at a small reg is the identity, which the last transform may find.
+    assert caught or with_itself
+    assert all(re.search(r"off by \d", str(each.message)) for each in caught)
+    optimum = sinkhorn_cost(x, y, reg=reg, tol=1e-9).item()
+    assert optimum - 0.2 < value.item() <= optimum + 1e-12
+    for gradient in torch.autograd.grad(value, (x, y)):
+        assert torch.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize(

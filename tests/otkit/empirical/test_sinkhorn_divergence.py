@@ -108,6 +108,15 @@ def test_not_converged_warns():
         sinkhorn_divergence(x, y, reg=0.001, tol=1e-10, max_iter=2)
 
 
+@pytest.mark.parametrize("reg", [1e-2, 1e-5])
+def test_not_converged_is_near_all_the_same_and_zero_at_equal_measures(reg):
+    x, y = np.random.default_rng(0).normal(size=(2, 40, 2))
+    with pytest.warns(ConvergenceWarning):
+        value, zero = sinkhorn_divergence(np.stack([x, y]), y, reg=reg, max_iter=2)
+    assert value == pytest.approx(transport_cost(x, y), rel=0.3)
+    assert zero == 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"reg": 0}, "reg is 0"), ({"reg": 1.0, "method": "fast"}, "method is 'fast'"), ({"reg": 1.0, "p": 0.5}, "p is")],

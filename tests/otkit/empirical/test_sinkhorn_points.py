@@ -107,6 +107,34 @@ def test_interrupted_gives_the_best_so_far_and_warns(small):
     assert 0.9 * cost < value <= cost * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("stop", ["max_iter", "Ctrl-C"])
+@pytest.mark.parametrize("n_iter", [1, 3])
+@pytest.mark.parametrize("relative", [1e-2, 1e-4])
+def test_unfinished_potentials_measure_their_error_and_bound_the_cost(small, relative, n_iter, stop, symmetric):
+    x, y, a, b = clouds(60, 50)
+    a[0] = b[0] = 0
+    x[0] = y[0] = 30.0
+    a, b = a / a.sum(), b / b.sum()
+    y, b = (x, a) if symmetric else (y, b)
+    M = ((x[:, None] - y) ** 2).sum(-1)
+    reg = relative * float(a @ M @ b)
+
+    def interrupt(done, _):
+        if done >= n_iter:
+            raise KeyboardInterrupt
+
+    options = {"max_iter": n_iter} if stop == "max_iter" else {"progress": interrupt}
+    solved = entropic_potentials_of_points(x, y, a, b, 2, reg, symmetric=symmetric, **options)
+    assert symmetric or not solved.converged
+    kernel = np.exp((solved.f[:, None] + solved.g - M) / reg, where=a[:, None] * b > 0, out=np.zeros_like(M))
+    plan = a[:, None] * b * kernel
+    error = np.abs(plan.sum(1) - a).sum() + np.abs(plan.sum(0) - b).sum()
+    assert solved.marginal_error == pytest.approx(error, rel=1e-6, abs=1e-12)
+    optimum = entropic_potentials(M, a, b, reg, tol=1e-9)
+    assert solved.f @ a + solved.g @ b <= optimum.f @ a + optimum.g @ b + 1e-12
+
+
 @pytest.mark.parametrize("n_iter", [1, 4])  # on the sample that it starts from, and after it
 def test_interrupted_without_progress_raises(small, monkeypatch, n_iter):
     x, y, a, b = clouds()

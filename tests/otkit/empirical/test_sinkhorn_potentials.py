@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from otkit.empirical._sinkhorn import _symmetric, entropic_potentials
 from otkit.empirical._sinkhorn._newton import Scaling, regularisations
+from otkit.empirical._sinkhorn._pot import METHODS
 from otkit.empirical._sinkhorn._watch import Watch
 from otkit.testing import measures
 
@@ -62,9 +63,7 @@ def test_plan_is_that_of_pot(kind):
     np.testing.assert_allclose(plan_of(solved, M, a, b, reg), theirs, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    "method", ["sinkhorn", "sinkhorn_log", "sinkhorn_stabilized", "sinkhorn_epsilon_scaling", "greenkhorn"]
-)
+@pytest.mark.parametrize("method", METHODS)
 def test_methods_of_pot_by_name_agree(method):
     M, a, b = problem("zero weights", 30, 20)
     reg = 0.3 * M.mean()
@@ -101,6 +100,44 @@ def test_converges_and_measures_its_error(kind, relative):
     assert error == pytest.approx(solved.marginal_error, abs=1e-9)
     # Plain iterations need ten to a hundred times as many.
     assert solved.n_iter < 2500
+
+
+@pytest.mark.parametrize("max_iter", [1, 4, 13, 40])
+@pytest.mark.parametrize("relative", [1e-2, 1e-3, 1e-6])
+@pytest.mark.parametrize("kind", ["plain", "tiny weights", "zero weights", "outlier", "more rows", "itself"])
+def test_unfinished_potentials_measure_their_error_and_bound_the_cost(kind, relative, max_iter):
+    M, a, b = problem("tiny weights" if kind == "itself" else kind, 40, 50)
+    if symmetric := kind == "itself":
+        x, b = np.random.default_rng(0).normal(size=(40, 2)), a
+        M = squared_distances(x, x)
+    reg = relative * float(a @ M @ b)
+    solved = entropic_potentials(M, a, b, reg, max_iter=max_iter, symmetric=symmetric)
+    assert np.isfinite(solved.f).all()
+    assert np.isfinite(solved.g).all()
+    error = marginal_error(plan_of(solved, M, a, b, reg), a, b)
+    assert solved.marginal_error == pytest.approx(error, rel=1e-6, abs=1e-9)
+    optimum = entropic_potentials(M, a, b, reg, tol=1e-8)
+    # Where it converged, the mass of the plan is one up to tol.
+    assert solved.f @ a + solved.g @ b <= optimum.f @ a + optimum.g @ b + 1e-6 * reg
+
+
+@pytest.mark.parametrize("max_iter", [1, 5])
+@pytest.mark.parametrize("method", METHODS)
+def test_unfinished_methods_of_pot_bound_the_cost(method, max_iter):
+    M, a, b = problem("weights", 30, 20)
+    reg = 0.02 * M.mean()
+    solved = entropic_potentials(M, a, b, reg, max_iter=max_iter, method=method)
+    optimum = entropic_potentials(M, a, b, reg, tol=1e-10)
+    assert solved.f @ a + solved.g @ b <= optimum.f @ a + optimum.g @ b
+
+
+@pytest.mark.parametrize("reg", [1e3, 1e9])
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_of_pot_keep_the_digits_of_the_cost(method, reg):
+    """POT's potentials may have a constant in them that is far larger than the costs."""
+    M, a, b = problem("weights", 30, 20)
+    ours, theirs = (entropic_potentials(M, a, b, reg, tol=1e-10, method=name) for name in ("auto", method))
+    assert theirs.f @ a + theirs.g @ b == pytest.approx(ours.f @ a + ours.g @ b, rel=1e-10)
 
 
 TIED = np.stack([np.arange(6.0), np.zeros(6)], axis=1)

@@ -128,6 +128,23 @@ def test_unfinished_sinkhorn_says_so():
     assert not found.converged
 
 
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("max_iter", [1, 3, 10])
+@pytest.mark.parametrize("relative", [1e-2, 1e-5])
+def test_an_unfinished_sinkhorn_still_certifies(relative, max_iter, held, monkeypatch):
+    """Also where the kernel of the final reg underflows beside potentials that are far from it."""
+    if not held:
+        monkeypatch.setattr(_costs, "MATRIX_BYTES", 0)
+    x, y = np.random.default_rng(0).normal(size=(2, 40, 2))
+    reg = relative * ((x[:, None] - y) ** 2).sum(-1).mean()
+    found, exact = quietly(solve, x, y, reg=reg, max_iter=max_iter), transport_cost(x, y)
+    assert not found.converged
+    assert found.lower_bound <= exact <= found.upper_bound
+    assert 0.5 * exact < found.value <= sinkhorn_cost(x, y, reg=reg)
+    np.testing.assert_allclose(found.plan.sum(1), 1 / 40, rtol=1e-9)
+    assert found.marginal_error == pytest.approx(np.abs(found.plan.sum(0) - 1 / 40).sum(), rel=1e-9)
+
+
 # Oracles
 
 
