@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 from torch import Tensor
 
 from otkit._arguments import require_count, require_positive
@@ -18,7 +17,12 @@ from otkit.empirical._bounds import lower_bound, upper_bound, upper_bound_of_row
 from otkit.empirical._costs import Costs, PointCosts, over_blocks, row_transform
 from otkit.empirical._coupling import Coupling
 from otkit.empirical._simplex import DENSE, couple
-from otkit.empirical._sinkhorn import entropic_potentials, entropic_potentials_of_points
+from otkit.empirical._sinkhorn import (
+    entropic_potentials,
+    entropic_potentials_of_points,
+    require_reg_above_rounding,
+    soft_c_transform,
+)
 
 _LARGEST_EXPONENT = np.log(np.finfo(float).max) - 1
 
@@ -95,12 +99,9 @@ def entropic_transport(
     keep_plan: bool = False,
 ) -> Solved:
     """Entropic transport with costs scale·C + low; the points are those of the relative costs."""
+    largest = max(over_blocks(costs, lambda _, block: float(block.max())))
+    require_reg_above_rounding(options.reg or 0.0, scale * largest)
     reg = (options.reg or 0.0) / scale
-    if not reg > 1e-14:
-        raise ValueError(
-            f"reg is {options.reg:g} beside a largest cost of {scale:.3g}; expected a reg that is not lost in "
-            "its rounding (reg is absolute, in the units of the cost)"
-        )
     mass = float(a.sum())
     weights = _normalised(a), _normalised(b)
     rows, columns = weights[0] > 0, weights[1] > 0
@@ -131,7 +132,8 @@ def entropic_transport(
     if keep_plan or costs.shape[0] * costs.shape[1] <= DENSE:
         dense = mass * np.concatenate(over_blocks(costs, plan))
     centre = (f.mean() - g.mean()) / 2
-    dual = float(f @ weights[0] + g @ weights[1]) - reg * (rounded.mass - 1)
+    # One of f and g is a soft c-transform: the mass of the plan is one, and no other term is left of the dual.
+    dual = float(f @ weights[0] + g @ weights[1])
     return Solved(
         f=scale * (f - centre) + low / 2,
         g=scale * (g + centre) + low / 2,
@@ -166,9 +168,7 @@ def _entropic_plan(
 
 def _soft_transform(costs: Costs, b: np.ndarray, g: np.ndarray, reg: float) -> np.ndarray:
     """The entropic potential at the rows, from that of the columns and their weights."""
-    exponents = np.log(b) + g / reg
-    found = over_blocks(costs, lambda low, block: -reg * np.asarray(logsumexp(exponents - block / reg, axis=1)))
-    return np.concatenate(found)
+    return np.concatenate(over_blocks(costs, lambda low, block: soft_c_transform(g, b, block, reg)))
 
 
 def point_gradients(

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 import warnings
 
 import numpy as np
@@ -171,6 +172,19 @@ def test_sinkhorn_value_is_that_of_sinkhorn_cost():
     entropy = (P * np.log(P / (a[:, None] / 7))).sum()
     assert found.value == pytest.approx(3 * ((P * M).sum() + 0.5 * entropy), rel=1e-6)
     assert solve_matrix(M - 1, a, reg=0.5).value == pytest.approx(found.value / 3 - 1, rel=1e-6)
+
+
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("reg", [1e9, 1e12, 1e16, 1e100])
+def test_a_huge_reg_keeps_the_digits_of_the_value(reg, held, monkeypatch):
+    """It is the cost of the independent coupling, up to terms of 1 / reg."""
+    if not held:
+        monkeypatch.setattr(_costs, "MATRIX_BYTES", 0)
+    x, y, a = rng.normal(size=(8, 2)), rng.normal(size=(7, 2)), weights(8)
+    M = ((x[:, None] - y) ** 2).sum(-1)
+    expected = (a @ M).mean()
+    assert solve(x, y, a=a, reg=reg).value == pytest.approx(expected, rel=1e-8)
+    assert solve_matrix(M, a, reg=reg).value == pytest.approx(expected, rel=1e-8)
 
 
 # Derivatives
@@ -429,6 +443,15 @@ x2, y2, M2 = np.zeros((3, 2)), np.ones((4, 2)), np.ones((3, 4))
 def test_bad_points_name_the_argument(arguments, options, error, message):
     with pytest.raises(error, match=message):
         solve(*arguments, **options)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_a_reg_lost_in_rounding_is_named_as_it_came(scale):
+    x, y = np.array([[0.0], [0.6]]), np.array([[0.0], [0.1]])
+    M, reg = scale * (x - y.T) ** 2, scale * 2e-14
+    for function, arguments in ((solve, (scale**0.5 * x, scale**0.5 * y)), (solve_matrix, (M,))):
+        with pytest.raises(ValueError, match=re.escape(f"reg is {reg:g} beside a largest cost of {0.36 * scale:.3g};")):
+            function(*arguments, reg=reg)
 
 
 @pytest.mark.parametrize(
