@@ -31,7 +31,7 @@ LARGEST_FIT = 20_000
 """The most codes that a mixture is fitted to."""
 
 RIDGE = 1e-6
-"""What is added to the variances of fitted Gaussians, in squared units of a code."""
+"""What is added to the variances of fitted Gaussians, relative to the mean variance of the codes."""
 
 
 class Codes(NamedTuple):
@@ -65,6 +65,9 @@ def decode(model: VAE, z: Tensor, *, batch_size: int = 2000) -> Tensor:
 def fit_mixture(z: Tensor, *, components: int = COMPONENTS, seed: int = 0) -> MixtureSameFamily:
     """A mixture of Gaussians with full covariances, fitted to codes by scikit-learn's EM.
 
+    Variances have a millionth of the mean variance of the codes added, so that Gaussians of codes on a plane exist too,
+    in any units.
+
     Args:
         z: The codes, with shape (n, d); of more than 20,000 the first, so they should come in random order.
         components: The number of Gaussians, fewer where there are not ten codes for each.
@@ -88,7 +91,7 @@ def fit_mixture(z: Tensor, *, components: int = COMPONENTS, seed: int = 0) -> Mi
         raise ValueError(f"components is {components}; expected a whole number >= 1")
     codes = z[:LARGEST_FIT].double().numpy(force=True)
     gaussians = GaussianMixture(
-        min(components, max(1, len(codes) // 10)), reg_covar=RIDGE, max_iter=500, random_state=seed
+        min(components, max(1, len(codes) // 10)), reg_covar=_ridge(codes), max_iter=500, random_state=seed
     )
     with warnings.catch_warnings():
         # k-means says so where codes coincide, and EM where it stopped; the second is said below.
@@ -100,13 +103,9 @@ def fit_mixture(z: Tensor, *, components: int = COMPONENTS, seed: int = 0) -> Mi
             ConvergenceWarning,
             stacklevel=2,
         )
-    weights, locs, covs = (
-        torch.from_numpy(a).to(z) for a in (gaussians.weights_, gaussians.means_, gaussians.covariances_)
-    )
+    weights, locs, covs = map(torch.from_numpy, (gaussians.weights_, gaussians.means_, gaussians.covariances_))
     return MixtureSameFamily(
-        Categorical(probs=weights, validate_args=False),
-        MultivariateNormal(locs, scale_tril=torch.linalg.cholesky(covs.double()).to(z), validate_args=False),
-        validate_args=False,
+        Categorical(probs=weights.to(z), validate_args=False), _normal(z, locs, covs), validate_args=False
     )
 
 
@@ -145,9 +144,21 @@ def fit_classes(z: Tensor, labels: Tensor) -> ClassGaussians:
             f"labels: class {int(classes[counts.argmin()])} has one observation; expected at least 2 of each class to "
             "fit a Gaussian to their codes"
         )
-    fits = [LedoitWolf().fit(z[labels == label].double().numpy(force=True)) for label in classes]
-    locs = torch.from_numpy(np.stack([fitted.location_ for fitted in fits]))
-    # As much as scikit-learn's mixtures add: codes that coincide have a covariance of 0, which has no Cholesky factor.
-    covs = torch.from_numpy(np.stack([fitted.covariance_ for fitted in fits])) + RIDGE * torch.eye(z.shape[-1])
+    codes, of = z.double().numpy(force=True), labels.numpy(force=True)
+    fits = [LedoitWolf().fit(codes[of == label]) for label in classes.tolist()]
+    # As much as the mixture has: codes that coincide have a covariance of 0, which has no Cholesky factor.
+    covs = np.stack([fitted.covariance_ for fitted in fits]) + _ridge(codes) * np.eye(codes.shape[-1])
+    locs = np.stack([fitted.location_ for fitted in fits])
+    return ClassGaussians(classes, _normal(z, torch.from_numpy(locs), torch.from_numpy(covs)))
+
+
+def _ridge(codes: np.ndarray) -> float:
+    """What to add to variances, so that what is fitted does not depend on the units; `RIDGE` where codes coincide."""
+    variance = float(codes.var(0).mean())
+    return RIDGE * variance if variance > 0 else RIDGE
+
+
+def _normal(z: Tensor, locs: Tensor, covs: Tensor) -> MultivariateNormal:
+    """Gaussians in the dtype and on the device of z, factored in float64: rounded to float32 a ridge may be gone."""
     factors = torch.linalg.cholesky(covs)
-    return ClassGaussians(classes, MultivariateNormal(locs.to(z), scale_tril=factors.to(z), validate_args=False))
+    return MultivariateNormal(locs.to(z), scale_tril=factors.to(z), validate_args=False)

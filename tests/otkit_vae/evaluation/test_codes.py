@@ -75,6 +75,32 @@ def test_a_mixture_of_few_or_equal_codes():
         fit_mixture(torch.ones(9, 3), components=0)
 
 
+@pytest.mark.parametrize("scale", [1e-4, 1e7])
+def test_what_is_fitted_does_not_depend_on_the_units_of_the_codes(scale):
+    # Three groups of twenty codes, two of which lie on a line each: their covariances have rank one.
+    z = torch.randn(60, 6, generator=torch.Generator().manual_seed(0)) + torch.arange(3).repeat(20)[:, None] * 9
+    z[1::3] = z[1, :] * torch.linspace(-1, 1, 20)[:, None]
+    z[2::3] = z[2, :] * torch.linspace(-1, 1, 20)[:, None]
+    z, labels = z.double(), torch.arange(60) % 3
+    for fit in (
+        lambda x: fit_mixture(x, components=3).component_distribution,
+        lambda x: fit_classes(x, labels).gaussians,
+        lambda x: fit_classes(x[[1, 2, 4, 5]], labels[[1, 2, 4, 5]]).gaussians,  # two codes of each
+    ):
+        here, there = fit(z), fit(scale * z)
+        assert torch.allclose(there.mean / scale, here.mean, rtol=1e-6, atol=1e-6)
+        assert torch.allclose(there.covariance_matrix / scale**2, here.covariance_matrix, rtol=1e-6, atol=1e-6)
+
+
+def test_single_precision_keeps_a_mixture_of_narrow_gaussians():
+    # Codes near a line: the ridge is all that the covariance has across it, less than float32 tells from its entries.
+    generator = torch.Generator().manual_seed(0)
+    z = 30 * torch.randn(400, 1, generator=generator) * torch.ones(8) + 1e-4 * torch.randn(400, 8, generator=generator)
+    mixture = fit_mixture(z)
+    assert mixture.sample().dtype == torch.float32
+    assert bool((mixture.component_distribution.scale_tril.diagonal(dim1=-2, dim2=-1) > 0).all())
+
+
 def test_a_mixture_says_that_it_did_not_converge(monkeypatch):
     import sklearn.mixture
 
