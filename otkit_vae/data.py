@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from otkit_vae._idx import find_idx, read_idx
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 OBSERVATION_KEYS = ("x", "images", "data", "arr_0")
 LABEL_KEYS = ("y", "labels", "target")
@@ -46,7 +50,8 @@ class Data:
 def load_data(source: str, *, held_out: float = 0.2, root: str | None = None) -> Data:
     """Load observations, in two parts.
 
-    Unsigned bytes are images and are scaled to [0, 1]; other numbers stay as they are.
+    Unsigned bytes are images and are scaled to [0, 1], as are the 16 bits a pixel that image files may have; other
+    numbers stay as they are.
 
     Args:
         source: One of
@@ -54,7 +59,8 @@ def load_data(source: str, *, held_out: float = 0.2, root: str | None = None) ->
             - "digits", scikit-learn's 1,797 scans of 8x8 pixels;
             - "mnist" or "fashion-mnist", 60,000 images of 28x28 pixels and the 10,000 that were published to hold out;
             - a folder with IDX files of such a data set (train-images-idx3-ubyte and so on, gzipped or not);
-            - a folder of images of one size; where it has sub-folders, these are the labels, in alphabetical order;
+            - a folder of images of one size, of bytes, in grey or colour, or all of 16 or 32 bits or floats, in grey;
+              where it has sub-folders, these are the labels, in alphabetical order;
             - a .npy file with observations (n, ...);
             - an .npz file with observations under x, images, data or arr_0 and, if it has them, labels under y,
               labels or target.
@@ -69,6 +75,9 @@ def load_data(source: str, *, held_out: float = 0.2, root: str | None = None) ->
         FileNotFoundError: There is no such file or folder.
         ValueError: The data are empty, not numeric, all the same, have NaN or infinities, or are not what is described
             above.
+
+    Warns:
+        UserWarning: Bytes of 0 and 1 only, which scaling leaves near 0.
     """
     if not 0 < held_out < 1:
         raise ValueError(f"held_out is {held_out}; expected a fraction between 0 and 1")
@@ -171,19 +180,34 @@ def _from_images(folder: Path) -> Known:
     for file in files:
         try:
             with Image.open(file) as image:
-                # One byte a channel, whatever the palette; transparency is left out.
-                images.append(np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")))
+                images.append(_pixels(image))
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise ValueError(f"data: {file} cannot be read as an image ({error})") from None
         if images[-1].shape[:2] != images[0].shape[:2]:
             (h, w), (height, width) = images[-1].shape[:2], images[0].shape[:2]
             raise ValueError(f"data: {file} has {w} x {h} pixels, {files[0]} {width} x {height}; expected one size")
+        kind, first = images[-1].dtype, images[0].dtype
+        if kind != first:
+            raise ValueError(f"data: {file} has pixels of {kind}, {files[0]} of {first}; expected one kind")
     if any(image.ndim == 3 for image in images):
         images = [image if image.ndim == 3 else np.stack([image] * 3, -1) for image in images]
         images = [np.moveaxis(image, -1, 0) for image in images]
     classes = sorted({file.parent for file in files})
     labels = np.array([classes.index(file.parent) for file in files])
-    return Known(_observations(folder, np.stack(images)), torch.from_numpy(labels) if len(classes) > 1 else None)
+    x = np.stack(images)
+    if x.dtype == np.uint16:
+        x = x / np.float32(65535)
+    return Known(_observations(folder, x), torch.from_numpy(labels) if len(classes) > 1 else None)
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    """Bytes, of one channel or three; of a file that has more than a byte a pixel its numbers, of one channel."""
+    if image.mode.startswith("I") or image.mode == "F":
+        # PIL has the 16 bits of some files in 32.
+        sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+        return np.asarray(image).astype(np.uint16) if sixteen else np.asarray(image)
+    # One byte a channel, whatever the palette; transparency is left out.
+    return np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
 
 
 def _from_file(path: Path) -> Known:
@@ -228,6 +252,12 @@ def _observations(path: Path, x: np.ndarray) -> Tensor:
     bad = int(np.count_nonzero(~np.isfinite(x)))
     if bad:
         raise ValueError(f"data: {path} has {bad} values that are NaN or infinite of {x.size}; expected finite numbers")
+    if x.dtype == np.uint8 and x.max() == 1:
+        warnings.warn(
+            f"data: {path} has bytes of 0 and 1 only, which are scaled to 0 and 1/255; expected 0 and 255, or numbers "
+            "that stay as they are, such as x.astype(bool)",
+            stacklevel=4,
+        )
     scaled = x / np.float32(255) if x.dtype == np.uint8 else x
     with np.errstate(over="ignore"):
         tensor = torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))

@@ -183,6 +183,42 @@ def test_a_folder_of_images(tmp_path):
     np.testing.assert_allclose(red[:, 0, 0], [1, 0, 0.2])
 
 
+@pytest.mark.parametrize(
+    ("suffix", "dtype", "scale"),
+    [(".png", np.uint16, 65535), (".tif", np.uint16, 65535), (".pgm", ">u2", 65535), (".tif", np.int32, 1),
+     (".tif", np.float32, 1), (".png", np.uint8, 255)],
+)  # fmt: skip
+def test_images_of_more_than_a_byte_a_pixel_keep_their_numbers(tmp_path, suffix, dtype, scale):
+    pixels = rng.integers(0, 256 if dtype == np.uint8 else 65536, (12, 5, 6)).astype(dtype)
+    for k, image in enumerate(pixels):
+        if suffix == ".pgm":
+            (tmp_path / f"{k:02}.pgm").write_bytes(b"P5 6 5 65535\n" + image.tobytes())
+        else:
+            Image.fromarray(image).save(tmp_path / f"{k:02}{suffix}")
+    loaded = load_data(str(tmp_path))
+    both = torch.cat([loaded.train, loaded.held_out])
+    assert both.dtype == torch.float32
+    expected = (pixels / np.float32(scale)).astype(np.float32)
+    order = np.lexsort(expected.reshape(12, -1).T)
+    np.testing.assert_array_equal(both[np.lexsort(both.flatten(1).T.numpy())], expected[order])
+
+
+def test_images_of_bytes_and_of_more_are_not_mixed(tmp_path):
+    for name, dtype in (("a", np.uint16), ("b", np.uint8)):
+        Image.fromarray(np.zeros((5, 6), dtype=dtype)).save(tmp_path / f"{name}.png")
+    with pytest.raises(ValueError, match=r"b\.png has pixels of uint8, .*a\.png of uint16; expected one kind"):
+        load_data(str(tmp_path))
+
+
+def test_bytes_that_are_0_and_1_are_a_mask_to_be_warned_of(tmp_path):
+    mask = rng.integers(0, 2, (20, 4), dtype=np.uint8)
+    np.save(tmp_path / "mask.npy", mask)
+    with pytest.warns(UserWarning, match=r"mask\.npy has bytes of 0 and 1 only, which are scaled to 0 and 1/255"):
+        load_data(str(tmp_path / "mask.npy"))
+    np.save(tmp_path / "bool.npy", mask.astype(bool))
+    assert load_data(str(tmp_path / "bool.npy")).train.max() == 1
+
+
 def test_bad_folders(tmp_path):
     with pytest.raises(FileNotFoundError, match="has no images; expected files"):
         load_data(str(tmp_path))
