@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from otkit import empirical
+from otkit_vae.batches import Batches
 from otkit_vae.distributions import Deterministic, gaussian_form
 from otkit_vae.evaluation._measures import Measure, Section, table
 from otkit_vae.model import VAE
@@ -28,8 +29,10 @@ class Evaluation:
         reconstruction: :math:`E[-\log p(x|z)]`, in nats an observation.
         squared_error: :math:`E \|x - \hat x\|^2`, summed over an observation; :math:`\hat x` is decoded from the mean.
         penalty: The penalty of the training, a mean over batches.
-        penalty_null: The same where every posterior is the prior.
+        penalty_null: Its mean where codes and prior agree, in batches of the same sizes: every posterior is the prior
+            for a per-sample penalty, and for an aggregated one codes without noise are drawn from the prior.
         posterior_scale: The mean standard deviation of q(z|x); near 0 the encoder is deterministic.
+        posterior_scale_null: That of the prior; None where it has none.
         w2: :math:`W_2` between codes, one for each observation up to 2,000, and as many prior samples.
         w2_null: The same between two samples of the prior.
         moments_w2: :math:`W_2` of the Gaussian with the moments of the aggregated posterior to that with the prior's.
@@ -41,6 +44,7 @@ class Evaluation:
     penalty: float
     penalty_null: float
     posterior_scale: float
+    posterior_scale_null: float | None
     w2: float
     w2_null: float
     moments_w2: float
@@ -56,7 +60,7 @@ class Evaluation:
                 Measure("reconstruction", "reconstruction, -log p(x|z), nats", self.reconstruction, better="lower"),
                 Measure("squared_error", "squared reconstruction error", self.squared_error, better="lower"),
                 Measure("penalty", "penalty", self.penalty, self.penalty_null),
-                Measure("posterior_scale", "mean scale of q(z|x)", self.posterior_scale, 1.0),
+                Measure("posterior_scale", "mean scale of q(z|x)", self.posterior_scale, self.posterior_scale_null),
                 Measure("w2", "W2 of q(z) to p(z), samples", self.w2, self.w2_null),
                 Measure("moments_w2", "W2 of q(z) to p(z), moments", self.moments_w2, self.moments_w2_null),
             ),
@@ -85,21 +89,19 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
         model: The model.
         objective: The objective that it was trained with.
         x: Held-out observations, with shape (n, *event).
-        batch_size: The batch size at which the penalty is computed; a last, smaller batch counts by its
-            size, and is left out of penalty and reconstruction where it is smaller than the penalty allows.
+        batch_size: The batch size at which the penalty is computed: batches are as in training on held-out data, as
+            alike as can be, with every observation in one, and count by their sizes.
         seed: Seeds the codes and the prior samples that are drawn.
     """
-    generator = torch.Generator().manual_seed(seed)
-    batches = [batch for batch in x.split(batch_size) if len(batch) >= objective.penalty.min_batch]
-    if not batches:
-        raise ValueError(f"x has {len(x)} observations; the penalty needs at least {objective.penalty.min_batch}")
-    terms = [objective(model, batch, generator=generator) for batch in batches]
-    sizes = torch.tensor([float(len(batch)) for batch in batches])
+    generator, least = torch.Generator().manual_seed(seed), objective.penalty.min_batch
+    if len(x) < least:
+        raise ValueError(f"x has {len(x)} observations; the penalty needs at least {least}")
+    terms = [objective(model, batch, generator=generator) for batch in Batches(x, batch_size, min_batch=least)]
+    sizes = [len(t.z) for t in terms]
     reconstruction, penalty = (
-        float(sizes @ torch.stack([getattr(t, name) for t in terms]).float().cpu() / sizes.sum())
-        for name in ("reconstruction", "penalty")
+        _mean([getattr(t, name).item() for t in terms], sizes) for name in ("reconstruction", "penalty")
     )
-    prior, n = model.prior, len(x)
+    prior = model.prior
     moments = AggregatedGaussianW2()
     scales, z, statistics = (
         torch.cat(parts)
@@ -113,13 +115,26 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
         reconstruction=reconstruction,
         squared_error=(x - model.reconstruct(x)).square().flatten(1).sum(-1).mean().item(),
         penalty=penalty,
-        penalty_null=objective.penalty.null_value(prior, min(batch_size, n), seed=seed),
+        penalty_null=_mean([objective.penalty.null_value(prior, size, seed=seed) for size in sizes], sizes),
         posterior_scale=scales.mean().item(),
+        posterior_scale_null=_scale(prior),
         w2=empirical.wasserstein(few, y).item(),
         w2_null=empirical.wasserstein(y_other, y).item(),
         moments_w2=moments.compare(statistics, prior, None).item() ** 0.5,
         moments_w2_null=moments.compare(y_many, prior, None).item() ** 0.5,
     )
+
+
+def _mean(values: list[float], sizes: list[int]) -> float:
+    """The mean over observations of what batches of these sizes have."""
+    return sum(value * size for value, size in zip(values, sizes, strict=True)) / sum(sizes)
+
+
+def _scale(prior: Distribution) -> float | None:
+    try:
+        return prior.stddev.mean().item()
+    except NotImplementedError:
+        return None
 
 
 def _known(terms: Terms) -> Distribution:

@@ -7,7 +7,8 @@ from torch.distributions import Independent, Laplace
 
 from otkit_vae import VAE, Objective, penalties
 from otkit_vae.evaluation import evaluate
-from otkit_vae.likelihoods import Bernoulli
+from otkit_vae.likelihoods import Bernoulli, Gaussian
+from otkit_vae.posteriors import DeterministicPosterior
 
 
 class LaplaceEncoder(nn.Module):
@@ -25,3 +26,34 @@ def test_a_posterior_that_is_not_gaussian_has_moments_too():
     wanted = (2 * 2**2 + 2 * ((16 / 12 + 4) ** 0.5 - 1) ** 2) ** 0.5
     assert found.moments_w2 == pytest.approx(wanted, rel=0.02)
     assert found.posterior_scale == pytest.approx(2)
+
+
+@pytest.mark.parametrize("n", [32, 36, 65])
+def test_codes_from_the_prior_are_at_the_null_value_whatever_is_left_of_the_last_batch(n):
+    # The data are N(0, I) and the encoder is the identity: q(z) is p(z).
+    model = VAE(nn.Identity(), nn.Identity(), Gaussian(1.0), 4, posterior=DeterministicPosterior())
+    objective, generator = Objective(penalties.get("aggregated_gaussian_w2")), torch.Generator().manual_seed(0)
+    found = [evaluate(model, objective, torch.randn(n, 4, generator=generator), batch_size=32) for _ in range(30)]
+    mean = sum(evaluation.penalty for evaluation in found) / len(found)
+    assert mean == pytest.approx(found[0].penalty_null, rel=0.2)
+
+
+def test_every_observation_is_in_a_batch_that_the_penalty_allows():
+    model = VAE(nn.Identity(), nn.Identity(), Gaussian(1.0), 2, posterior=DeterministicPosterior())
+    x = torch.zeros(9, 2)
+    x[-1] = 3.0  # by itself it would be a batch of one
+    found = evaluate(model, Objective(penalties.get("sliced")), x, batch_size=4)
+    # The likelihood of the mean: x is its own reconstruction.
+    assert found.squared_error == 0
+    # 8 codes at 0 and one at (3, 3): the mean is 1/3 (1, 1), the covariance 8/9 of ones.
+    assert found.moments_w2**2 == pytest.approx(2 / 9 + 1 + (16**0.5 / 3 - 1) ** 2, rel=1e-4)
+
+
+def test_the_scale_of_a_posterior_stands_beside_that_of_the_prior():
+    model = VAE.sized((2,), 3, prior="mixture", components=2)
+    with torch.no_grad():
+        model.prior_module.locs.copy_(torch.tensor([[2.0] * 3, [-2.0] * 3]))
+    found = evaluate(model, Objective(penalties.get("sliced")), torch.rand(20, 2))
+    assert found.posterior_scale_null == pytest.approx(5**0.5, rel=1e-3)
+    (measure,) = (measure for measure in found.section.measures if measure.key == "posterior_scale")
+    assert measure.null == found.posterior_scale_null
