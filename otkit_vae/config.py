@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from datetime import timedelta
 from typing import Any
+
+import numpy as np
 
 from otkit_vae import penalties
 from otkit_vae.likelihoods import LIKELIHOODS
@@ -89,6 +93,8 @@ class TrainConfig:
     trainer: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for option in fields(self):
+            object.__setattr__(self, option.name, _plain(option.name, getattr(self, option.name)))
         for name in ("latent_dim", "components", "epochs", "batch_size", "warmup", "seed"):
             _require("a whole number", name, getattr(self, name), int)
         for name in ("weight", "scale", "learning_rate", "max_gradient_norm"):
@@ -143,6 +149,25 @@ class TrainConfig:
     def make_penalty(self) -> penalties.LatentPenalty:
         """The penalty of that name, with its options."""
         return penalties.get(self.penalty, **(self.penalty_options or {}))
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A value as a file can hold it: of NumPy, paths and times Python's numbers and texts, in lists and options too.
+
+    Raises:
+        ValueError: There is no such value.
+    """
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, os.PathLike | timedelta):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _plain(f"{name}.{key}", part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(name, part) for part in value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ValueError(f"{name} is {value!r}; expected numbers, texts, lists or options by their names")
 
 
 def _require(expected: str, name: str, value: Any, kind: Any) -> None:

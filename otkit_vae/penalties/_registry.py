@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from torch import nn
-
 from otkit_vae.penalties._interface import LatentPenalty
+from otkit_vae.penalties._options import check_options
 from otkit_vae.penalties._weights import DEFAULT_WEIGHTS
 
 Penalty = TypeVar("Penalty", bound=type[LatentPenalty])
@@ -40,8 +38,8 @@ def register(name: str) -> Callable[[Penalty], Penalty]:
             raise TypeError(f"register({name!r}) got {penalty!r}; expected a class derived from LatentPenalty")
         known = _CLASSES.get(name)
         # The same class again, as when a notebook cell runs twice, replaces itself.
-        if known is not None and known.__qualname__ != penalty.__qualname__:
-            raise ValueError(f"name {name!r} is taken by the penalty {known.__qualname__}; expected a new name")
+        if known is not None and _place(known) != _place(penalty):
+            raise ValueError(f"name {name!r} is taken by the penalty {_place(known)}; expected a new name")
         _CLASSES[name] = penalty
         penalty.name = name
         penalty.default_weight = DEFAULT_WEIGHTS.get(name, penalty.default_weight)
@@ -54,23 +52,22 @@ def get(name: str, **options: Any) -> LatentPenalty:
     """The penalty of that name, made with the given options.
 
     Raises:
-        ValueError: An unknown name; the message lists the names.
+        ValueError: An unknown name, and the message lists the names; or an option that is not of the type that the
+            penalty's constructor says.
         TypeError: An option that the penalty does not have.
     """
     if name not in _CLASSES:
         raise ValueError(f"penalty is {name!r}; expected one of {', '.join(names())}")
     penalty = _CLASSES[name]
-    # A class without an __init__ of its own has nn.Module's, whose signature takes anything.
-    known = {} if penalty.__init__ is nn.Module.__init__ else inspect.signature(penalty).parameters
-    unknown = set(options) - set(known)
-    if unknown:
-        raise TypeError(
-            f"penalty {name!r} does not take the options {', '.join(sorted(unknown))}; "
-            f"expected of {', '.join(known) or '(none)'}"
-        )
+    check_options(name, penalty, options)
     return penalty(**options)
 
 
 def names() -> tuple[str, ...]:
     """The names of all registered penalties, in alphabetical order."""
     return tuple(sorted(_CLASSES))
+
+
+def _place(penalty: type[LatentPenalty]) -> str:
+    """Where a class is written."""
+    return f"{penalty.__qualname__} of {penalty.__module__}"

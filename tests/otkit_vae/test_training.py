@@ -4,6 +4,8 @@ import csv
 import re
 import subprocess
 import sys
+from dataclasses import asdict, replace
+from datetime import timedelta
 
 import matplotlib.image
 import numpy as np
@@ -216,6 +218,36 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, message
 def test_options_from_python_are_of_their_types(option, value):
     with pytest.raises(TypeError, match=f"{option} is "):
         TrainConfig(**{option: value})
+
+
+def test_options_of_numpy_and_paths_are_those_that_a_file_has(tmp_path):
+    config = TrainConfig(
+        penalty="mmd",
+        penalty_options={"scales": np.array([0.5, 2.0])},
+        weight=np.float64(0.5),
+        data=tmp_path / "x.npy",
+        epochs=np.int64(3),
+        widths=(np.int32(8),),
+        out=tmp_path / "run",
+        trainer={"log_every_n_steps": np.int64(5), "strategy": {"init_args": {"timeout": timedelta(minutes=10)}}},
+    )
+    assert TrainConfig(**yaml.safe_load(yaml.safe_dump(asdict(replace(config, widths=[8]))))) == replace(
+        config, widths=[8]
+    )
+    assert (config.weight, config.epochs, config.data) == (0.5, 3, str(tmp_path / "x.npy"))
+    assert config.trainer["strategy"]["init_args"]["timeout"] == "0:10:00"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"trainer": {"callbacks": [object]}}, "trainer.callbacks is <class 'object'>; expected numbers, texts, lists"),
+        ({"penalty": "mmd", "penalty_options": {"kernel": torch.ones(2)}}, "penalty_options.kernel is tensor"),
+    ],
+)
+def test_an_option_that_no_file_can_hold_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**options)
 
 
 def test_a_loss_that_is_not_finite_stops(capsys):

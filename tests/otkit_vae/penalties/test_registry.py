@@ -1,5 +1,8 @@
 """Penalties by name."""
 
+import re
+
+import numpy as np
 import pytest
 
 from otkit_vae import penalties
@@ -43,6 +46,59 @@ def test_unknown_name_lists_the_names():
 def test_unknown_option():
     with pytest.raises(TypeError, match=r"penalty 'kl' does not take the options reg; expected of"):
         penalties.get("kl", reg=1.0)
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_class_of_another_module_does_not_take_the_place_of_one_of_the_same_name():
+    mine = type("KL", (penalties.KL,), {})
+    with pytest.raises(ValueError, match=r"name 'kl' is taken by the penalty KL of otkit_vae\.penalties\.kl"):
+        penalties.register("kl")(mine)
+    assert type(penalties.get("kl")) is penalties.KL
+    # A notebook cell that runs twice.
+    penalties.register("mine")(mine)
+    again = penalties.register("mine")(type("KL", (penalties.KL,), {}))
+    assert type(penalties.get("mine")) is again
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("wasserstein", {"debiased": "false"}, "debiased is 'false'; expected bool"),
+        ("wasserstein", {"root": 0}, "root is 0; expected bool"),
+        ("wasserstein", {"p": "abc"}, "p is 'abc'; expected float"),
+        ("sinkhorn", {"reg": True}, "reg is True; expected float"),
+        ("sliced", {"n_projections": 50.0}, "n_projections is 50.0; expected int"),
+        ("mmd", {"scales": 3}, "scales is 3; expected Sequence[float] | None"),
+        ("mmd", {"scales": "12"}, "scales is '12'; expected Sequence[float] | None"),
+        ("wae_gan", {"widths": [8.5]}, "widths is [8.5]; expected Sequence[int]"),
+    ],
+)
+def test_options_are_of_the_types_that_the_penalty_says(name, options, said):
+    with pytest.raises(ValueError, match="^" + re.escape(f"penalty {name!r}: {said}") + "$"):
+        penalties.get(name, **options)
+
+
+def test_options_of_numpy_and_of_penalties_that_say_no_types():
+    assert penalties.get("sinkhorn", reg=1, p=np.float32(1.5)).p == 1.5
+    assert penalties.get("sliced", n_projections=np.int64(7)).n_projections == 7
+    assert penalties.get("mmd", scales=np.array([1.0, 2.0]), kernel="imq").scales == (1, 2)
+    assert penalties.get("cramer_wold", gamma=None).gamma is None
+
+
+@pytest.mark.usefixtures("registry")
+def test_an_option_without_a_type_takes_anything():
+    @penalties.register("free")
+    class Free(penalties.LatentPenalty):
+        estimand = "aggregated"
+
+        def __init__(self, power, kernel: "Unknown" = None, floor: float = None):  # noqa: F821, RUF013
+            super().__init__()
+            self.power = power
+
+        def forward(self, posterior, z, prior, *, generator=None):
+            return z.sum()
+
+    assert penalties.get("free", power="three", kernel=3, floor=None).power == "three"
 
 
 def test_default_weights_grow_with_the_size_of_an_observation():
