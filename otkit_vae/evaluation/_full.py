@@ -15,6 +15,7 @@ from otkit_vae.evaluation._held_out import Evaluation, evaluate
 from otkit_vae.evaluation._latent import Latent, latent
 from otkit_vae.evaluation._likelihood import has_density, importance_weighted_bound
 from otkit_vae.evaluation._measures import Measure, Section, table
+from otkit_vae.evaluation._precision_recall import NEIGHBOUR
 from otkit_vae.evaluation._reference import Reference
 from otkit_vae.evaluation._samples import Quality, sample_quality
 from otkit_vae.model import VAE
@@ -124,11 +125,13 @@ class FullEvaluation:
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know of the numbers."""
-        alarm = self.latent.alarm
+        alarm, n = self.latent.alarm, self.samples.real.n
+        few = f"no precision and recall: they need more than {NEIGHBOUR} points, and there are {n}"
         return (
             *self.held_out.notes,
             *([] if alarm is None else [alarm]),
             *([] if self.bound else ["no bound of log p(x): the posterior is deterministic and has no density"]),
+            *([few] if self.samples.real.precision is None else []),
             "classifier features: of a small classifier trained on these data, not Inception's"
             if self.samples.accuracy is not None
             else "the data have no labels: samples are compared as they are, and not augmented",

@@ -29,6 +29,9 @@ from torch import Tensor
 LARGEST_SAMPLE = 5000
 """The most points of each kind in an evaluation, as all distances between them are computed."""
 
+NEIGHBOUR = 3
+"""The neighbour k that a ball extends to, as the authors take it."""
+
 CHUNK = 1000
 """The rows of the distance matrix that are held at a time."""
 
@@ -45,7 +48,7 @@ class PrecisionRecall(NamedTuple):
     recall: float
 
 
-def precision_recall(real: Tensor, generated: Tensor, *, k: int = 3) -> PrecisionRecall:
+def precision_recall(real: Tensor, generated: Tensor, *, k: int = NEIGHBOUR) -> PrecisionRecall:
     r"""Improved precision and recall of two sets of points.
 
     Squared distances are expanded into norms and products, in float64 and about one of the points: off by 1e-15 of

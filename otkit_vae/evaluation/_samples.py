@@ -23,7 +23,7 @@ from otkit import gaussian
 from otkit_vae.evaluation._codes import decode
 from otkit_vae.evaluation._distances import LARGEST_EXACT, exact_w2, sliced_w2
 from otkit_vae.evaluation._measures import Better, Measure
-from otkit_vae.evaluation._precision_recall import LARGEST_SAMPLE, precision_recall
+from otkit_vae.evaluation._precision_recall import LARGEST_SAMPLE, NEIGHBOUR, precision_recall
 from otkit_vae.model import VAE
 from otkit_vae.sampling import sample
 
@@ -37,16 +37,16 @@ class Quality:
         frechet: The Fréchet distance, a square.
         w2: The exact :math:`W_2`, of 2,000 points at most.
         sliced_w2: The sliced :math:`W_2`.
-        precision: Improved precision, of 5,000 points at most.
-        recall: Improved recall, of 5,000 points at most.
+        precision: Improved precision, of 5,000 points at most; None of 3 or fewer, which have no third neighbour.
+        recall: Improved recall, as the precision.
     """
 
     n: int
     frechet: float
     w2: float
     sliced_w2: float
-    precision: float
-    recall: float
+    precision: float | None
+    recall: float | None
 
     def measures(self, source: str, null: Quality) -> list[Measure]:
         """The numbers of samples from a source, "prior" or "mixture", beside those of training observations."""
@@ -61,20 +61,22 @@ class Quality:
         return [
             Measure(f"{source}_{name}", title, getattr(self, name), getattr(null, name), better)
             for name, title, better in titles
+            if getattr(self, name) is not None
         ]
 
 
 def quality(features: Tensor, real: Tensor, *, generator: Generator | None = None) -> Quality:
     """Compare features with those of real observations, both with shape (n, d) and in random order."""
-    some = LARGEST_SAMPLE
-    covered = precision_recall(real[:some], features[:some])
+    some, covered = LARGEST_SAMPLE, None
+    if min(len(real), len(features)) > NEIGHBOUR:
+        covered = precision_recall(real[:some], features[:some])
     return Quality(
         n=len(features),
         frechet=float(gaussian.frechet_distance(features.double(), real.double())),
         w2=exact_w2(features, real),
         sliced_w2=sliced_w2(features, real, generator=generator),
-        precision=covered.precision,
-        recall=covered.recall,
+        precision=None if covered is None else covered.precision,
+        recall=None if covered is None else covered.recall,
     )
 
 

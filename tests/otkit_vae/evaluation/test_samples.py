@@ -3,12 +3,14 @@
 import pytest
 import torch
 
-from otkit_vae import VAE
+from otkit_vae import VAE, Objective, penalties
+from otkit_vae.data import Data
 from otkit_vae.evaluation import (
     Labelled,
     augment,
     augmentation,
     cached_classifier,
+    evaluate_fully,
     fit_classifier,
     labelled_subset,
     quality,
@@ -85,6 +87,21 @@ def test_quality_of_points_that_are_shifted():
     assert moved.w2 == pytest.approx(48**0.5)
     assert moved.sliced_w2 == pytest.approx(4, rel=0.1)
     assert moved.precision < 0.1
+
+
+@pytest.mark.parametrize(("n", "there"), [(2, False), (3, False), (4, True)])
+def test_precision_and_recall_are_left_out_of_few_points(n, there):
+    torch.manual_seed(0)
+    data = Data("few", torch.rand(14, 5), torch.rand(n, 5))
+    found = evaluate_fully(VAE.sized((5,), 2), Objective(penalties.get("kl")), data)
+    keys = {measure.key for measure in found.measures}
+    assert {f"{source}_frechet" for source in ("prior", "mixture")} <= keys
+    for key in ("prior_precision", "prior_recall", "mixture_precision", "mixture_recall"):
+        assert (key in keys) == there
+    assert (
+        any(f"no precision and recall: they need more than 3 points, and there are {n}" in note for note in found.notes)
+        != there
+    )
 
 
 def test_samples_of_the_right_codes_are_better():
