@@ -225,7 +225,7 @@ def _claim(out: Path, config: TrainConfig) -> None:
         if name not in ("penalty", "penalty_options", "weight", "seed")
     }
     if file.is_file():
-        known = yaml.safe_load(file.read_text())
+        known = _options(file)
         other = [name for name in options if name not in known or known[name] != options[name]]
         if other:
             raise FileExistsError(
@@ -241,6 +241,17 @@ def _claim(out: Path, config: TrainConfig) -> None:
         file.write_text(yaml.safe_dump(options, sort_keys=False))
     except OSError as error:
         raise OSError(f"out: {out} cannot be made ({error.strerror}); expected a folder that can be written") from None
+
+
+def _options(file: Path) -> dict[str, Any]:
+    """The options of a comparison that was begun."""
+    try:
+        return dict(yaml.safe_load(file.read_text()))
+    except (TypeError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(
+            f"out: {file} does not hold the options of a comparison ({error}); expected the file as it was written, or "
+            "a new folder"
+        ) from None
 
 
 def _run(config: TrainConfig, reference: Reference) -> dict[str, Any]:

@@ -9,13 +9,15 @@ its values compare with those of the same classifier only. The training is the s
 from __future__ import annotations
 
 import hashlib
-import os
+import io
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from otkit_vae._files import replacing
 from otkit_vae.networks import perceptron
 
 N_FEATURES = 64
@@ -125,7 +127,8 @@ def cached_classifier(x: Tensor, labels: Tensor, *, cache: Path | None = None, s
     Args:
         x: Observations, with shape (n, *event).
         labels: Whole numbers, with shape (n,).
-        cache: The file, which is read if it is of these data and this seed, and written otherwise; none if None.
+        cache: The file, which is read if it is of these data and this seed, and written otherwise,
+            where it can be; none if None.
         seed: Seeds the training.
     """
     if cache is None:
@@ -140,10 +143,10 @@ def cached_classifier(x: Tensor, labels: Tensor, *, cache: Path | None = None, s
     except Exception:
         pass  # not there, or not one of ours, of which the unpickler says so in many ways: it is made anew
     classifier = fit_classifier(x, labels, seed=seed)
-    # In one step, so that a process that is killed or runs beside leaves a whole file.
-    partial = cache.with_name(f"{cache.name}.{os.getpid()}")
-    torch.save({"fingerprint": fingerprint, "state_dict": classifier.state_dict()}, partial)
-    partial.replace(cache)
+    content = io.BytesIO()
+    torch.save({"fingerprint": fingerprint, "state_dict": classifier.state_dict()}, content)
+    with suppress(OSError), replacing(cache) as file:  # in a folder that is read only: made anew the next time
+        file.write(content.getbuffer())
     return classifier
 
 

@@ -275,12 +275,17 @@ def test_the_best_is_bold_unless_there_are_two(tmp_path):
         (("compare", "--out", "new", "--data", "wide.npy"), "the bernoulli likelihood expects [0, 1]"),
         (("compare", "--out", "new", "--penalties", "kl,wasserstein", "--batch_size", 1), "batch_size is 1"),
         (("compare", "--out", "full", "--penalties", "kl"), "out: full exists and is no comparison"),
+        (("compare", "--out", "empty", "--penalties", "kl"), "out: empty/options.yaml does not hold the options of a"),
+        (("compare", "--out", "torn", "--penalties", "kl"), "out: torn/options.yaml does not hold the options of a"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(trained, tmp_path, capsys, arguments, message):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("precious")
     (tmp_path / "there.npz").write_text("precious")
+    for name, content in (("empty", ""), ("torn", "data: [dig")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "options.yaml").write_text(content)
     np.save("wide.npy", np.random.default_rng(0).normal(size=(40, 4)))
     before = sorted(tmp_path.rglob("*"))
     folders = {"RUN": trained / "run", "BARE": trained / "bare"}

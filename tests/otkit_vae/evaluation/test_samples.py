@@ -75,6 +75,16 @@ def test_the_file_of_a_classifier_is_read_for_its_own_data_only(tmp_path, monkey
     assert [path.name for path in tmp_path.iterdir()] == ["classifier.pt"]
 
 
+def test_a_classifier_that_cannot_be_kept_is_made_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "otkit_vae.evaluation._classifier.fit_classifier", lambda x, labels, seed: fit_classifier(x, labels, steps=5)
+    )
+    x, labels = stripes(60)
+    made = cached_classifier(x, labels, cache=tmp_path / "nowhere" / "classifier.pt")
+    assert torch.equal(made.features(x), fit_classifier(x, labels, steps=5).features(x))
+    assert not list(tmp_path.iterdir())
+
+
 def test_quality_of_points_that_are_shifted():
     torch.manual_seed(0)
     real = torch.randn(400, 3, dtype=torch.float64)
