@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from otkit import __version__
 from otkit_vae._files import replacing
 from otkit_vae.model import VAE
 
-FORMAT = 4
+FORMAT = 5
 KEY = "otkit_vae"
 """Where a checkpoint has what we say of it, beside the "state_dict" and the state of the training."""
 
@@ -81,7 +82,11 @@ def load(path: str | Path) -> VAE:
     """
     path = Path(path)
     file = path / "checkpoint.ckpt" if path.is_dir() else path
-    content = read(file)
+    return model_of(read(file), file)
+
+
+def model_of(content: Mapping[str, Any], file: Path) -> VAE:
+    """The model of what was read from a file."""
     architecture, weights = content[KEY]["architecture"], content["state_dict"]
     if architecture is None:
         raise ValueError(f"path: {file} has a model with networks of its own; expected one made by VAE.sized")

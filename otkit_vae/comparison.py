@@ -27,7 +27,7 @@ from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data
 from otkit_vae.evaluation import EvaluationOptions, Reference, decode, encode, fit_mixture
 from otkit_vae.report import write_comparison, write_report
-from otkit_vae.runs import CONFIG, EVALUATION, data_of, identity, open_run, read_config, write_evaluation
+from otkit_vae.runs import CONFIG, EVALUATION, data_of, identity, open_run, read_config, same_data, write_evaluation
 from otkit_vae.sampling import sample
 from otkit_vae.training import prepare, resume, train
 
@@ -150,7 +150,8 @@ def compare(
         progress: Whether to show a progress bar over the trainings.
 
     Raises:
-        ValueError: An unknown penalty, options that do not fit the data or a penalty; nothing was trained.
+        ValueError: An unknown penalty, options that do not fit the data or a penalty, or data that have changed since
+            the comparison began; nothing was trained.
         FileExistsError: The folder has something else in it, or a comparison with other options.
     """
     out = Path(out)
@@ -159,7 +160,7 @@ def compare(
     configs = [config.with_weight(data.train.shape[1:]) for config in configs]
     for config in configs[::n_seeds]:
         _try(config, data)
-    _claim(out, configs[0])
+    _claim(out, configs[0], data)
     evaluations, reference = {}, Reference(data, out / "classifier.pt")
     with tqdm(configs, unit="run", desc="comparison", disable=not progress) as bar:
         for config in bar:
@@ -216,7 +217,7 @@ def _try(config: TrainConfig, data: Data) -> None:
             raise ValueError(f"penalties: {config.penalty} cannot be trained with these options: {error}") from None
 
 
-def _claim(out: Path, config: TrainConfig) -> None:
+def _claim(out: Path, config: TrainConfig, data: Data) -> None:
     """Make the folder a comparison of these options, or see that it is one."""
     file = out / "options.yaml"
     options = {
@@ -233,12 +234,13 @@ def _claim(out: Path, config: TrainConfig) -> None:
                 + ", ".join(f"{name} is {known.get(name)!r} there, {options[name]!r} here" for name in other)
                 + "; expected the same options, or a new folder"
             )
+        same_data(known.get("fingerprint", {}), data, config.data, out)
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"out: {out} exists and is no comparison; expected a new or empty folder, or one")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        file.write_text(yaml.safe_dump(options, sort_keys=False))
+        file.write_text(yaml.safe_dump(options | {"fingerprint": data.fingerprint}, sort_keys=False))
     except OSError as error:
         raise OSError(f"out: {out} cannot be made ({error.strerror}); expected a folder that can be written") from None
 

@@ -52,6 +52,7 @@ def fit(
     learning_rate: float,
     seed: int,
     config: dict[str, Any] | None = None,
+    data: dict[str, str] | None = None,
     checkpoint_steps: int | None = None,
     max_gradient_norm: float | None = None,
     resume: bool = False,
@@ -70,6 +71,7 @@ def fit(
         learning_rate: Adam's learning rate.
         seed: Seeds the order of the data and the draws.
         config: The options of the training, plain values, for the checkpoint.
+        data: The fingerprint of the data, for the checkpoint.
         checkpoint_steps: Over how many steps a checkpoint is written; at the end of each epoch if None.
         max_gradient_norm: The norm of a step's gradient, before any clipping, above which the training stops; no limit
             if None.
@@ -89,6 +91,7 @@ def fit(
         learning_rate,
         seed=seed,
         config=config,
+        data=data,
         fused=fused,
         max_gradient_norm=max_gradient_norm,
     )
@@ -129,12 +132,14 @@ class Training(lightning.LightningModule):
         *,
         seed: int = 0,
         config: dict[str, Any] | None = None,
+        data: dict[str, str] | None = None,
         fused: bool = True,
         max_gradient_norm: float | None = None,
     ):
         super().__init__()
         self.model, self.objective, self.learning_rate = model, objective, learning_rate
-        self.seed, self.config, self.fused, self.max_gradient_norm = seed, config, fused, max_gradient_norm
+        self.seed, self.config, self.data, self.fused = seed, config, data, fused
+        self.max_gradient_norm = max_gradient_norm
         # An adversary has an optimiser of its own, and the engine leaves two of them to us.
         self.automatic_optimization = not isinstance(objective.penalty, AdversarialPenalty)
         self.history: list[dict[str, float]] = []
@@ -251,6 +256,7 @@ class Training(lightning.LightningModule):
         self.settle()
         checkpoint[checkpoints.KEY] = checkpoints.describe(self.model) | {
             "config": self.config,
+            "data": self.data,
             "history": self.history,
             "sums": self._totals(),
         }

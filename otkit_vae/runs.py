@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 import yaml
 
 from otkit import __version__
-from otkit_vae.checkpoint import load
+from otkit_vae import checkpoint
 from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data, load_data
 from otkit_vae.evaluation import EvaluationOptions, FullEvaluation, Reference, evaluate_fully
@@ -53,17 +53,53 @@ def open_run(folder: str | Path, data: Data | None = None) -> SavedRun:
 
     Raises:
         FileNotFoundError: The folder is not there, or has no config.yaml or checkpoint.ckpt, or its data are gone.
-        ValueError: The config or the checkpoint is not one of this version.
+        ValueError: The config or the checkpoint is not one of this version; they do not belong together; or the data
+            are others than those that it was trained on.
     """
     folder = Path(folder)
-    config = read_config(folder / CONFIG)
-    model = load(folder)
-    objective = objective_of(config)
-    weights = torch.load(folder / "checkpoint.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+    config, file = read_config(folder / CONFIG), folder / "checkpoint.ckpt"
+    content = checkpoint.read(file)
+    same_training(content[checkpoint.KEY]["config"], config, folder)
+    data = data_of(config) if data is None else data
+    same_data(content[checkpoint.KEY]["data"], data, config.data, folder)
+    model, objective = checkpoint.model_of(content, file), objective_of(config)
     prefix = "objective."
     # Some penalties have a part that is trained, an adversary.
-    objective.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
-    return SavedRun(folder, config, data_of(config) if data is None else data, model, objective.eval())
+    trained = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
+    objective.load_state_dict(trained)
+    return SavedRun(folder, config, data, model, objective.eval())
+
+
+def same_training(written: Mapping[str, Any], config: TrainConfig, folder: Path) -> None:
+    """See that the options in a run's checkpoint are those of its config.yaml.
+
+    Raises:
+        ValueError: They are not.
+    """
+    other = [name for name, value in lasting(config).items() if written.get(name) != value]
+    if other:
+        raise ValueError(
+            f"run: {folder / 'checkpoint.ckpt'} is of a training with other {', '.join(other)} than {folder / CONFIG} "
+            "has; expected the two files of one training"
+        )
+
+
+def same_data(known: Mapping[str, str], data: Data, source: str, folder: Path) -> None:
+    """See that data are still those of a run or of a comparison: held-out observations may be trained on otherwise.
+
+    Raises:
+        ValueError: They are not.
+    """
+    changed = [
+        f"{part} was {known.get(part, 'not noted')}, and is {now}"
+        for part, now in data.fingerprint.items()
+        if known.get(part) != now
+    ]
+    if changed:
+        raise ValueError(
+            f"data: {source} has changed since {folder} was trained on it ({'; '.join(changed)}: shape and hash); "
+            "expected the same observations: put them back, or train in a new folder"
+        )
 
 
 def read_config(file: Path) -> TrainConfig:
@@ -94,6 +130,15 @@ def objective_of(config: TrainConfig) -> Objective:
 def data_of(config: TrainConfig) -> Data:
     """The data that the options ask for."""
     return load_data(config.data, root=config.data_root)
+
+
+CHANGEABLE = ("epochs", "progress", "checkpoint_steps", "max_gradient_norm", "trainer", "out")
+"""The options that a training may go on with others of."""
+
+
+def lasting(config: TrainConfig) -> dict[str, Any]:
+    """The options that stay, as a file has them: a tuple there is a list."""
+    return json.loads(json.dumps({name: value for name, value in asdict(config).items() if name not in CHANGEABLE}))
 
 
 def identity(config: TrainConfig) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict, dataclass, replace
 from itertools import count
@@ -21,12 +20,9 @@ from otkit_vae.evaluation import Evaluation, evaluate
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective
 from otkit_vae.report import write_report
-from otkit_vae.runs import CONFIG, open_run, read_config
+from otkit_vae.runs import CHANGEABLE, CONFIG, lasting, open_run, read_config, same_data, same_training
 from otkit_vae.sampling import undisturbed
 from otkit_vae.trainer import make_trainer, restored
-
-CHANGEABLE = ("epochs", "progress", "checkpoint_steps", "max_gradient_norm", "trainer", "out")
-"""The options that a training may go on with others of."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +64,8 @@ def resume(folder: str | Path, **changes: Any) -> Run | None:
 
     Raises:
         FileNotFoundError: The folder is not there, or is none of a training.
-        ValueError: Its options or its checkpoint are not those of this version, or do not belong together; or an option
-            cannot be changed.
+        ValueError: Its options or its checkpoint are not those of this version, or do not belong together; its data
+            are others than those that it began with; or an option cannot be changed.
     """
     folder = Path(folder)
     before = read_config(folder / CONFIG)
@@ -81,24 +77,22 @@ def resume(folder: str | Path, **changes: Any) -> Run | None:
             + ", ".join(f"{name} {getattr(before, name)!r}, not {getattr(config, name)!r}" for name in fixed)
             + f"; expected the same (what may be changed: {', '.join(CHANGEABLE[:-1])})"
         )
-    file = folder / engine.CHECKPOINT
+    file, known = folder / engine.CHECKPOINT, None
     if file.is_file():
         about = checkpoint.read(file)[checkpoint.KEY]
         written, done = about["config"], len(about["history"])
         if config.epochs < done:
             raise ValueError(f"epochs is {config.epochs}, and {file} has {done} behind it; expected at least as many")
-        other = [name for name, value in _lasting(before).items() if written.get(name) != value]
-        if other:
-            raise ValueError(
-                f"resume: {file} is of a training with other {', '.join(other)} than {folder / CONFIG} has; expected "
-                "the two files of one training"
-            )
-    return _train(replace(config, out=str(folder)), resume=True)
+        same_training(written, before, folder)
+        known = about["data"]
+    return _train(replace(config, out=str(folder)), resume=True, known=known)
 
 
-def _train(config: TrainConfig, *, resume: bool) -> Run | None:
+def _train(config: TrainConfig, *, resume: bool, known: dict[str, str] | None = None) -> Run | None:
     with undisturbed(), restored():
         data = load_data(config.data, root=config.data_root)
+        if known is not None:
+            same_data(known, data, config.data, Path(str(config.out)))
         config = config.with_weight(data.train.shape[1:])
         model, objective = prepare(config, data)
         trainer = make_trainer(config.trainer, objective.penalty, epochs=config.epochs)
@@ -124,7 +118,8 @@ def _train(config: TrainConfig, *, resume: bool) -> Run | None:
             batch_size=config.batch_size,
             learning_rate=config.learning_rate,
             seed=config.seed,
-            config=_lasting(config),
+            config=lasting(config),
+            data=data.fingerprint,
             checkpoint_steps=config.checkpoint_steps,
             max_gradient_norm=config.max_gradient_norm,
             resume=resume,
@@ -142,12 +137,6 @@ def _train(config: TrainConfig, *, resume: bool) -> Run | None:
             evaluation = evaluate(model, objective, data.held_out, batch_size=config.batch_size, seed=config.seed)
             write_report(open_run(folder, data), evaluation)
     return Run(folder, model, evaluation)
-
-
-def _lasting(config: TrainConfig) -> dict[str, Any]:
-    """The options that stay, as a file has them: a tuple there is a list."""
-    lasting = {name: value for name, value in asdict(config).items() if name not in CHANGEABLE}
-    return json.loads(json.dumps(lasting))
 
 
 def _header() -> str:

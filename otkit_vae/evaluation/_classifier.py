@@ -8,7 +8,6 @@ its values compare with those of the same classifier only. The training is the s
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from otkit_vae._files import replacing
+from otkit_vae.data import fingerprint
 from otkit_vae.networks import perceptron
 
 N_FEATURES = 64
@@ -133,10 +133,10 @@ def cached_classifier(x: Tensor, labels: Tensor, *, cache: Path | None = None, s
     """
     if cache is None:
         return fit_classifier(x, labels, seed=seed)
-    fingerprint = _fingerprint(x, labels, seed)
+    known = f"{FORMAT}, {STEPS} steps, seed {seed}: {fingerprint(x)}; {fingerprint(labels)}"
     try:
         content = torch.load(cache, weights_only=True)
-        if content["fingerprint"] == fingerprint:
+        if content["fingerprint"] == known:
             classifier = Classifier(x.shape[1:], content["state_dict"]["classes"])
             classifier.load_state_dict(content["state_dict"])
             return classifier.eval().requires_grad_(False)
@@ -144,15 +144,7 @@ def cached_classifier(x: Tensor, labels: Tensor, *, cache: Path | None = None, s
         pass  # not there, or not one of ours, of which the unpickler says so in many ways: it is made anew
     classifier = fit_classifier(x, labels, seed=seed)
     content = io.BytesIO()
-    torch.save({"fingerprint": fingerprint, "state_dict": classifier.state_dict()}, content)
+    torch.save({"fingerprint": known, "state_dict": classifier.state_dict()}, content)
     with suppress(OSError), replacing(cache) as file:  # in a folder that is read only: made anew the next time
         file.write(content.getbuffer())
     return classifier
-
-
-def _fingerprint(x: Tensor, labels: Tensor, seed: int) -> str:
-    """A hash of all that the training depends on."""
-    digest = hashlib.sha256(repr((FORMAT, STEPS, seed, tuple(x.shape), str(x.dtype))).encode())
-    for tensor in (x, labels):
-        digest.update(tensor.contiguous().numpy(force=True).data)
-    return digest.hexdigest()

@@ -215,6 +215,27 @@ def test_compare_resumes_a_run_from_its_checkpoint(tmp_path, capsys, monkeypatch
     assert epochs == [0, 1, 1, 0, 1, 0, 1]
 
 
+def test_compare_does_not_mix_data(tmp_path, capsys, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(comparison, "_run", killed)
+
+    def compare(penalties):
+        options = ("--seeds", 1, "--epochs", 1, "--widths", "[8]", "--progress", "false", "--data", "x.npy")
+        return command("compare", "--penalties", penalties, *options, "--out", "out")
+
+    x = np.random.default_rng(0).random((60, 6), dtype=np.float32)
+    np.save("x.npy", x)
+    assert compare("kl") == 130
+    np.save("x.npy", x**8)
+    capsys.readouterr()
+    assert compare("kl,sliced") == 2
+    assert "data: x.npy has changed since out was trained on it (train was 48 x 6" in capsys.readouterr().err
+    np.save("x.npy", x)
+    assert compare("kl,sliced") == 130
+
+
 def test_the_best_is_bold_unless_there_are_two(tmp_path):
     def row(penalty, measure, mean, better, null=None):
         return comparison.Row(penalty, measure, measure, mean, 0.25, null, better, 3)

@@ -36,6 +36,14 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture
+def bare(monkeypatch):
+    """No pictures and no reports, seconds in all."""
+    for picture in ("reconstructions", "samples", "latent_map"):
+        monkeypatch.setattr(f"otkit_vae.pictures.{picture}", lambda *_, **__: None)
+    monkeypatch.setattr("otkit_vae.training.write_report", lambda *_: None)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "run"
@@ -118,6 +126,31 @@ def test_interrupted_within_a_solver_of_the_penalty(monkeypatch, capsys):
     assert train("--resume", "stopped") == 0
     for name, tensor in load("whole").state_dict().items():
         assert torch.equal(tensor, load("stopped").state_dict()[name])
+
+
+def test_data_that_changed_are_noticed_and_nothing_is_lost(bare, capsys):
+    """One row more gives another split, of which most held-out rows were trained on."""
+    x = np.random.default_rng(0).random((60, 6), dtype=np.float32)
+    np.save("x.npy", x)
+    assert train("--data", "x.npy", "--epochs", 1, "--widths", "[8]", "--penalty", "kl", "--out", "run") == 0
+    before = {file.name: file.read_bytes() for file in Path("run").iterdir()}
+    for changed, said in (
+        (np.concatenate([x, x[:1] / 2]), r"train was 48 x 6, \w+, and is 49 x 6, \w+; held_out was 12 x 6"),
+        (np.concatenate([x, x[:, :1]], 1), r"train was 48 x 6, \w+, and is 48 x 7"),
+        (x**2, r"train was 48 x 6, \w+, and is 48 x 6"),
+    ):
+        np.save("x.npy", changed)
+        for command in (("train", "--resume", "run", "--epochs", "2"), ("evaluate", "run"), ("report", "run")):
+            capsys.readouterr()
+            assert cli.main([*command]) == 2
+            err = capsys.readouterr().err
+            assert re.search(f"data: x.npy has changed since run was trained on it .{said}", err)
+            assert "put them back, or train in a new folder" in err
+            assert err.count("\n") == 1
+            assert {file.name: file.read_bytes() for file in Path("run").iterdir()} == before
+    # The same observations are the same, wherever they are from and in whatever layout.
+    np.save("x.npy", np.asfortranarray(x.astype(">f8")))
+    assert train("--resume", "run", "--epochs", 2) == 0
 
 
 def test_a_run_without_a_checkpoint_begins_anew(run, trained):
@@ -209,7 +242,7 @@ def another_version(run):
     [
         (cut, (), "checkpoint.ckpt is not a checkpoint of otkit-vae train, or is cut off or damaged"),
         (code, (), "checkpoint.ckpt is not a checkpoint of otkit-vae train: it has code in it, which is not run"),
-        (older, (), "checkpoint.ckpt has format 2, of otkit 0.0.9; expected format 4"),
+        (older, (), "checkpoint.ckpt has format 2, of otkit 0.0.9; expected format 5"),
         (other, (), "checkpoint.ckpt is of a training with other latent_dim than"),
         (another_version, (), "of a training by otkit-vae train, otkit 0.0.9."),
         (shutil.rmtree, (), "run: no file run/config.yaml; expected a run folder of otkit-vae train"),
