@@ -151,6 +151,9 @@ def _resume(options: Any) -> None:
     from otkit_vae import commands
 
     chosen = _plain(options)
+    if "trainer" in options:
+        # All that were given: one may be set back to its default.
+        chosen["trainer"] = options.trainer.as_dict()
     commands.resume(chosen.pop("resume"), **chosen)
 
 

@@ -257,13 +257,14 @@ class Training(lightning.LightningModule):
         checkpoint[checkpoints.KEY] = checkpoints.describe(self.model) | {
             "config": self.config,
             "data": self.data,
+            "weight": self.objective.weight,
             "history": self.history,
             "sums": self._totals(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
         about = checkpoint[checkpoints.KEY]
-        self.history = about["history"]
+        self.history, self.objective.weight = about["history"], about["weight"]
         # Sums over all processes, for the first of them.
         self._sums = {part: (sums * (self.global_rank == 0)).tolist() for part, sums in about["sums"].items()}
 

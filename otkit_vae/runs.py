@@ -62,12 +62,13 @@ def open_run(folder: str | Path, data: Data | None = None) -> SavedRun:
     same_training(content[checkpoint.KEY]["config"], config, folder)
     data = data_of(config) if data is None else data
     same_data(content[checkpoint.KEY]["data"], data, config.data, folder)
-    model, objective = checkpoint.model_of(content, file), objective_of(config)
+    # A balanced weight is a result of the training, not an option.
+    objective = Objective(config.make_penalty(), content[checkpoint.KEY]["weight"], warmup=config.warmup)
     prefix = "objective."
     # Some penalties have a part that is trained, an adversary.
     trained = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
     objective.load_state_dict(trained)
-    return SavedRun(folder, config, data, model, objective.eval())
+    return SavedRun(folder, config, data, checkpoint.model_of(content, file), objective.eval())
 
 
 def same_training(written: Mapping[str, Any], config: TrainConfig, folder: Path) -> None:
@@ -120,11 +121,6 @@ def read_config(file: Path) -> TrainConfig:
             f"run: {file} does not hold the options of a training of this version, otkit {__version__} ({error}). "
             f"{written}"
         ) from None
-
-
-def objective_of(config: TrainConfig) -> Objective:
-    """The objective that the options ask for."""
-    return Objective(config.make_penalty(), config.weight, warmup=config.warmup)
 
 
 def data_of(config: TrainConfig) -> Data:

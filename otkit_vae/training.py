@@ -20,7 +20,7 @@ from otkit_vae.evaluation import Evaluation, evaluate
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective
 from otkit_vae.report import write_report
-from otkit_vae.runs import CHANGEABLE, CONFIG, lasting, open_run, read_config, same_data, same_training
+from otkit_vae.runs import CHANGEABLE, CONFIG, EVALUATION, lasting, open_run, read_config, same_data, same_training
 from otkit_vae.sampling import undisturbed
 from otkit_vae.trainer import make_trainer, restored
 
@@ -48,7 +48,7 @@ def train(config: TrainConfig) -> Run | None:
         ValueError: An option or the data are not as they should be; nothing was written.
         FileExistsError: The run folder has something in it.
     """
-    return _train(config, resume=False)
+    return _train(config)
 
 
 def resume(folder: str | Path, **changes: Any) -> Run | None:
@@ -60,7 +60,7 @@ def resume(folder: str | Path, **changes: Any) -> Run | None:
     Args:
         folder: The run folder.
         **changes: Options to go on with: epochs, progress, checkpoint_steps, max_gradient_norm or trainer. All others
-            stay.
+            stay, those of the trainer that are not among the new ones too.
 
     Raises:
         FileNotFoundError: The folder is not there, or is none of a training.
@@ -68,7 +68,14 @@ def resume(folder: str | Path, **changes: Any) -> Run | None:
             are others than those that it began with; or an option cannot be changed.
     """
     folder = Path(folder)
-    before = read_config(folder / CONFIG)
+    before, out = read_config(folder / CONFIG), changes.pop("out", None)
+    if out is not None and Path(out).resolve() != folder.resolve():
+        raise ValueError(
+            f"out is {out!r}, and resume goes on in {folder}; expected no out (to train anew: otkit-vae train --config "
+            f"{folder / CONFIG} --out {out})"
+        )
+    if "trainer" in changes:
+        changes["trainer"] = before.trainer | changes["trainer"]
     config = replace(before, **changes)
     fixed = [name for name, value in asdict(before).items() if name not in CHANGEABLE and value != asdict(config)[name]]
     if fixed:
@@ -77,29 +84,32 @@ def resume(folder: str | Path, **changes: Any) -> Run | None:
             + ", ".join(f"{name} {getattr(before, name)!r}, not {getattr(config, name)!r}" for name in fixed)
             + f"; expected the same (what may be changed: {', '.join(CHANGEABLE[:-1])})"
         )
-    file, known = folder / engine.CHECKPOINT, None
+    file, begun = folder / engine.CHECKPOINT, {}
     if file.is_file():
-        about = checkpoint.read(file)[checkpoint.KEY]
-        written, done = about["config"], len(about["history"])
+        begun = checkpoint.read(file)[checkpoint.KEY]
+        done = len(begun["history"])
         if config.epochs < done:
             raise ValueError(f"epochs is {config.epochs}, and {file} has {done} behind it; expected at least as many")
-        same_training(written, before, folder)
-        known = about["data"]
-    return _train(replace(config, out=str(folder)), resume=True, known=known)
+        same_training(begun["config"], before, folder)
+    return _train(replace(config, out=str(folder)), begun)
 
 
-def _train(config: TrainConfig, *, resume: bool, known: dict[str, str] | None = None) -> Run | None:
+def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | None:
+    """Train, anew or on from a checkpoint, by what it says of the training; that is empty where there is none yet."""
     with undisturbed(), restored():
         data = load_data(config.data, root=config.data_root)
-        if known is not None:
-            same_data(known, data, config.data, Path(str(config.out)))
+        if begun:
+            same_data(begun["data"], data, config.data, Path(str(config.out)))
         config = config.with_weight(data.train.shape[1:])
         model, objective = prepare(config, data)
         trainer = make_trainer(config.trainer, objective.penalty, epochs=config.epochs)
         folder = Path(config.out or "runs")
         if trainer.is_global_zero:
-            if not resume:
+            if begun is None:
                 folder = _new_folder(config.out, f"{data.name}-{config.penalty}")
+            elif len(begun.get("history", ())) < config.epochs:
+                # Numbers of weights that will no longer be there.
+                (folder / EVALUATION).unlink(missing_ok=True)
             # A balanced weight is a result, not an option: given again it would be balanced again.
             config = replace(config, out=str(folder))
             write_text(folder / CONFIG, _header() + yaml.safe_dump(asdict(config), sort_keys=False))
@@ -122,7 +132,7 @@ def _train(config: TrainConfig, *, resume: bool, known: dict[str, str] | None = 
             data=data.fingerprint,
             checkpoint_steps=config.checkpoint_steps,
             max_gradient_norm=config.max_gradient_norm,
-            resume=resume,
+            resume=begun is not None,
             progress=config.progress,
         )
         if not trainer.is_global_zero:

@@ -20,6 +20,8 @@ from otkit.empirical._sinkhorn._watch import Watch
 from otkit_vae import checkpoint, cli
 from otkit_vae.checkpoint import load
 from otkit_vae.data import load_data
+from otkit_vae.report._run import facts
+from otkit_vae.runs import open_run
 
 # The engine and its dependencies warn of their own deprecations in a first import.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -151,6 +153,64 @@ def test_data_that_changed_are_noticed_and_nothing_is_lost(bare, capsys):
     # The same observations are the same, wherever they are from and in whatever layout.
     np.save("x.npy", np.asfortranarray(x.astype(">f8")))
     assert train("--resume", "run", "--epochs", 2) == 0
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [(("penalty: kl", "penalty: wae_gan"), "penalty"), (("latent_dim: 8", "latent_dim: 3"), "latent_dim")],
+)
+def test_a_checkpoint_that_is_not_of_the_options_is_not_opened(run, capsys, edit, said):
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace(*edit))
+    for command in ("evaluate", "report"):
+        assert cli.main([command, "run"]) == 2
+        err = capsys.readouterr().err
+        assert f"run/checkpoint.ckpt is of a training with other {said} than run/config.yaml has" in err
+
+
+def test_a_balanced_weight_is_that_of_the_training(bare, capsys):
+    options = ("--penalty", "kl", "--balance", "gradient", "--weight", 100, "--epochs", 1, "--widths", "[8]")
+    assert train(*options, "--out", "run") == 0
+    printed = re.search(r"penalty kl, weight (\S+)", capsys.readouterr().err)[1]
+    run = open_run("run")
+    assert f"{run.objective.weight:g}" == printed != "100"
+    assert f"penalty kl, weight {run.objective.weight:.4g}" in facts(run)
+    # It is not balanced again where the training goes on, on another machine say.
+    content = checkpoint.read(Path("run/checkpoint.ckpt"))
+    content[checkpoint.KEY]["weight"] = 0.25
+    checkpoint.write(content, Path("run/checkpoint.ckpt"))
+    assert train("--resume", "run", "--epochs", 2) == 0
+    assert open_run("run").objective.weight == 0.25
+
+
+def test_options_of_the_engine_stay_unless_they_are_given_again(bare):
+    options = ("--trainer.gradient_clip_val", 0.001, "--trainer.accumulate_grad_batches", 2)
+    assert train(*options, "--penalty", "kl", "--epochs", 1, "--widths", "[8]", "--out", "run") == 0
+
+    def resumed(*options):
+        assert train("--resume", "run", *options) == 0
+        return yaml.safe_load(Path("run/config.yaml").read_text())["trainer"]
+
+    before = {"gradient_clip_val": 0.001, "accumulate_grad_batches": 2}
+    assert resumed("--trainer.detect_anomaly", "true") == {**before, "detect_anomaly": True}
+    assert resumed() == {**before, "detect_anomaly": True}
+    # Also those that are set back to their defaults.
+    after = resumed("--trainer.gradient_clip_val", "null")
+    assert after == {**before, "detect_anomaly": True, "gradient_clip_val": None}
+
+
+def test_a_training_goes_on_in_its_own_folder(run, bare, capsys):
+    message = refused(capsys, "--resume", "run", "--out", "elsewhere")
+    assert "out is 'elsewhere', and resume goes on in run; expected no out" in message
+    assert not Path("elsewhere").exists()
+    assert train("--resume", "run", "--out", f"../{run.parent.name}/run") == 0
+
+
+def test_numbers_of_old_weights_go_with_them(run, bare):
+    (run / "evaluation.json").write_text("{}")
+    assert train("--resume", run) == 0  # it had ended
+    assert (run / "evaluation.json").exists()
+    assert train("--resume", run, "--epochs", 3) == 0
+    assert not (run / "evaluation.json").exists()
 
 
 def test_a_run_without_a_checkpoint_begins_anew(run, trained):
