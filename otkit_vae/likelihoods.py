@@ -72,6 +72,9 @@ class Gaussian(Likelihood):
         if scale is None:
             self.raw_scale = nn.Parameter(torch.zeros(()))
 
+    def extra_repr(self) -> str:  # noqa: D102
+        return "" if self.fixed_scale is None else f"scale={self.fixed_scale}"
+
     @property
     def scale(self) -> Tensor:
         """The standard deviation s."""

@@ -114,11 +114,11 @@ class VAE(nn.Module):
             MixturePrior(latent_dim, components) if prior == "mixture" else None,
         )
         model.architecture = {
-            "event_shape": list(event_shape),
-            "latent_dim": latent_dim,
-            "widths": list(widths),
-            "components": components,
-            "scale": scale,
+            "event_shape": [int(size) for size in event_shape],
+            "latent_dim": int(latent_dim),
+            "widths": [int(width) for width in widths],
+            "components": int(components),
+            "scale": None if scale is None else float(scale),
             **chosen,
         }
         return model

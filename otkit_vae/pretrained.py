@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from otkit import __version__
 
@@ -49,7 +50,8 @@ def save(model: VAE, folder: str | Path) -> Path:
     if model.architecture is None:
         raise ValueError(f"model has modules of your own; expected a model of VAE.sized ({own})")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    wrong = _differences(_shapes(model.architecture), {name: tuple(tensor.shape) for name, tensor in weights.items()})
+    made = _made(model.architecture)
+    wrong = _differences(_shapes(made), _shapes(model)) or _exchanged(made, model)
     if wrong:
         raise ValueError(f"model was changed after VAE.sized made it: {wrong}; expected its own modules ({own})")
     about = {
@@ -59,10 +61,14 @@ def save(model: VAE, folder: str | Path) -> Path:
         "architecture": model.architecture,
     }
     folder = Path(folder)
+    contents = {
+        WEIGHTS: safetensors.torch.save(weights, {"format": "pt"}),
+        CONFIG: (json.dumps(about, indent=2) + "\n").encode(),
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / WEIGHTS, safetensors.torch.save(weights, {"format": "pt"}))
-        _replace(folder / CONFIG, (json.dumps(about, indent=2) + "\n").encode())
+        for name, content in contents.items():
+            _replace(folder / name, content)
     except OSError as error:
         raise type(error)(f"folder: {folder} cannot be written ({error.strerror}); expected one that can") from None
     return folder
@@ -91,7 +97,7 @@ def load(folder: str | Path) -> VAE:
     except safetensors.SafetensorError as error:
         raise ValueError(f"folder: {folder / WEIGHTS} is not a whole safetensors file ({error})") from None
     try:
-        expected = _shapes(architecture)
+        expected = _shapes(_made(architecture))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"folder: {folder / CONFIG} describes no model of this version ({error})") from None
     wrong = _differences(expected, {name: tuple(tensor.shape) for name, tensor in weights.items()})
@@ -120,12 +126,31 @@ def _architecture(file: Path) -> dict[str, Any]:
     return about["architecture"]
 
 
-def _shapes(architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The shape of each weight, without memory for them."""
+def _made(architecture: Mapping[str, Any]) -> VAE:
+    """The model of `VAE.sized`, without memory for its weights."""
     from otkit_vae.model import VAE
 
     with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in VAE.sized(**architecture).state_dict().items()}
+        return VAE.sized(**architecture)
+
+
+def _shapes(model: VAE) -> dict[str, tuple[int, ...]]:
+    """The shape of each weight."""
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _exchanged(made: VAE, model: VAE) -> str:
+    """The first module that is of another kind or has other options, whatever its weights; empty if none is."""
+    known, found = (dict(part.named_modules(remove_duplicate=False)) for part in (made, model))
+
+    def said(module: nn.Module | None) -> str:
+        return "nothing" if module is None else f"{type(module).__qualname__}({module.extra_repr()})"
+
+    for name in known | found:
+        one, other = known.get(name), found.get(name)
+        if type(one) is not type(other) or said(one) != said(other):
+            return f"{name or 'model'} is {said(other)} where there was {said(one)}"
+    return ""
 
 
 def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:

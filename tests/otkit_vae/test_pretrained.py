@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -11,7 +12,8 @@ from torch import nn
 from torch.export import Dim, export
 
 from otkit_vae import VAE
-from otkit_vae.likelihoods import Bernoulli
+from otkit_vae.likelihoods import Bernoulli, Gaussian
+from otkit_vae.posteriors import DeterministicPosterior
 from otkit_vae.pretrained import CONFIG, WEIGHTS
 
 SIZED = [
@@ -128,6 +130,67 @@ def test_modules_of_your_own_cannot_be_described(tmp_path):
     with pytest.raises(ValueError, match=r"model was changed after VAE\.sized made it: no decoder\.network\.0\.weight"):
         model.save_pretrained(tmp_path / "mine")
     assert not (tmp_path / "mine").exists()
+
+
+class Mine(nn.Module):
+    """A likelihood without parameters."""
+
+    def forward(self, output):
+        return torch.distributions.Independent(torch.distributions.Laplace(output, 1.0), output.ndim - 1)
+
+
+class Own(VAE):
+    """A model of a kind of its own."""
+
+
+@pytest.mark.parametrize(
+    ("path", "module", "said"),
+    [
+        ("likelihood", Mine(), r"likelihood is Mine\(\) where there was Gaussian\(scale=0.1\)"),
+        ("likelihood", Gaussian(0.5), r"likelihood is Gaussian\(scale=0.5\) where there was Gaussian\(scale=0.1\)"),
+        ("encoder.network.1", nn.GELU(), r"encoder.network.1 is GELU\(approximate='none'\) where there was ReLU\(\)"),
+        (
+            "encoder.network.1",
+            nn.Sequential(nn.ReLU()),
+            r"encoder.network.1 is Sequential\(\) where there was ReLU\(\)",
+        ),
+        ("posterior", DeterministicPosterior(), r"posterior is DeterministicPosterior\(\)"),
+        ("encoder.hook", nn.Identity(), r"encoder.hook is Identity\(\) where there was nothing"),
+    ],
+)
+def test_modules_without_weights_are_your_own_too(tmp_path, path, module, said):
+    model = VAE.sized((4,), 2, likelihood="gaussian", scale=0.1)
+    owner, _, name = path.rpartition(".")
+    setattr(model.get_submodule(owner), name, module)
+    with pytest.raises(ValueError, match=rf"model was changed after VAE\.sized made it: {said}"):
+        model.save_pretrained(tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+
+
+def test_a_class_of_your_own_is_not_described(tmp_path):
+    with pytest.raises(ValueError, match=r"model is Own\(\) where there was VAE\(\)"):
+        Own.sized((4,), 2).save_pretrained(tmp_path / "mine")
+
+
+def test_sizes_may_be_of_numpy(tmp_path):
+    sizes = np.array([4, 2, 8, 3])
+    model = VAE.sized(
+        list(sizes[:1]), sizes[1], widths=sizes[2:3], prior="mixture", components=sizes[3], likelihood="gaussian",
+        scale=np.float32(0.1),
+    )  # fmt: skip
+    same = VAE.from_pretrained(model.save_pretrained(tmp_path / "mine"))
+    x = torch.rand(3, 4)
+    assert torch.equal(same.reconstruct(x), model.reconstruct(x))
+    assert same.likelihood.fixed_scale == model.likelihood.fixed_scale
+
+
+def test_what_cannot_be_written_leaves_the_model_that_was_there(saved):
+    before = {file.name: file.read_bytes() for file in saved.iterdir()}
+    model = VAE.sized((6, 5), 2, widths=(8,))
+    model.architecture["widths"] = [np.int64(8)]
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        model.save_pretrained(saved)
+    assert {file.name: file.read_bytes() for file in saved.iterdir()} == before
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
