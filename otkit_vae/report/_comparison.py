@@ -98,18 +98,18 @@ def _cell(text: str) -> Cell:
 
 def curves(configs: Sequence[TrainConfig], styles: Mapping[str, tuple[str, str]]) -> list[Markup]:
     """Each quantity over the epochs, on held-out data, all penalties in one figure."""
-    runs: dict[str, list[dict[str, list[float]]]] = {}
+    runs: dict[str, list[dict[str, dict[int, float]]]] = {}
     for config in configs:
         metrics = read_metrics(Path(str(config.out)))
         found = {name.removeprefix("held_out_"): values for name, values in metrics.items()}
         if {"loss", "reconstruction"} <= found.keys():
-            both = zip(found["loss"], found["reconstruction"], strict=True)
-            runs.setdefault(config.penalty, []).append(found | {"weighted": [loss - part for loss, part in both]})
+            weighted = {epoch: loss - found["reconstruction"][epoch] for epoch, loss in found["loss"].items()}
+            runs.setdefault(config.penalty, []).append(found | {"weighted": weighted})
     panels = []
     for name, (title, unit) in CURVES.items():
         lines = {penalty: [run[name] for run in found if name in run] for penalty, found in runs.items()}
         lines = {penalty: found for penalty, found in lines.items() if found}
-        if any(any(values) for found in lines.values() for values in found):
+        if any(any(values.values()) for found in lines.values() for values in found):
             panels.append(_figures.overlay(title, unit, lines, styles))
     return panels
 

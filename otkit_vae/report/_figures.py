@@ -25,26 +25,27 @@ DASHES = ("solid", "dashed", "dotted")
 """Of lines, where there are more than the colours."""
 
 
-def curves(title: str, unit: str, parts: Mapping[str, Sequence[float]], null: float | None = None) -> Markup:
+def curves(title: str, unit: str, parts: Mapping[str, Mapping[int, float]], null: float | None = None) -> Markup:
     """A quantity over the epochs, on the training batches and on held-out data.
 
     Args:
         title: What it is.
         unit: Its unit; empty where it has none.
-        parts: The values of each epoch, by the part of the data.
+        parts: The values by their epochs, by the part of the data.
         null: The value where codes follow the prior, if it has one.
     """
     said = []
     with drawing(*PANEL) as (figure, ax):
         for (part, values), colour, width in zip(parts.items(), (SECOND, FIRST), (1.1, 1.7), strict=False):
             _over_epochs(ax, values, color=colour, linewidth=width, label=part)
-            said.append(f"{part} from {values[0]:.4g} to {values[-1]:.4g}")
+            numbers = list(values.values())
+            said.append(f"{part} from {numbers[0]:.4g} to {numbers[-1]:.4g}")
         if null is not None:
             ax.axhline(null, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="at q = p")
             said.append(f"{null:.4g} where codes follow the prior")
         _frame(ax, title, "epoch", unit)
         ax.legend(loc="best", fontsize=8)
-        n = max(map(len, parts.values()))
+        n = max(max(values) for values in parts.values())
         return to_svg(figure, f"{title} over {n} epoch{'s' * (n > 1)}: {'; '.join(said)}")
 
 
@@ -55,27 +56,28 @@ def lines(names: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 def overlay(
-    title: str, unit: str, parts: Mapping[str, Sequence[Sequence[float]]], styles: Mapping[str, tuple[str, str]]
+    title: str, unit: str, parts: Mapping[str, Sequence[Mapping[int, float]]], styles: Mapping[str, tuple[str, str]]
 ) -> Markup:
     """A quantity over the epochs for each penalty: the mean over its runs, and a band from the least to the largest.
 
     Args:
         title: What it is.
         unit: Its unit.
-        parts: For each penalty, the values of each epoch of each run.
+        parts: For each penalty, the values of each run by their epochs.
         styles: The colour and the dashes of each penalty, of `lines`.
     """
     with drawing(4.2, 2.8) as (figure, ax):
         for name, runs in parts.items():
-            n, (colour, dash) = min(map(len, runs)), styles[name]
-            values = np.array([run[:n] for run in runs])
-            _over_epochs(ax, values.mean(0), color=colour, linestyle=dash)
+            colour, dash = styles[name]
+            epochs = [epoch for epoch in runs[0] if all(epoch in run for run in runs)]
+            values = np.array([[run[epoch] for epoch in epochs] for run in runs])
+            _over_epochs(ax, dict(zip(epochs, values.mean(0), strict=True)), color=colour, linestyle=dash)
             if len(runs) > 1:
-                ax.fill_between(
-                    np.arange(1, n + 1), values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0
-                )
+                ax.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
         _frame(ax, title, "epoch", unit)
-        last = ", ".join(f"{name} {np.mean([run[-1] for run in runs]):.4g}" for name, runs in parts.items())
+        last = ", ".join(
+            f"{name} {np.mean([list(run.values())[-1] for run in runs]):.4g}" for name, runs in parts.items()
+        )
         return to_svg(figure, f"{title} over the epochs, a line for each penalty; at the end: {last}")
 
 
@@ -162,9 +164,9 @@ def spreads(t: np.ndarray, geodesic: np.ndarray, line: np.ndarray) -> Markup:
         )
 
 
-def _over_epochs(ax: Axes, values: Any, **style: Any) -> None:
+def _over_epochs(ax: Axes, values: Mapping[int, float], **style: Any) -> None:
     few = len(values) < 8
-    ax.plot(np.arange(1, len(values) + 1), values, marker="o" if few else None, markersize=3, **style)
+    ax.plot(list(values), list(values.values()), marker="o" if few else None, markersize=3, **style)
 
 
 def _frame(ax: Axes, title: str, x: str, y: str) -> None:

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,14 +110,17 @@ def content(run: SavedRun, evaluation: Evaluation | FullEvaluation | None) -> di
     }
 
 
-def read_metrics(folder: Path) -> dict[str, list[float]]:
-    """The columns of metrics.csv; none if there is no such file."""
+def read_metrics(folder: Path) -> dict[str, dict[int, float]]:
+    """The columns of metrics.csv, values by their epochs from 1 on; none if there is no such file."""
     file = folder / "metrics.csv"
     if not file.is_file():
         return {}
     with file.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
-    return {name: [float(row[name]) for row in rows if row[name]] for name in (rows[0] if rows else ())}
+    return {
+        name: {int(row["epoch"]) + 1: float(row[name]) for row in rows if row[name]}
+        for name in (rows[0] if rows else ())
+    }
 
 
 def facts(run: SavedRun) -> list[str]:
@@ -161,7 +164,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _curves(metrics: Mapping[str, Sequence[float]], shown: Numbers, missing: dict[str, str]) -> list[Markup]:
+def _curves(metrics: Mapping[str, Mapping[int, float]], shown: Numbers, missing: dict[str, str]) -> list[Markup]:
     panels, null = [], {measure.key: measure.null for measure, _ in shown.find("penalty")}
     for name, (title, unit) in CURVES.items():
         parts = {
@@ -169,7 +172,7 @@ def _curves(metrics: Mapping[str, Sequence[float]], shown: Numbers, missing: dic
             for part, said in (("train", "training"), ("held_out", "held out"))
             if metrics.get(f"{part}_{name}")
         }
-        if name == "posterior_scale" and not any(any(values) for values in parts.values()):
+        if name == "posterior_scale" and parts and not any(any(values.values()) for values in parts.values()):
             missing["posterior scale"] = "The posterior is deterministic: it has no scale to show."
         elif parts:
             panels.append(_figures.curves(title, unit, parts, null.get(name)))

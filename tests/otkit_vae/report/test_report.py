@@ -7,15 +7,16 @@ import shlex
 
 import pytest
 import torch
+from matplotlib.axes import Axes
 
 from otkit_vae import VAE, cli
 from otkit_vae.config import TrainConfig
 from otkit_vae.evaluation import Codes
 from otkit_vae.evaluation._measures import Measure, Section
-from otkit_vae.report import SECTIONS, _codes, write_report
+from otkit_vae.report import SECTIONS, _codes, _comparison, _figures, write_report
 from otkit_vae.report._comparison import table
 from otkit_vae.report._images import Painter
-from otkit_vae.report._run import Numbers, commands, numbers
+from otkit_vae.report._run import Numbers, commands, numbers, read_metrics
 
 
 def text_of(page):
@@ -57,6 +58,43 @@ def test_what_is_not_there_is_left_out_with_a_reason(untrained, options, said):
     assert said in text_of(write_report(untrained(**{"shape": (4, 3), **options})).read_text())
     if options.get("epochs") != 0:
         assert said not in text_of(write_report(untrained((4, 3), epochs=1)).read_text())
+
+
+def test_a_diagonal_posterior_without_curves_is_not_called_deterministic(untrained):
+    assert "The posterior is deterministic" not in text_of(write_report(untrained((4, 3), epochs=0)).read_text())
+
+
+def test_curves_are_drawn_at_the_epochs_that_have_a_value(untrained, monkeypatch):
+    run, drawn, bands = untrained((4, 3)), [], []
+    rows = [f"{k},{9 - k},{8 - k},1.0,0.5" + (f",{7 - k},{6 - k},1.0,0.5" if k % 2 else ",,,,") for k in range(4)]
+    text = (run.folder / "metrics.csv").read_text()
+    (run.folder / "metrics.csv").write_text("\n".join([text.split("\n")[0], *rows]) + "\n")
+    metrics = read_metrics(run.folder)
+    assert metrics["train_loss"] == {1: 9, 2: 8, 3: 7, 4: 6}
+    assert metrics["held_out_loss"] == {2: 6, 4: 4}
+
+    def plot(_, x, y, **style):
+        drawn.append((list(x), list(y)))
+        return plotted(_, x, y, **style)
+
+    def fill(_, x, low, high, **style):
+        bands.append((list(x), list(low), list(high)))
+        return filled(_, x, low, high, **style)
+
+    plotted, filled = Axes.plot, Axes.fill_between
+    monkeypatch.setattr(Axes, "plot", plot)
+    monkeypatch.setattr(Axes, "fill_between", fill)
+    said = _figures.curves("loss", "nats", {part: metrics[f"{part}_loss"] for part in ("train", "held_out")})
+    assert drawn == [([1, 2, 3, 4], [9, 8, 7, 6]), ([2, 4], [6, 4])]
+    assert "loss over 4 epochs: train from 9 to 6; held_out from 6 to 4" in said
+    # Of several runs, where all have a value.
+    del drawn[:]
+    _figures.overlay("loss", "nats", {"kl": [{2: 6.0, 4: 4.0}, {4: 2.0, 6: 1.0}]}, _figures.lines(["kl"]))
+    assert drawn == [([4], [3])]
+    assert bands == [([4], [2], [4])]
+    del drawn[:]
+    _comparison.curves([run.config], _figures.lines([run.config.penalty]))
+    assert drawn == [([2, 4], values) for values in ([5, 3], [1, 1], [6, 4], [0.5, 0.5])]
 
 
 @pytest.mark.parametrize("shape", [(4, 12), (3, 6, 5), (6, 5, 3), (4, 6, 6)])
