@@ -216,7 +216,7 @@ def _sums(s: Tensor) -> tuple[Tensor, Tensor]:
     """1 / (s_i + s_j), with 1/0 = 0, and s_i s_j / (s_i + s_j), for s (..., d)."""
     sums = s.unsqueeze(-1) + s.unsqueeze(-2)
     quotients = torch.where(sums > 0, 1 / sums, torch.zeros_like(sums))
-    return quotients, s.unsqueeze(-1) * s.unsqueeze(-2) * quotients
+    return quotients, s.unsqueeze(-1) * (s.unsqueeze(-2) * quotients)
 
 
 def _require_family(m: Tensor, C: Tensor, w: Tensor | None) -> torch.Size:

@@ -9,17 +9,20 @@ import torch
 from torch import Tensor
 
 from otkit._convergence import ConvergenceWarning
+from otkit.empirical._measures import power_of_two
 
 
 def conjugate_gradients(operator: Callable[[Tensor], Tensor], right: Tensor) -> Tensor:
     """The solution X (..., d, d) of a batch of positive semidefinite systems, to 1e-13 of the right-hand sides."""
+    unit = power_of_two(right.abs().amax((-2, -1), keepdim=True))  # so that no square over- or underflows
+    right = right / unit
     X, residual, direction = torch.zeros_like(right), right, right
     square = residual.square().sum((-2, -1), keepdim=True)
     stop = 1e-26 * square
     for _ in range(10 * right.shape[-1] ** 2 + 100):
         active = square > stop
         if not bool(active.any()):
-            return X
+            return unit * X
         image = operator(direction)
         curvature = (direction * image).sum((-2, -1), keepdim=True)
         step = torch.where(active & (curvature > 0), square / curvature, torch.zeros_like(square))
@@ -33,4 +36,4 @@ def conjugate_gradients(operator: Callable[[Tensor], Tensor], right: Tensor) -> 
         ConvergenceWarning,
         stacklevel=2,
     )
-    return X
+    return unit * X

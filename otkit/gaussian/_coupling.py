@@ -24,6 +24,7 @@ from torch import Tensor
 
 from otkit._derivatives import Function
 from otkit._operators import operator
+from otkit.empirical._measures import power_of_two
 from otkit.gaussian._bures.procrustes import factor
 
 
@@ -54,7 +55,8 @@ def _couple(cov1: Tensor, cov2: Tensor) -> list[Tensor]:
     F, F_inverse, null1 = factor("cov1", cov1)
     G, G_inverse, null2 = factor("cov2", cov2)
     U, s, Vh = torch.linalg.svd(G.mT @ F)
-    zero = s.shape[-1] * torch.finfo(s.dtype).eps * (F.square().sum((-2, -1)) * G.square().sum((-2, -1))).sqrt()
+    size = F.square().sum((-2, -1)).sqrt() * G.square().sum((-2, -1)).sqrt()
+    zero = s.shape[-1] * torch.finfo(s.dtype).eps * size
     s = torch.where(s > zero.unsqueeze(-1), s, torch.zeros_like(s))
     sums = s.unsqueeze(-1) + s.unsqueeze(-2)
     quotients = torch.where(sums > 0, 1 / sums, torch.zeros_like(sums))
@@ -87,6 +89,9 @@ class _ProductLyapunov(Function):
 
     @staticmethod
     def forward(P: Tensor, Q: Tensor, A: Tensor, A_inverse: Tensor, quotients: Tensor, C: Tensor) -> Tensor:
+        # Any multiple of A serves as well; that of size one keeps products in the range of float64.
+        unit = power_of_two(A.abs().amax((-2, -1), keepdim=True))
+        A, A_inverse = A / unit, A_inverse * unit
         return symmetric(A @ ((A_inverse @ C @ A_inverse.mT) * quotients) @ A.mT)
 
     @staticmethod

@@ -65,7 +65,7 @@ def entropic_cost(loc1: Array, cov1: Array, loc2: Array, cov2: Array, *, reg: fl
     Gradients are :math:`2(m_1 - m_2)` and :math:`I - T`, exact everywhere, singular covariances and Diracs included,
     and differentiable to any order. Along the null space of a covariance they grow as 1/reg: where that is far below
     the covariances, second derivatives lose digits. A reg that is below the rounding of the covariances,
-    :math:`2 \mathrm{eps} \operatorname{Tr}(\Sigma_1 + \Sigma_2)`, is taken as that.
+    :math:`2 \mathrm{eps} \operatorname{Tr}(\Sigma_1 + \Sigma_2)`, is taken as that, and as 4.5e-308 at least.
     Everything is computed in float64 and returned in the dtype that came.
 
     Cost: :math:`O(d^3)` a pair: two symmetric eigendecompositions and one SVD.
@@ -133,7 +133,7 @@ def _between(dispersion: Any, loc1: Any, cov1: Any, loc2: Any, cov2: Any, reg: f
     m1, C1, m2, C2 = (working_precision(t) for t in (m1, C1, m2, C2))
     C1, C2 = torch.broadcast_tensors(C1, C2)
     eps, tiny = torch.finfo(C1.dtype).eps, torch.finfo(C1.dtype).tiny
-    s = (eps * (C1 + C2).diagonal(dim1=-2, dim2=-1).sum(-1)).detach().clamp(min=max(reg / 2, tiny**0.5))
+    s = (eps * (C1 + C2).diagonal(dim1=-2, dim2=-1).sum(-1)).detach().clamp(min=max(reg / 2, tiny))
     return restore((m1 - m2).square().sum(-1) + dispersion.apply(C1, C2, s[..., None])[0])
 
 
@@ -145,7 +145,7 @@ class _EntropicCost(Function):
         _, _, P, _, _, N, x = correlate(cov1, cov2)
         r = q_plus_s(x, s)
         k = 2 * x / r
-        excess = 4 * x * s / (r * (1 + k)) + s * torch.log1p(x * k / s)
+        excess = 4 * x * (s / r) / (1 + k) + s * torch.log1p(x * k / s)  # no product of two covariances
         value = (P - N).square().sum((-2, -1)) + excess.sum(-1)
         identity = torch.eye(cov1.shape[-1], dtype=cov1.dtype, device=cov1.device)
         scale = (2 / r).unsqueeze(-2)
@@ -177,8 +177,9 @@ class _SinkhornDivergence(Function):
         r, r1, r2 = (q_plus_s(t, s) for t in (x, a, b))
         k, k1, k2 = 2 * x / r, 2 * a / r1, 2 * b / r2
         # T'₂ - T₁ by the divided difference of k, which has no differences in it.
-        slope = 4 * s[..., None] / (r1[..., :, None] * r2[..., None, :] * (1 + k1[..., :, None] * k2[..., None, :]))
-        value = 0.5 * (slope * (W.mT @ D @ Z).square()).sum((-2, -1))
+        slope = 4 * (s / r1)[..., :, None] / (r2[..., None, :] * (1 + k1[..., :, None] * k2[..., None, :]))
+        difference = W.mT @ D @ Z
+        value = 0.5 * (slope * difference * difference).sum((-2, -1))
         gradients = []
         for e, V, k_self, P_, N_, D_ in ((a, W, k1, P, N, D), (b, Z, k2, N, P, -D)):
             X = _map_difference(e * k_self, V, P_, N_ * k.unsqueeze(-2), x * k, D_, s)
@@ -212,9 +213,9 @@ def _map_difference(w: Tensor, W: Tensor, P: Tensor, Nk: Tensor, z: Tensor, D: T
     multiple of I whose inverse is known. X is symmetric, its computed halves are not: they are weighted so that
     nothing is divided by the smaller of :math:`w_i + s` and :math:`w_j + s`.
     """
-    DW = D @ W
     columns = (w + s).unsqueeze(-2)
-    C = W.mT @ (DW - Nk @ ((P.mT @ DW) / (z.unsqueeze(-1) + columns)))
+    DW = D @ (W / columns)  # of size one: what is of that of D, times P, could overflow
+    C = columns * (W.mT @ (DW - Nk @ ((P.mT @ DW) / (z.unsqueeze(-1) + columns))))
     return (C + C.mT) / (columns + columns.mT)
 
 

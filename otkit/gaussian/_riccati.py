@@ -108,13 +108,13 @@ class _Sylvester(Function):
     def forward(M: Tensor, C: Tensor, s: Tensor, L: Tensor, R: Tensor, z: Tensor) -> Tensor:
         s = s.unsqueeze(-1)
         zi, zj = z.unsqueeze(-1), z.unsqueeze(-2)
-        one = 1 / (zj + s)
-        both = (zi + zj + 2 * s) / ((zi + s) * (zj + s) * (zi + zj + s))
+        L_one = L / (zj + s)
+        both = (zi + zj + 2 * s) / (zi + zj + s)
 
         def solve(C: Tensor) -> Tensor:
-            left = (L * one) @ (R.mT @ C)
-            right = ((C @ R) * one) @ L.mT
-            return (C - left - right + L @ (both * (R.mT @ C @ R)) @ L.mT) / s
+            left = L_one @ (R.mT @ C)
+            right = (C @ R) @ L_one.mT
+            return (C - left - right + L_one @ (both * (R.mT @ C @ R)) @ L_one.mT) / s
 
         X = solve(C)
         # The terms cancel where s is small beside M; a step of refinement brings back what that costs.

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from otkit._arguments import require_symmetric
 from otkit._derivatives import Function, attach, needs_gradient
+from otkit.empirical._measures import power_of_two
 from otkit.gaussian._bures import blocks, procrustes
 from otkit.linalg._lyapunov import pseudo_inverse, rounding, solve_lyapunov
 from otkit.linalg._square_root import square_root
@@ -125,11 +126,12 @@ class _ValueAndGradients(Function):
         T, T_inverse = identity - gradient1, identity - gradient2
         # d(I - T) = -dT, and d(I - T⁻¹) = T⁻¹ dT T⁻¹.
         H = T_inverse @ grad2 @ T_inverse - grad1
-        A, a, basis = square_root(cov1, validate=False)
+        unit = power_of_two(cov1.detach().abs().amax((-2, -1), keepdim=True))  # Y is inverse to the scale
+        A, a, basis = square_root(cov1 / unit, validate=False)
         A_inverse = pseudo_inverse(A, a, basis, zero=rounding(a) ** 0.5)
         S = A @ T @ A
         S = 0.5 * (S + S.mT)
         s, V = torch.linalg.eigh(S.detach())
         C = A_inverse @ (0.5 * (H + H.mT)) @ A_inverse
-        Y = A @ solve_lyapunov(S, s.clamp(min=0), V, C, zero=rounding(s)) @ A
+        Y = A @ solve_lyapunov(S, s.clamp(min=0), V, C, zero=rounding(s)) @ A / unit
         return -(T @ Y @ T), Y, None, None

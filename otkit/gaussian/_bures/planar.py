@@ -2,7 +2,8 @@ r"""Covariances of size 1 and 2: closed forms, elementwise.
 
 For Cholesky factors F and G of size 2, :math:`M = G^\top F` has a positive determinant, so its polar factor is a
 rotation, along :math:`(m_{11} + m_{22},\; m_{21} - m_{12})`. The residual :math:`F - G R` then is subtracted entry by
-entry.
+entry. Pairs of which the squared length of this vector leaves the range of float64 are left to others, as singular ones
+are.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import numpy as np
 from numpy import ndarray
 
 EPS = float(np.finfo(np.float64).eps)
+LEAST = float(np.finfo(np.float64).tiny) / EPS
+"""What a sum of squares must exceed so that none of its digits underflowed."""
 
 
 def line(cov1: ndarray, cov2: ndarray, *, gradients: bool) -> tuple[ndarray, ndarray, ndarray, ndarray]:
@@ -23,23 +26,24 @@ def line(cov1: ndarray, cov2: ndarray, *, gradients: bool) -> tuple[ndarray, nda
 
 
 def plane(cov1: ndarray, cov2: ndarray, *, gradients: bool) -> tuple[ndarray, ndarray, ndarray, ndarray]:
-    """The value (n,), both gradients (n, 2, 2), empty where not wanted, and which (n,) are singular."""
+    """The value (n,), both gradients (n, 2, 2), empty where not wanted, and which (n,) are singular or out of range."""
     # F = [[a, 0], [b, c]] and G = [[p, 0], [q, r]]
     a, b, c, singular1 = _cholesky(cov1)
     p, q, r, singular2 = _cholesky(cov2)
-    singular = singular1 | singular2
     x, y = p * a + q * b + r * c, r * b - q * c
-    length = np.sqrt(x * x + y * y)
+    square = x * x + y * y
+    hard = singular1 | singular2 | ~((square > LEAST) & (square < np.inf))
+    length = np.sqrt(square, out=square)
     x, y = x / length, y / length  # R = [[x, -y], [y, x]]
     d11, d12 = a - p * x, p * y
     d21, d22 = b - (q * x + r * y), c - (r * x - q * y)
     value = d11 * d11 + d12 * d12 + d21 * d21 + d22 * d22
     if not gradients:
-        return value, np.empty(0), np.empty(0), singular
+        return value, np.empty(0), np.empty(0), hard
     gradient1 = _times_inverse(d11, d12, d22, a, b, c)
     # G - F Rᵀ, with Rᵀ = [[x, y], [-y, x]]
     gradient2 = _times_inverse(p - a * x, -a * y, r - (b * y + c * x), p, q, r)
-    return value, gradient1, gradient2, singular
+    return value, gradient1, gradient2, hard
 
 
 def _cholesky(cov: ndarray) -> tuple[ndarray, ndarray, ndarray, ndarray]:
