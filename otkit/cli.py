@@ -170,6 +170,7 @@ def _report(
 ) -> dict[str, Any]:
     """What ``--json`` prints: the one place where numbers are computed and named."""
     from otkit import empirical, gaussian
+    from otkit.empirical._bounded import bounded_wasserstein
 
     start = time.perf_counter()
     extra: dict[str, Any] = {}
@@ -193,10 +194,7 @@ def _report(
         value, error = empirical.sliced_wasserstein(x, y, a=a, b=b, return_error=True, **chosen)
         extra = {"standard_error": float(error), "n_projections": chosen["n_projections"], "seed": chosen["generator"]}
     elif options.json and x.shape[1] > 1:
-        solved = empirical.solve(x, y, a=a, b=b, **chosen)
-        lower, value, upper = (
-            max(float(c), 0.0) ** (1 / options.p) for c in (solved.lower_bound, solved.cost, solved.upper_bound)
-        )
+        (value, lower, upper), solved = bounded_wasserstein(x, y, a=a, b=b, **chosen)
         extra = {"lower_bound": lower, "upper_bound": upper, **_status(solved)}
     else:
         value = empirical.wasserstein(x, y, a=a, b=b, **chosen)

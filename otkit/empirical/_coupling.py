@@ -22,6 +22,7 @@ class Coupling(NamedTuple):
         optimal: Whether the simplex finished.
         n_iter: The runs of the simplex.
         gap: How far the plan's cost is above the optimum at most, where that is known better than by the bounds.
+        certain: Whether the gap, where there is one, is small beside the cost.
         dense: The plan as a matrix, where the solver has made one and it is wanted.
     """
 
@@ -33,4 +34,5 @@ class Coupling(NamedTuple):
     optimal: bool
     n_iter: int = 1
     gap: float | None = None
+    certain: bool = True
     dense: np.ndarray | None = None

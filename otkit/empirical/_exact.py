@@ -33,7 +33,7 @@ from torch import Tensor
 from otkit._arguments import Array, as_tensors, require_count, require_exponent
 from otkit._convergence import ConvergenceWarning
 from otkit._derivatives import attach, needs_gradient
-from otkit._root import root
+from otkit._root import SMALLEST_POWER, in_units, root
 from otkit.empirical._costs import GROUP_BYTES, Costs, costs_between, costs_of_batch
 from otkit.empirical._coupling import Coupling
 from otkit.empirical._measures import Measures, in_parallel, pair_of_measures
@@ -81,12 +81,14 @@ def transport_cost(
         :math:`W_p^p \ge 0`, with the broadcast batch shape (...), in units of the data to the power p.
 
     Raises:
-        ValueError: Empty sets, shapes that do not fit, NaN, negative weights, unequal sums, p < 1 or p = inf.
+        ValueError: Empty sets, shapes that do not fit, NaN, negative weights, unequal sums, p < 1 or p = inf; a p so
+            large that costs of matched points, relative to the longest distance, underflow.
         MemoryError: More points than the lists of arcs may take memory for.
         TypeError: Arrays that are not floating point, or of mixed kinds, dtypes or devices.
 
     Warns:
-        ConvergenceWarning: The simplex stopped at max_iter; the value then is not the cost.
+        ConvergenceWarning: The simplex stopped at max_iter, and the value is not the cost; or costs are of such
+            different magnitude, as for a large p, that a plan is found which may not be optimal.
 
     Example:
         >>> import numpy as np
@@ -98,7 +100,7 @@ def transport_cost(
     tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
     measures = pair_of_measures(*tensors, eps=restore.eps, validate=validate)
     power, length = _relative_cost(measures, p, max_iter)
-    return restore(power * length**p)
+    return restore(in_units(power, length, p))
 
 
 def wasserstein(
@@ -141,6 +143,14 @@ def _relative_cost(measures: Measures, p: float, max_iter: int | None) -> tuple[
         warnings.warn(
             f"the network simplex stopped at max_iter in {stopped} of {len(solved)} problems, "
             "before a plan was optimal or even complete; the value is not the cost (raise max_iter)",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    elif uncertain := sum(not coupling.certain for coupling, _ in solved):
+        warnings.warn(
+            f"p is {p:g}, and costs |x - y|^p are of such different magnitude that the plan is not known to be optimal "
+            f"in {uncertain} of {len(solved)} problems; the value is no less than the cost (take a smaller p; solve "
+            "gives bounds)",
             ConvergenceWarning,
             stacklevel=3,
         )
@@ -200,11 +210,24 @@ def envelope(couplings: Sequence[Coupling], lengths: Tensor, measures: Measures,
         distance = torch.linalg.vector_norm(difference + zero.unsqueeze(-1).to(difference), dim=-1)
         costs = torch.where(zero, 0 * distance, distance**p)
     value = x.new_zeros(count).index_add(0, problem, mass * costs).reshape(x.shape[:-2])
+    if bool((small := value.detach() <= SMALLEST_POWER * a.detach().sum(-1)).any()):
+        _require_no_underflow(difference.detach()[small.reshape(-1)[problem] & (mass > 0)], p)
     if needs_gradient(a, b):
         f, g = (np.stack([getattr(coupling, name) for coupling in couplings]) for name in ("f", "g"))
         f, g = torch.as_tensor(f).to(a).reshape(a.shape), torch.as_tensor(g).to(b).reshape(b.shape)
         value = attach(value, (a, b), (f, g), refuse=_NO_SECOND)
     return value
+
+
+def _require_no_underflow(difference: Tensor, p: float) -> None:
+    """Raise unless matched points, (k, d) apart in units of the longest distance, all coincide: costs are lost in 0."""
+    matched = float(torch.linalg.vector_norm(difference, dim=-1).max()) if len(difference) else 0.0
+    if matched > 0:
+        raise ValueError(
+            f"p is {p:g}, and costs underflow: the farthest points that were matched are {matched:.3g} of the longest "
+            f"distance apart, and {matched:.3g}^{p:g} is lost in 0, so that no plan is known to be optimal; expected "
+            f"more than {SMALLEST_POWER:g} (take a smaller p, or leave out points that are far from all others)"
+        )
 
 
 _NO_SECOND = (

@@ -32,12 +32,12 @@ from torch import Tensor
 from otkit._arguments import Array, Restore, as_tensors, require_count, require_exponent, require_positive
 from otkit._convergence import ConvergenceWarning
 from otkit._derivatives import attach, needs_gradient
-from otkit._root import root
+from otkit._root import in_units, root
 from otkit.empirical._directions import Seed, random_directions
 from otkit.empirical._mean_over_directions import requiring_gradient, value_and_gradients
 from otkit.empirical._measures import pair_of_measures
 from otkit.empirical._quantile import unless_uniform
-from otkit.empirical._sliced import cost_along, relative_points
+from otkit.empirical._sliced import cost_along, relative_points, require_representable
 
 
 def max_sliced_cost(
@@ -96,7 +96,7 @@ def max_sliced_cost(
     """
     p = require_exponent(p)
     power, direction, length, restore = _maximum(x, y, p, a, b, n_starts, generator, tol, max_iter, validate)
-    value = restore(power * length**p)
+    value = restore(in_units(power, length, p))
     return (value, restore(direction)) if return_direction else value
 
 
@@ -178,6 +178,7 @@ def _maximum(
         value = attach(value, requiring_gradient(inputs), gradients, refuse=_NO_SECOND)
     else:
         value = along(*inputs)
+    require_representable(value, p, lambda: cost_along(direction, x_, y_, a_, b_, 1).squeeze(-1))
     return mass * value, direction.squeeze(-2), length, restore
 
 

@@ -31,7 +31,7 @@ from otkit._arguments import (
     working_precision,
 )
 from otkit._derivatives import attach
-from otkit._root import root
+from otkit._root import in_units, root
 from otkit.empirical._measures import pair_of_measures, power_of_two, require_mass
 from otkit.empirical._quantile import ascending, in_order, require_points_1d, unless_uniform
 
@@ -74,7 +74,7 @@ def transport_cost_1d_to_normal(
         5.0
     """
     power, length, restore = _on_the_line(x, p, loc, scale, a, validate)
-    return restore(power * length**2)
+    return restore(in_units(power, length, 2))
 
 
 def wasserstein_1d_to_normal(

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from otkit._arguments import Array, Restore, as_tensors, require_exponent, shape
 from otkit._derivatives import needs_gradient
-from otkit._root import root
+from otkit._root import in_units, root
 from otkit.empirical._measures import Measures, pair_of_measures, power_of_two
 
 
@@ -83,7 +83,7 @@ def transport_cost_1d(
     p = require_exponent(p)
     measures, restore = _on_the_line(x, y, a, b, validate)
     power, length = relative_cost_1d(measures, p)
-    return restore(power * length**p)
+    return restore(in_units(power, length, p))
 
 
 def wasserstein_1d(
@@ -135,10 +135,13 @@ def relative_cost_1d(measures: Measures, p: float) -> tuple[Tensor, Tensor]:
     """
     x, y, a, b = measures
     difference, widths = monotone_coupling(x.squeeze(-1), y.squeeze(-1), *unless_uniform(a, b))
+    if widths is not None and not needs_gradient(widths):
+        difference = torch.where(widths > 0, difference, 0.0)  # beside points of weight zero others could underflow
     longest = difference.detach().abs().amax(-1)
     if not bool((longest < torch.inf).all()):
         raise ValueError("x and y are farther apart than the largest float64; expected finite distances")
-    length = power_of_two(longest)
+    # A power of two does not round; for a large p the ratios, up to two, would overflow.
+    length = power_of_two(longest) if p <= 4 else torch.where(longest > 0, longest, 1.0)
     mass = 0.5 * (a.sum(-1) + b.sum(-1))
     return mass * mean_power(difference / length.unsqueeze(-1), widths, p), length
 

@@ -34,6 +34,9 @@ _ACCURATE = 1e-8
 _GOAL = 1e-9
 """The gap over a typical cost of the plan at which refinement ends."""
 
+_LEFT = 1e-6
+"""The gap over the cost of the plan beyond which this is not taken for optimal."""
+
 _ROUNDS = 8
 
 
@@ -73,7 +76,8 @@ class ReducedCosts:
         second = total - f[0]
         error = (f[0] - (total - second)) + (g[0] - second)
         reduced = ((C - total) - error) - (f[1] + g[1])
-        return np.minimum(reduced / self.unit, 1.0)
+        with np.errstate(over="ignore"):
+            return np.minimum(reduced / self.unit, 1.0)
 
 
 def refined(a: np.ndarray, b: np.ndarray, costs: Costs, found: Coupling, max_iter: int) -> Coupling:
@@ -119,7 +123,8 @@ def refined(a: np.ndarray, b: np.ndarray, costs: Costs, found: Coupling, max_ite
         found = again._replace(n_iter=found.n_iter + again.n_iter)
         f[1] += reduced.unit * again.f
         g[1] += reduced.unit * again.g
-    return best
+    paid = costs.at(best.rows, best.columns)
+    return best._replace(certain=(best.gap or 0.0) <= max(_GOAL * _typical(paid), _LEFT * float(best.mass @ paid)))
 
 
 def _certified(a: np.ndarray, costs: Costs, found: Coupling) -> Coupling:

@@ -14,13 +14,14 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, require_exponent
-from otkit._root import root
+from otkit._root import SMALLEST_POWER, in_units, root
 from otkit.empirical._directions import Seed, directions_for
 from otkit.empirical._mean_over_directions import Means, mean_over
 from otkit.empirical._measures import pair_of_measures, power_of_two
@@ -79,7 +80,7 @@ def sliced_cost(
     """
     p = require_exponent(p)
     means, length = _sliced(x, y, p, a, b, n_projections, generator, projections, return_error, validate)
-    return means.restored(lambda mean: mean * length**p, means.error * length**p)
+    return means.restored(lambda mean: in_units(mean, length, p), in_units(means.error, length, p))
 
 
 def sliced_wasserstein(
@@ -134,11 +135,28 @@ def _sliced(
     a_, b_ = unless_uniform(a_, b_)
     directions, block = directions_for(x_, n_projections, generator, given, restore, validate)
 
-    def along(directions: Tensor, x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None) -> Tensor:
-        return cost_along(directions, x, y, a, b, p)
+    def means_of(p: float, *, return_error: bool) -> Means:
+        return mean_over(lambda *each: cost_along(*each, p), directions, (x_, y_, a_, b_), restore, return_error, block)
 
-    means = mean_over(along, directions, (x_, y_, a_, b_), restore, return_error, block)
+    means = means_of(p, return_error=return_error)
+    require_representable(means.mean, p, lambda: means_of(1, return_error=False).mean)
     return means.times(mass), length
+
+
+def require_representable(power: Tensor, p: float, distances: Callable[[], Tensor]) -> None:
+    """Raise if a power (...), relative to about the radius of the points, under- or overflowed, and is not 0.
+
+    Args:
+        power: The powers.
+        p: The exponent.
+        distances: The same for p = 1, asked for where a power looks it.
+    """
+    lost = ~((power.detach() > SMALLEST_POWER) & (power.detach() < torch.inf))
+    if bool(lost.any()) and bool((lost & (distances() > 0)).any()):
+        raise ValueError(
+            f"p is {p:g}, and distances between projections, relative to the radius of the points, have p-th powers "
+            "that float64 does not hold; expected a smaller p (p = 2, or wasserstein_1d of each projection)"
+        )
 
 
 def relative_points(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, shape
-from otkit._root import root
+from otkit._root import in_units, root
 from otkit.empirical._directions import Seed, directions_for
 from otkit.empirical._mean_over_directions import Means, mean_over
 from otkit.empirical._measures import power_of_two
@@ -69,7 +69,7 @@ def sliced_cost_to_normal(
     means, length = _sliced_to_normal(
         x, p, loc, scale, a, n_projections, generator, projections, return_error, validate
     )
-    return means.restored(lambda mean: mean * length**2, means.error * length**2)
+    return means.restored(lambda mean: in_units(mean, length, 2), in_units(means.error, length, 2))
 
 
 def sliced_wasserstein_to_normal(

@@ -68,7 +68,8 @@ def solve(
         validate: Whether to check values (finite points, non-negative weights of equal sum).
 
     Raises:
-        ValueError: Empty sets, shapes that do not fit, NaN, negative weights, unequal sums, p < 1, p = inf or reg <= 0.
+        ValueError: Empty sets, shapes that do not fit, NaN, negative weights, unequal sums, p < 1, p = inf or reg <= 0;
+            costs that float64 does not hold, which are more than this or, between matched points, underflow.
         MemoryError: More points than exact transport may take memory for, or plans of a batch that do not fit.
         TypeError: Arrays that are not floating point, or of mixed kinds, dtypes or devices.
 
@@ -96,9 +97,11 @@ def solve(
         with torch.no_grad():
             costs, length = costs_between(x, y, p)
             if reg is None:
-                return exact_transport(costs, a, b, length**p, 0.0, options)._replace(length=length)
+                exact = exact_transport(costs, a, b, _largest(length, p), 0.0, options)
+                known = exact.coupling is not None and exact.coupling.certain
+                return exact._replace(length=length, converged=exact.converged and known)
             points = ((x - x[0]) / length, (y - x[0]) / length, p)
-            solved = entropic_transport(costs, a, b, length**p, 0.0, options, points=points)
+            solved = entropic_transport(costs, a, b, _largest(length, p), 0.0, options, points=points)
             if not gradients:
                 return solved
             return solved._replace(points=point_gradients(costs, a, b, solved, options, length, *points))
@@ -115,6 +118,17 @@ def solve(
             parts += [(t, [s.points[i] for s in solved]) for i, t in enumerate((x_, y_))]
         value = _attached(value, parts, _NO_SECOND)
     return _transport(solved, value, (x_, y_, a_, b_), restore, options)
+
+
+def _largest(length: float, p: float) -> float:
+    """The largest cost, length^p, if float64 holds it."""
+    try:
+        return length**p
+    except OverflowError:
+        raise ValueError(
+            f"p is {p:g}, and points of x and y are up to {length:.3g} apart, to the power p more than float64 holds; "
+            "expected finite costs (divide x and y by that length, or take wasserstein, which needs no power)"
+        ) from None
 
 
 def solve_matrix(

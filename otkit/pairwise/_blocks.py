@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from otkit import empirical, gaussian
+from otkit.empirical._bounded import bounded_wasserstein
 
 DISTANCES: dict[str, Callable[..., Any]] = {
     "wasserstein": empirical.wasserstein,
@@ -75,10 +76,11 @@ class WithBounds:
 
     def __call__(self, left: tuple[np.ndarray, Any], right: tuple[np.ndarray, Any]) -> tuple[float, float, float, bool]:
         (x, a), (y, b) = left, right
+        if self.name == "wasserstein":
+            numbers, solved = bounded_wasserstein(x, y, a=a, b=b, validate=False, **self.options)
+            return *numbers, solved.converged
         solved = empirical.solve(x, y, a=a, b=b, validate=False, **self.options)
-        root = 1 / self.options.get("p", 2) if self.name == "wasserstein" else 1
-        numbers = (solved.value, solved.lower_bound, solved.upper_bound)
-        value, lower, upper = (max(float(number), 0.0) ** root for number in numbers)
+        value, lower, upper = (max(float(v), 0.0) for v in (solved.value, solved.lower_bound, solved.upper_bound))
         return value, lower, upper, solved.converged
 
 

@@ -1,4 +1,4 @@
-"""Covariances, reg and squared lengths times s make results times a power of s, and so their gradients, at any scale."""
+"""Covariances, reg and squared lengths times s: results, and their gradients, are times powers of s, at any scale."""
 
 import numpy as np
 import pytest

@@ -1,0 +1,33 @@
+"""The exact distance with its bounds, at any scale at which there is a distance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from otkit.empirical._solve import solve
+from otkit.empirical._transport import Transport
+
+
+def bounded_wasserstein(
+    x: np.ndarray, y: np.ndarray, p: float = 2, **options: Any
+) -> tuple[tuple[float, float, float], Transport[np.ndarray]]:
+    """W_p with a lower and an upper bound of it, and what was solved: in units of the data, whose powers fit.
+
+    Args:
+        x: Points, with shape (n, d).
+        y: Points, with shape (m, d).
+        p: The exponent.
+        **options: The other arguments of `solve`.
+    """
+    unit = 1.0
+    if x.shape[1:] == y.shape[1:]:
+        with np.errstate(over="ignore"):
+            extent = float(np.ptp(np.concatenate([x, y]), axis=0).max())
+        # A power of two, which does not round; and no smaller than lets other coordinates be divided by it.
+        unit = 2.0 ** max(int(np.frexp(extent)[1]) - 1, -500)
+    solved = solve(x / unit, y / unit, p, **options)
+    costs = solved.cost, solved.lower_bound, solved.upper_bound
+    value, lower, upper = (unit * max(float(cost), 0.0) ** (1 / p) for cost in costs)
+    return (value, lower, upper), solved
