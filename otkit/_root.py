@@ -8,24 +8,8 @@ the one that this project defines.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
-
-SMALLEST_POWER = 1e-290
-"""What a power relative to a length must exceed, so that none of its digits underflowed."""
-
-
-def in_units(power: Tensor, length: Tensor, p: float) -> Tensor:
-    """The power times length^p: 0 where the power is, and infinite only where it is beyond float64 itself."""
-    scale = length**p
-    if bool((scale < math.inf).all()):
-        return power * scale
-    half = length ** (p / 2)
-    # Finite where it meets 0, in the gradient too.
-    half = torch.where(power == 0, half.clamp(max=torch.finfo(half.dtype).max ** 0.5), half)
-    return power * half * half
 
 
 def root(power: Tensor, p: float) -> Tensor:

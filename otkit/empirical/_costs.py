@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from otkit.empirical._measures import in_parallel, power_of_two
+from otkit._units import power_of_two
+from otkit.empirical._measures import in_parallel
 
 Result = TypeVar("Result")
 

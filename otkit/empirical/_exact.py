@@ -33,7 +33,8 @@ from torch import Tensor
 from otkit._arguments import Array, as_tensors, require_count, require_exponent
 from otkit._convergence import ConvergenceWarning
 from otkit._derivatives import attach, needs_gradient
-from otkit._root import SMALLEST_POWER, in_units, root
+from otkit._root import root
+from otkit._units import SMALLEST_POWER, in_units
 from otkit.empirical._costs import GROUP_BYTES, Costs, costs_between, costs_of_batch
 from otkit.empirical._coupling import Coupling
 from otkit.empirical._measures import Measures, in_parallel, pair_of_measures

@@ -32,7 +32,8 @@ from torch import Tensor
 from otkit._arguments import Array, Restore, as_tensors, require_count, require_exponent, require_positive
 from otkit._convergence import ConvergenceWarning
 from otkit._derivatives import attach, needs_gradient
-from otkit._root import in_units, root
+from otkit._root import root
+from otkit._units import in_units
 from otkit.empirical._directions import Seed, random_directions
 from otkit.empirical._mean_over_directions import requiring_gradient, value_and_gradients
 from otkit.empirical._measures import pair_of_measures

@@ -160,8 +160,3 @@ def on_support(
     if rows.all() and columns.all():
         return solve(a, b, M), slice(None), slice(None)
     return solve(a[rows], b[columns], np.ascontiguousarray(M[np.ix_(rows, columns)])), rows, columns
-
-
-def power_of_two(length: Tensor) -> Tensor:
-    """The power of two next below a length, by which to divide without rounding; 1 for 0."""
-    return torch.where(length > 0, torch.ldexp(torch.ones_like(length), torch.frexp(length).exponent - 1), 1.0)

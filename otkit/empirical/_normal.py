@@ -31,8 +31,9 @@ from otkit._arguments import (
     working_precision,
 )
 from otkit._derivatives import attach
-from otkit._root import in_units, root
-from otkit.empirical._measures import pair_of_measures, power_of_two, require_mass
+from otkit._root import root
+from otkit._units import in_units, power_of_two
+from otkit.empirical._measures import pair_of_measures, require_mass
 from otkit.empirical._quantile import ascending, in_order, require_points_1d, unless_uniform
 
 

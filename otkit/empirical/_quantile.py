@@ -34,8 +34,9 @@ from torch import Tensor
 
 from otkit._arguments import Array, Restore, as_tensors, require_exponent, shape
 from otkit._derivatives import needs_gradient
-from otkit._root import in_units, root
-from otkit.empirical._measures import Measures, pair_of_measures, power_of_two
+from otkit._root import root
+from otkit._units import in_units, power_of_two
+from otkit.empirical._measures import Measures, pair_of_measures
 
 
 def transport_cost_1d(

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, require_exponent
-from otkit._root import SMALLEST_POWER, in_units, root
+from otkit._root import root
+from otkit._units import SMALLEST_POWER, in_units, power_of_two
 from otkit.empirical._directions import Seed, directions_for
 from otkit.empirical._mean_over_directions import Means, mean_over
-from otkit.empirical._measures import pair_of_measures, power_of_two
+from otkit.empirical._measures import pair_of_measures
 from otkit.empirical._quantile import mean_power, monotone_coupling, unless_uniform
 
 
@@ -136,7 +137,10 @@ def _sliced(
     directions, block = directions_for(x_, n_projections, generator, given, restore, validate)
 
     def means_of(p: float, *, return_error: bool) -> Means:
-        return mean_over(lambda *each: cost_along(*each, p), directions, (x_, y_, a_, b_), restore, return_error, block)
+        def along(directions: Tensor, x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None) -> Tensor:
+            return cost_along(directions, x, y, a, b, p)
+
+        return mean_over(along, directions, (x_, y_, a_, b_), restore, return_error, block)
 
     means = means_of(p, return_error=return_error)
     require_representable(means.mean, p, lambda: means_of(1, return_error=False).mean)

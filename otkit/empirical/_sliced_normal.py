@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, shape
-from otkit._root import in_units, root
+from otkit._root import root
+from otkit._units import in_units, power_of_two
 from otkit.empirical._directions import Seed, directions_for
 from otkit.empirical._mean_over_directions import Means, mean_over
-from otkit.empirical._measures import power_of_two
 from otkit.empirical._normal import require_normal, require_two, squared_cost_to_normal
 from otkit.empirical._quantile import unless_uniform
 

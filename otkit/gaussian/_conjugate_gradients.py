@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from otkit._convergence import ConvergenceWarning
-from otkit.empirical._measures import power_of_two
+from otkit._units import power_of_two
 
 
 def conjugate_gradients(operator: Callable[[Tensor], Tensor], right: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from otkit._derivatives import Function
 from otkit._operators import operator
-from otkit.empirical._measures import power_of_two
+from otkit._units import power_of_two
 from otkit.gaussian._bures.procrustes import factor
 
 

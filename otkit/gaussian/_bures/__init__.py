@@ -14,7 +14,7 @@ from torch import Tensor
 
 from otkit._arguments import require_symmetric
 from otkit._derivatives import Function, attach, needs_gradient
-from otkit.empirical._measures import power_of_two
+from otkit._units import power_of_two
 from otkit.gaussian._bures import blocks, procrustes
 from otkit.linalg._lyapunov import pseudo_inverse, rounding, solve_lyapunov
 from otkit.linalg._square_root import square_root
