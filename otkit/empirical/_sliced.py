@@ -70,7 +70,8 @@ def sliced_cost(
         :math:`\mathrm{SW}_p^p \ge 0`, with the broadcast batch shape (...), in units of the data to the power p.
 
     Raises:
-        ValueError: What `transport_cost` raises; directions that are not of length one, or too few for an error.
+        ValueError: What `transport_cost` raises; a p so large that float64 does not hold the powers; directions that
+            are not of length one, or too few for an error.
         TypeError: Arrays that are not floating point, or of mixed kinds, dtypes or devices.
 
     Example:
