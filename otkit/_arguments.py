@@ -50,7 +50,11 @@ class Restore:
     def __call__(self, result: Tensor) -> Any:
         """The result as the caller wants it."""
         result = result.to(self.dtype)
-        return result if self.to_torch else result.numpy()[()]
+        if self.to_torch:
+            return result
+        array = result.numpy()
+        # Entries that share memory, as in what was broadcast, would be written together.
+        return (array.copy() if 0 in array.strides else array)[()]
 
 
 def as_tensors(*, optional: tuple[str, ...] = (), **named: ArrayLike | None) -> tuple[list[Any], Restore]:

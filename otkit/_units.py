@@ -14,7 +14,7 @@ SMALLEST_POWER = 1e-290
 def in_units(power: Tensor, length: Tensor, p: float) -> Tensor:
     """The power times length^p: 0 where the power is, and infinite only where it is beyond float64 itself."""
     scale = length**p
-    if bool((scale < math.inf).all()):
+    if scale.sum().item() < math.inf:
         return power * scale
     half = length ** (p / 2)
     # Finite where it meets 0, in the gradient too.

@@ -82,7 +82,8 @@ def sliced_cost(
     """
     p = require_exponent(p)
     means, length = _sliced(x, y, p, a, b, n_projections, generator, projections, return_error, validate)
-    return means.restored(lambda mean: in_units(mean, length, p), in_units(means.error, length, p))
+    error = in_units(means.error, length, p) if return_error else means.error
+    return means.restored(lambda mean: in_units(mean, length, p), error)
 
 
 def sliced_wasserstein(
@@ -156,8 +157,9 @@ def require_representable(power: Tensor, p: float, distances: Callable[[], Tenso
         p: The exponent.
         distances: The same for p = 1, asked for where a power looks it.
     """
-    lost = ~((power.detach() > SMALLEST_POWER) & (power.detach() < torch.inf))
-    if bool(lost.any()) and bool((lost & (distances() > 0)).any()):
+    power = power.detach()
+    kept = (power > SMALLEST_POWER) & (power < torch.inf)
+    if not bool(kept.all()) and bool((~kept & (distances() > 0)).any()):
         raise ValueError(
             f"p is {p:g}, and distances between projections, relative to the radius of the points, have p-th powers "
             "that float64 does not hold; expected a smaller p (p = 2, or wasserstein_1d of each projection)"

@@ -37,7 +37,8 @@ def sliced_cost_to_normal(
 
     Along a direction θ the normal distribution is :math:`N(\theta \cdot m, |\theta \sigma|^2)`, to which the cost of
     the projected points is known (`transport_cost_1d_to_normal`): only the directions are random.
-    Gradients in x, loc, scale and a are exact for the directions drawn; second derivatives as in `sliced_cost`.
+    Gradients in x, loc, scale and a are exact for the directions drawn; second derivatives as in `sliced_cost`. Where
+    all scales of a problem are 0 there is a kink, and the gradient in them is the limit from equal ones.
 
     Cost: O(L n (d + log n)) time; memory does not grow with L.
 
@@ -69,7 +70,8 @@ def sliced_cost_to_normal(
     means, length = _sliced_to_normal(
         x, p, loc, scale, a, n_projections, generator, projections, return_error, validate
     )
-    return means.restored(lambda mean: in_units(mean, length, 2), in_units(means.error, length, 2))
+    error = in_units(means.error, length, 2) if return_error else means.error
+    return means.restored(lambda mean: in_units(mean, length, 2), error)
 
 
 def sliced_wasserstein_to_normal(
@@ -129,8 +131,16 @@ def _sliced_to_normal(
     directions, block = directions_for(x_, n_projections, generator, given, restore, validate)
 
     def along(directions: Tensor, x: Tensor, scale: Tensor, a: Tensor | None) -> Tensor:
-        projected = torch.linalg.vector_norm(directions * scale.unsqueeze(-2), dim=-1)
+        projected = _projected(directions, scale)
         return squared_cost_to_normal(directions @ x.mT, projected, None if a is None else a.unsqueeze(-2))
 
     inputs = (x_ / length[..., None, None], scale_ / length.unsqueeze(-1), weights)
     return mean_over(along, directions, inputs, restore, return_error, block), length
+
+
+def _projected(directions: Tensor, scale: Tensor) -> Tensor:
+    """The standard deviations (..., L) along directions (L, d) for scales (..., d)."""
+    projected = torch.linalg.vector_norm(directions * scale.unsqueeze(-2), dim=-1)
+    zero = (scale == 0).all(-1, keepdim=True)
+    # From scale (s, ..., s) on the derivative is θ², and at 0 that of the norm would be 0.
+    return torch.where(zero, scale @ directions.square().mT, projected) if bool(zero.any()) else projected

@@ -4,7 +4,12 @@ import torch
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from otkit.empirical import transport_cost_1d, transport_cost_1d_to_normal, wasserstein_1d_to_normal
+from otkit.empirical import (
+    sliced_cost_to_normal,
+    transport_cost_1d,
+    transport_cost_1d_to_normal,
+    wasserstein_1d_to_normal,
+)
 
 rng = np.random.default_rng(0)
 
@@ -109,3 +114,21 @@ def test_bad_input_names_the_argument(x, options, message):
     for distance in (transport_cost_1d_to_normal, wasserstein_1d_to_normal):
         with pytest.raises(ValueError, match=message):
             distance(x, **options)
+
+
+def slope_in_scale(function, x, scale):
+    scale = torch.tensor(scale, dtype=torch.float64, requires_grad=True)
+    return torch.autograd.grad(function(x, scale), scale)[0]
+
+
+def test_the_gradient_at_a_scale_of_zero_is_the_limit():
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(20, 3)))
+    on_the_line = slope_in_scale(lambda x, scale: transport_cost_1d_to_normal(x, scale=scale), x[:, 0], 0.0)
+    for d in (1, 3):
+        at_zero, near = (
+            slope_in_scale(lambda x, scale: sliced_cost_to_normal(x, scale=scale, generator=0), x[:, :d], scale)
+            for scale in (0.0, 1e-12)
+        )
+        torch.testing.assert_close(at_zero, near, rtol=1e-10, atol=0)
+        if d == 1:
+            torch.testing.assert_close(at_zero, on_the_line)

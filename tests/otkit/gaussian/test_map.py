@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otkit.gaussian import transport_map, w2_squared
+from otkit.gaussian import barycenter, geodesic, transport_map, w2_squared
 from otkit.testing import gaussians, psd_matrices, rotations
 
 rng = np.random.default_rng(0)
@@ -255,3 +255,16 @@ eye, zero = np.eye(2), np.zeros(2)
 def test_bad_input_names_the_argument(arguments, error, message):
     with pytest.raises(error, match=message):
         transport_map(*arguments)
+
+
+def test_what_was_broadcast_can_be_written_to():
+    locs, cov = np.zeros((3, 2)), np.eye(2)
+    results = [
+        transport_map(locs, cov, locs, cov)[0],
+        geodesic(locs, cov, locs, cov, 0.5)[1],
+        barycenter(np.zeros((3, 4, 2)), np.stack([cov] * 4))[1],
+    ]
+    for result in results:
+        assert result.shape == (3, 2, 2)
+        result[0, 0, 0] = 99
+        np.testing.assert_allclose(result[1], cov, atol=1e-12)
