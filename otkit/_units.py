@@ -7,6 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+MODERATE = 4
+"""The exponent up to which the largest of powers in units of a power of two, at least 2^-p, is about one."""
+
 SMALLEST_POWER = 1e-290
 """What a power relative to a length must exceed, so that none of its digits underflowed."""
 

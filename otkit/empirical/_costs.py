@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from otkit._units import power_of_two
+from otkit._units import MODERATE, power_of_two
 from otkit.empirical._measures import in_parallel
 
 Result = TypeVar("Result")
@@ -181,7 +181,7 @@ def _length(longest: Tensor, p: float) -> Tensor:
 
     For a large p the largest cost, at least 2^-p, would not be about one.
     """
-    return 2 * power_of_two(longest) if p <= 4 else torch.where(longest > 0, longest, 1.0)
+    return 2 * power_of_two(longest) if p <= MODERATE else torch.where(longest > 0, longest, 1.0)
 
 
 def _require_finite_length(length: Tensor) -> None:

@@ -34,7 +34,7 @@ from otkit._arguments import Array, as_tensors, require_count, require_exponent
 from otkit._convergence import ConvergenceWarning
 from otkit._derivatives import attach, needs_gradient
 from otkit._root import root
-from otkit._units import SMALLEST_POWER, in_units
+from otkit._units import MODERATE, SMALLEST_POWER, in_units
 from otkit.empirical._costs import GROUP_BYTES, Costs, costs_between, costs_of_batch
 from otkit.empirical._coupling import Coupling
 from otkit.empirical._measures import Measures, in_parallel, pair_of_measures
@@ -147,7 +147,8 @@ def _relative_cost(measures: Measures, p: float, max_iter: int | None) -> tuple[
             ConvergenceWarning,
             stacklevel=3,
         )
-    elif uncertain := sum(not coupling.certain for coupling, _ in solved):
+    # (At a moderate p such costs are those of measures that are equal but for rounding, of which the plan is known.)
+    elif p > MODERATE and (uncertain := sum(not coupling.certain for coupling, _ in solved)):
         warnings.warn(
             f"p is {p:g}, and costs |x - y|^p are of such different magnitude that the plan is not known to be optimal "
             f"in {uncertain} of {len(solved)} problems; the value is no less than the cost (take a smaller p; solve "

@@ -23,6 +23,7 @@ from torch import Tensor
 from otkit._arguments import Array, Restore, as_tensors, require_exponent, require_finite
 from otkit._convergence import ConvergenceWarning
 from otkit._derivatives import attach, needs_gradient, refuse_gradient
+from otkit._units import MODERATE
 from otkit.empirical._costs import LARGEST_UNIT, MatrixCosts, costs_between, extremes
 from otkit.empirical._coupling import Coupling
 from otkit.empirical._exact import envelope
@@ -98,7 +99,7 @@ def solve(
             costs, length = costs_between(x, y, p)
             if reg is None:
                 exact = exact_transport(costs, a, b, _largest(length, p), 0.0, options)
-                known = exact.coupling is not None and exact.coupling.certain
+                known = p <= MODERATE or (exact.coupling is not None and exact.coupling.certain)
                 return exact._replace(length=length, converged=exact.converged and known)
             points = ((x - x[0]) / length, (y - x[0]) / length, p)
             solved = entropic_transport(costs, a, b, _largest(length, p), 0.0, options, points=points)

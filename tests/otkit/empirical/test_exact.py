@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from otkit import ConvergenceWarning
-from otkit.empirical import transport_cost, wasserstein
+from otkit.empirical import solve, transport_cost, wasserstein
 from otkit.gaussian import w2_squared
 from otkit.testing import measures, rotations
 
@@ -308,3 +308,14 @@ def test_bad_input_names_the_argument(x, y, options, error, message):
     for distance in (transport_cost, wasserstein):
         with pytest.raises(error, match=message):
             distance(x, y, **options)
+
+
+@pytest.mark.parametrize("p", [1, 2, 3])
+def test_measures_that_are_equal_but_for_rounding_are_no_cause_for_a_warning(p):
+    """Their costs are lost beside the largest, but at a moderate p no other plan is as good."""
+    x = rng.normal(size=(30, 2))
+    y, w = x * (1 + 1e-13), weights(30)
+    assert wasserstein(x, y, p, a=w, b=w) == pytest.approx(0, abs=1e-12)
+    assert solve(x, y, p, a=w, b=w).converged
+    swapped = wasserstein(x, y, p, a=w, b=w[::-1].copy())
+    assert swapped == pytest.approx(wasserstein(x, x, p, a=w, b=w[::-1].copy()), rel=1e-9)
