@@ -3,17 +3,14 @@ import re
 import warnings
 
 import numpy as np
-import ot
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import sparse
 from scipy.optimize import linprog
 
 from otkit import ConvergenceWarning
 from otkit.empirical import (
-    _columns,
     _costs,
     _simplex,
     _solve,
@@ -23,7 +20,6 @@ from otkit.empirical import (
     solve_matrix,
     transport_cost,
 )
-from otkit.empirical._costs import MatrixCosts
 from otkit.testing import measures
 
 rng = np.random.default_rng(0)
@@ -297,124 +293,6 @@ def test_a_gap_that_is_known_is_the_distance_of_the_bounds(monkeypatch):
     with pytest.warns(ConvergenceWarning, match="the gap of the simplex's plan is not at rounding"):
         found = solve_matrix(M)
     assert found.lower_bound <= -0.25 < found.upper_bound == 0
-
-
-@pytest.mark.parametrize("unit", [2.0**-30, 1.0, 64.0, 2.0**15, 2.0**40])
-def test_costs_in_a_unit_are_those_divided_by_it(unit):
-    M, f = rng.random((6, 7)), rng.normal(size=7)
-    costs, plain = MatrixCosts(unit * M, unit), MatrixCosts(M)
-    np.testing.assert_array_equal(costs.block(1, 4), M[1:4])
-    np.testing.assert_array_equal(costs.T.at(np.array([6]), np.array([2])), M[2:3, 6])
-    np.testing.assert_array_equal(costs.within(np.array([0, 3]), np.array([5])).block(0, 2), M[[0, 3]][:, [5]])
-    np.testing.assert_array_equal(_costs.row_transform(costs, f), _costs.row_transform(plain, f))
-    np.testing.assert_array_equal(_costs.column_transform(costs.T, f), _costs.column_transform(plain.T, f))
-
-
-@pytest.mark.parametrize("unit", [2.0**-60, 2.0**-3, 2.0**5, 2.0**15, 2.0**60])
-def test_costs_of_any_unit_give_the_same_certificate_and_are_left_alone(unit):
-    M = unit * rng.random((30, 20))
-    before = M.copy()
-    found, same = solve_matrix(M), solve_matrix(M / unit)
-    np.testing.assert_array_equal(M, before)
-    assert not np.shares_memory(M, found.plan)
-    assert found.converged
-    assert found.lower_bound <= found.cost * (1 + 1e-12)
-    assert found.cost == pytest.approx(unit * same.cost, rel=1e-13)
-    np.testing.assert_allclose(found.potentials[0], unit * same.potentials[0], atol=1e-13 * unit)
-    np.testing.assert_allclose(found.plan.sum(0), 1 / 20, atol=1e-15)
-
-
-@pytest.mark.parametrize(
-    "entries", [(0, 1), (-0.0, 1), (-1, 2), (-3, -2), (np.nan, 1), (-np.nan, 1), (np.inf, 1), (-np.inf, 1), (5e-324, 0)]
-)
-@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray, np.float32])
-def test_extremes_of_costs(entries, layout):
-    M = layout(np.tile(np.array(entries, float), (3, 2)))
-    np.testing.assert_array_equal(_costs.extremes(M), (np.minimum(M.min(), 0), M.max()))
-
-
-def test_costs_of_any_precision_are_given_to_the_simplex_in_its_own():
-    M, a = rng.random((5, 5)).astype(np.float32), np.full(5, 0.2)
-    found, same = (_simplex.couple(a, a, costs) for costs in (M, M.astype(np.float64)))
-    assert found.mass @ M[found.rows, found.columns] == pytest.approx(same.mass @ M[same.rows, same.columns], rel=1e-7)
-
-
-@pytest.fixture
-def small_limits(monkeypatch):
-    """Column generation, costs in blocks and sparse plans at a size for tests."""
-    monkeypatch.setattr(_simplex, "DENSE", 30**2)
-    monkeypatch.setattr(_simplex, "COARSEST", 12**2)
-    monkeypatch.setattr(_columns, "LISTED", 3)
-    monkeypatch.setattr(_columns, "ADDED", 3)
-    monkeypatch.setattr(_costs, "BLOCK", 500)
-    monkeypatch.setattr(_solve, "DENSE", 30**2)
-
-
-KINDS = {
-    "normal": lambda r, n: r.normal(size=(n, 2)),
-    "lattice": lambda r, n: np.round(2 * r.normal(size=(n, 2))),
-    "clusters": lambda r, n: 0.05 * r.normal(size=(n, 2)) + r.integers(0, 4, (n, 1)),
-    "line": lambda r, n: r.normal(size=(n, 1)) * np.ones(3),
-    "one place": lambda r, n: np.ones((n, 2)),
-}
-
-
-@pytest.mark.usefixtures("small_limits")
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("sizes", [(120, 120), (150, 70), (2000, 3)])
-@pytest.mark.parametrize("held", [True, False])
-def test_short_lists_of_arcs_are_as_good_as_all(kind, sizes, held, monkeypatch):
-    n, m = sizes
-    r = np.random.default_rng(n)
-    x, y, a, b = KINDS[kind](r, n), KINDS[kind](r, m), r.integers(0, 5, n) / 1.0, r.random(m)
-    a, b = a / a.sum(), b / b.sum()
-    if not held:
-        monkeypatch.setattr(_costs, "MATRIX_BYTES", 0)
-    found = solve(x, y, 1.5, a=a, b=b)
-    for limit in ("DENSE", "COARSEST"):
-        monkeypatch.setattr(_simplex, limit, 10**9)
-    expected = transport_cost(x, y, 1.5, a=a, b=b)
-    assert found.converged
-    assert found.cost == pytest.approx(expected, rel=1e-11, abs=1e-13)
-    assert isinstance(found.plan, sparse.coo_array)
-    assert found.marginal_error < 1e-12
-    np.testing.assert_allclose(found.plan.sum(1), a, atol=1e-14)
-
-
-@pytest.mark.parametrize(("d", "spread", "lists"), [(8, 0, True), (2, 0, False), (8, 30, False)])
-def test_short_lists_are_taken_where_few_arcs_matter(d, spread, lists):
-    """In many dimensions, not in two or between clusters."""
-    r = np.random.default_rng(0)
-    x, y = r.normal(size=(2, 720, d)) + spread * r.integers(0, 3, (2, 720, 1))
-    a, b = r.random((2, 720))
-    a, b = a / a.sum(), b / b.sum()
-    found = solve(x, y, a=a, b=b)
-    assert found.converged
-    assert (found.n_iter > 1) == lists
-    assert found.cost == pytest.approx(ot.emd2(a, b, ot.dist(x, y), numItermax=10**7), rel=1e-11)
-
-
-@pytest.mark.usefixtures("small_limits")
-def test_large_torch_plans_are_sparse_and_unfinished_lists_certify():
-    x, y = torch.randn(2, 100, 3, dtype=torch.float64)
-    found = solve(x, y)
-    assert found.plan.layout == torch.sparse_coo
-    assert found.plan.sum().item() == pytest.approx(1)
-    rough = quietly(solve, x, y, max_iter=30)
-    assert not rough.converged
-    assert rough.lower_bound < found.cost < rough.upper_bound
-    assert solve(x, y, reg=1.0).plan is None
-
-
-def test_matrix_free_gradients_are_those_of_the_matrix(monkeypatch):
-    tensors = [torch.tensor(rng.normal(size=(n, 2)), requires_grad=True) for n in (12, 10)]
-    for reg in (None, 0.5):
-        gradients = []
-        for limit in (2**30, 0):
-            monkeypatch.setattr(_costs, "MATRIX_BYTES", limit)
-            gradients.append(torch.autograd.grad(solve(*tensors, 1.5, reg=reg, tol=1e-9).value, tensors))
-        for one, other in zip(*gradients, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
 
 
 # Bad input

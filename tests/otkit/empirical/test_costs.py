@@ -1,0 +1,49 @@
+"""Costs in any unit and precision, as the simplex has them."""
+
+import numpy as np
+import pytest
+
+from otkit.empirical import _costs, _simplex, solve_matrix
+from otkit.empirical._costs import MatrixCosts
+
+rng = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("unit", [2.0**-30, 1.0, 64.0, 2.0**15, 2.0**40])
+def test_costs_in_a_unit_are_those_divided_by_it(unit):
+    M, f = rng.random((6, 7)), rng.normal(size=7)
+    costs, plain = MatrixCosts(unit * M, unit), MatrixCosts(M)
+    np.testing.assert_array_equal(costs.block(1, 4), M[1:4])
+    np.testing.assert_array_equal(costs.T.at(np.array([6]), np.array([2])), M[2:3, 6])
+    np.testing.assert_array_equal(costs.within(np.array([0, 3]), np.array([5])).block(0, 2), M[[0, 3]][:, [5]])
+    np.testing.assert_array_equal(_costs.row_transform(costs, f), _costs.row_transform(plain, f))
+    np.testing.assert_array_equal(_costs.column_transform(costs.T, f), _costs.column_transform(plain.T, f))
+
+
+@pytest.mark.parametrize("unit", [2.0**-60, 2.0**-3, 2.0**5, 2.0**15, 2.0**60])
+def test_costs_of_any_unit_give_the_same_certificate_and_are_left_alone(unit):
+    M = unit * rng.random((30, 20))
+    before = M.copy()
+    found, same = solve_matrix(M), solve_matrix(M / unit)
+    np.testing.assert_array_equal(M, before)
+    assert not np.shares_memory(M, found.plan)
+    assert found.converged
+    assert found.lower_bound <= found.cost * (1 + 1e-12)
+    assert found.cost == pytest.approx(unit * same.cost, rel=1e-13)
+    np.testing.assert_allclose(found.potentials[0], unit * same.potentials[0], atol=1e-13 * unit)
+    np.testing.assert_allclose(found.plan.sum(0), 1 / 20, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "entries", [(0, 1), (-0.0, 1), (-1, 2), (-3, -2), (np.nan, 1), (-np.nan, 1), (np.inf, 1), (-np.inf, 1), (5e-324, 0)]
+)
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray, np.float32])
+def test_extremes_of_costs(entries, layout):
+    M = layout(np.tile(np.array(entries, float), (3, 2)))
+    np.testing.assert_array_equal(_costs.extremes(M), (np.minimum(M.min(), 0), M.max()))
+
+
+def test_costs_of_any_precision_are_given_to_the_simplex_in_its_own():
+    M, a = rng.random((5, 5)).astype(np.float32), np.full(5, 0.2)
+    found, same = (_simplex.couple(a, a, costs) for costs in (M, M.astype(np.float64)))
+    assert found.mass @ M[found.rows, found.columns] == pytest.approx(same.mass @ M[same.rows, same.columns], rel=1e-7)
