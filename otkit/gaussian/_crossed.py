@@ -25,7 +25,7 @@ import torch
 from numpy import ndarray
 
 from otkit.gaussian._bures import eigen, procrustes
-from otkit.gaussian._bures.cholesky import factor_and_invert, squared_norms, transposed
+from otkit.gaussian._bures.cholesky import EPS, factor_and_invert, squared_norms, transposed
 from otkit.gaussian._bures.compiled import PARALLEL, Crossed, serves
 from otkit.gaussian._bures.memory import empty
 from otkit.gaussian._bures.polar import HOPELESS, Scratch, polar_by_newton_and_ladder
@@ -41,7 +41,6 @@ THREADED_SIZE = 16
 """The size from which a tile takes longer than the interpreter's lock takes to change hands."""
 PARTS = 16
 """Into how many parts the pairs are cut for threads; not by their number, so that sums do not depend on it."""
-EPS = float(np.finfo(np.float64).eps)
 
 
 class Factors(NamedTuple):

@@ -9,11 +9,11 @@ import numpy as np
 from numpy import ndarray
 from scipy import linalg
 
+from otkit.gaussian._bures.cholesky import EPS
+
 # Made by f2py, which no type checker sees into.
 blas: Any = linalg.blas
 lapack: Any = linalg.lapack
-
-EPS = float(np.finfo(np.float64).eps)
 
 
 def value_by_trace(cov1: ndarray, cov2: ndarray) -> tuple[float, bool]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy import ndarray
 
-EPS = float(np.finfo(np.float64).eps)
+from otkit.gaussian._bures.cholesky import EPS
+
 LEAST = float(np.finfo(np.float64).tiny) / EPS
 """What a sum of squares must exceed so that none of its digits underflowed."""
 
