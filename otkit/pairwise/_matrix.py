@@ -69,7 +69,8 @@ def pairwise_distances(
         ImportError: ``n_jobs`` or ``progress`` without the extra ``parallel``.
 
     Warns:
-        ConvergenceWarning: A distance was not found to its tolerance, in this process or in another.
+        ConvergenceWarning: A distance was not found to its tolerance, in this process, in another, or before the
+            computation of ``out`` was interrupted.
 
     Example:
         >>> import numpy as np
@@ -83,11 +84,11 @@ def pairwise_distances(
     require_room_for_matrix(problem.shape, problem.dtype, None if out is None else Path(out))
     if out is not None:
         with Store(Path(out), problem) as store:
-            for rows, columns, block in tiles_of(problem, n_jobs, progress, store.done):
-                store.add(rows, columns, block)
+            for finished, converged in tiles_of(problem, n_jobs, progress, store.done):
+                store.add(finished, converged)
         return np.load(out, mmap_mode="r")
     matrix = np.empty(problem.shape, problem.dtype)
-    for rows, columns, block in tiles_of(problem, n_jobs, progress, frozenset()):
+    for (rows, columns, block), _ in tiles_of(problem, n_jobs, progress, frozenset()):
         matrix[rows, columns] = block
         if problem.right is None:
             matrix[columns, rows] = block.T
@@ -119,4 +120,5 @@ def pairwise_tiles(
         slice(0, 2, None) slice(2, 4, None) (2, 2)
         slice(2, 4, None) slice(2, 4, None) (2, 2)
     """
-    return tiles_of(problem_of(measures, others, distance, tile, bounds, options), n_jobs, progress, frozenset())
+    problem = problem_of(measures, others, distance, tile, bounds, options)
+    return (tile for tile, _ in tiles_of(problem, n_jobs, progress, frozenset()))

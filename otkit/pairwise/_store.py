@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,19 +14,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from otkit._convergence import ConvergenceWarning
 from otkit.pairwise._blocks import Gaussians
-from otkit.pairwise._tiles import Problem
+from otkit.pairwise._tiles import Problem, Tile
 
 
 class Store:
     """A matrix in a .npy file, and a record of its finished tiles: a line of JSON for what it is, and one a tile.
 
-    A tile is written to the matrix before it is written to the record, so what the record names is there, and a last
-    line that was cut short names nothing.
+    The line of a tile is its row, its column, and 1, or 0 where a distance did not converge. A tile is written to the
+    matrix before it is written to the record, so what the record names is there, and a line that was cut short names
+    nothing.
     """
 
     def __init__(self, path: Path, problem: Problem) -> None:
         self.path, self.record = path, path.with_name(path.name + ".tiles")
+        self.remedy = f"delete {self.path} and {self.record.name}, or choose another out"
         self.symmetric = problem.right is None
         self.done: frozenset[tuple[int, int]] = frozenset()
         header = {"shape": problem.shape, "dtype": str(problem.dtype), "tile": problem.tile,
@@ -33,25 +38,45 @@ class Store:
             self.done = self._finished_tiles(json.loads(json.dumps(header)))
         else:
             self._create(problem, header)
+        try:
+            # Only to be read it is not made longer where its end is missing.
+            held = np.lib.format.open_memmap(path, mode="r")
+        except ValueError as error:
+            raise ValueError(f"out: {path} is damaged ({error}); {self.remedy}") from None
+        if (held.shape, held.dtype) != (problem.shape, problem.dtype):
+            raise ValueError(f"out: {path} is not what {self.record.name} says that it is; {self.remedy}")
         self.matrix = np.lib.format.open_memmap(path, mode="r+")
         self.lines = self.record.open("a")
 
     def _finished_tiles(self, expected: dict[str, Any]) -> frozenset[tuple[int, int]]:
-        remedy = f"delete {self.path} and {self.record.name}, or choose another out"
         if not self.record.exists():
-            raise ValueError(f"out: {self.path} exists without a record {self.record.name} of what it holds; {remedy}")
-        lines = self.record.read_text().split("\n")
-        header = json.loads(lines[0])
+            raise ValueError(
+                f"out: {self.path} exists without a record {self.record.name} of what it holds; {self.remedy}"
+            )
+        lines = self.record.read_text(errors="replace").split("\n")
+        try:
+            header = dict(json.loads(lines[0]))
+        except (ValueError, TypeError):
+            raise ValueError(f"out: {self.record} is damaged, its first line is not a record; {self.remedy}") from None
         for key, value in expected.items():
             if header.get(key) != value:
                 what = "of other measures, or of another distance or its options" if key == "fingerprint" else (
                     f"with {key} {header.get(key)} where this has {value}")  # fmt: skip
-                raise ValueError(f"out: {self.path} holds distances {what}; {remedy}")
+                raise ValueError(f"out: {self.path} holds distances {what}; {self.remedy}")
         # What follows the last line end was cut short; a line end keeps it from running into the next line.
         if lines[-1]:
             with self.record.open("a") as record:
                 record.write("\n")
-        return frozenset((row, column) for row, column in map(_corner, lines[1:-1]) if row >= 0)
+        found = [line for line in map(re.compile(r"(\d+) (\d+) ([01])").fullmatch, lines[1:-1]) if line]
+        converged = {(int(line[1]), int(line[2])): line[3] == "1" for line in found}
+        if missed := sum(not each for each in converged.values()):
+            warnings.warn(
+                f"out: {self.path} holds distances that did not converge when they were computed, in {missed} of its "
+                f"{len(converged)} finished tiles; choose another out, and options with which they do",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        return frozenset(converged)
 
     def _create(self, problem: Problem, header: dict[str, Any]) -> None:
         # Under another name until it is whole; NaN is what was not computed.
@@ -64,13 +89,14 @@ class Store:
         self.record.write_text(json.dumps(header) + "\n")
         whole.replace(self.path)
 
-    def add(self, rows: slice, columns: slice, block: np.ndarray) -> None:
+    def add(self, tile: Tile, converged: bool) -> None:
         """Write a tile, and its transpose where the matrix is symmetric."""
+        rows, columns, block = tile
         self.matrix[rows, columns] = block
         if self.symmetric:
             self.matrix[columns, rows] = block.T
         self.matrix.flush()
-        self.lines.write(f"{rows.start} {columns.start}\n")
+        self.lines.write(f"{rows.start} {columns.start} {int(converged)}\n")
         self.lines.flush()
 
     def __enter__(self) -> Store:
@@ -80,35 +106,33 @@ class Store:
         self.lines.close()
 
 
-def _corner(line: str) -> tuple[int, int]:
-    """The row and column of a line of the record, or (-1, -1) for one that was cut short."""
-    words = line.split()
-    return (int(words[0]), int(words[1])) if len(words) == 2 and all(map(str.isdigit, words)) else (-1, -1)
-
-
 def _fingerprint(problem: Problem) -> str:
     """What the distances depend on, in one number."""
     digest = hashlib.sha256()
-    for part in _bytes((*problem.inputs, problem.left, problem.right)):
+    for part in _content((*problem.inputs, problem.left, problem.right)):
         digest.update(part)
     return digest.hexdigest()
 
 
-def _bytes(value: Any) -> Iterator[bytes]:
-    """The content of a value, as bytes that are the same in every process."""
+def _content(value: Any) -> Iterator[bytes]:
+    """The content of a value, as bytes that are the same in every process, and for 2 and 2.0."""
     if isinstance(value, torch.Tensor):
         value = value.numpy(force=True)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, np.ndarray):
         yield f"{value.dtype} {value.shape}".encode()
         yield value.tobytes()
     elif isinstance(value, tuple | list):
         yield f"{len(value)} values".encode()
         for part in value:
-            yield from _bytes(part)
+            yield from _content(part)
     elif isinstance(value, Gaussians):
-        yield from _bytes((value.loc, value.cov))
+        yield from _content((value.loc, value.cov))
     elif isinstance(value, dict):
-        yield from _bytes(sorted(value.items()))
+        yield from _content(sorted(value.items()))
     else:
         try:
             yield pickle.dumps(value, protocol=5)

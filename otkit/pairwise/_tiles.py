@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import warnings
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 
 from otkit._arguments import Restore
-from otkit._convergence import ConvergenceWarning
+from otkit._convergence import ConvergenceWarning, noted_failures
 
 
 class Tile(NamedTuple):
@@ -51,7 +52,10 @@ class Problem:
         return [(i, j) for i, j in itertools.product(*starts) if self.right is not None or i <= j]
 
 
-def tiles_of(problem: Problem, n_jobs: int | None, progress: bool, done: frozenset[tuple[int, int]]) -> Iterator[Tile]:
+def tiles_of(
+    problem: Problem, n_jobs: int | None, progress: bool, done: frozenset[tuple[int, int]]
+) -> Iterator[tuple[Tile, bool]]:
+    """The tiles that are not done, and whether all distances of each converged."""
     corners = [corner for corner in problem.corners() if corner not in done]
 
     def tasks() -> Iterator[tuple[Any, ...]]:
@@ -69,17 +73,18 @@ def tiles_of(problem: Problem, n_jobs: int | None, progress: bool, done: frozens
             raise ImportError('progress=True needs tqdm; install it with: pip install "otkit[parallel]"') from None
         before = len(problem.corners()) - len(corners)
         results = tqdm(results, total=len(corners) + before, initial=before, unit="tile")
-    for tile, messages in results:
-        for message in messages:
-            warnings.warn(message, ConvergenceWarning, stacklevel=2)
+    for tile, failures, here in results:
+        if not here:
+            for message in dict.fromkeys(failures):
+                warnings.warn(message, ConvergenceWarning, stacklevel=2)
         height, width = tile.block.shape
         rows, columns = tile.rows.start, tile.columns.start
-        yield Tile(slice(rows, rows + height), slice(columns, columns + width), tile.block)
+        yield Tile(slice(rows, rows + height), slice(columns, columns + width), tile.block), not failures
 
 
-def _run(tasks: Iterator[tuple[Any, ...]], n_jobs: int | None) -> Iterator[tuple[Tile, list[str]]]:
+def _run(tasks: Iterator[tuple[Any, ...]], n_jobs: int | None) -> Iterator[tuple[Tile, list[str], bool]]:
     """Do the tasks in the order in which they are finished."""
-    if n_jobs is not None and (isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0):
+    if n_jobs is not None and (isinstance(n_jobs, bool) or not isinstance(n_jobs, int | np.integer) or n_jobs == 0):
         raise ValueError(f"n_jobs is {n_jobs!r}; expected a whole number other than 0 (-1 for all cores), or None")
     try:
         import joblib
@@ -87,18 +92,19 @@ def _run(tasks: Iterator[tuple[Any, ...]], n_jobs: int | None) -> Iterator[tuple
         if n_jobs in (None, 1):
             return (_compute(*task) for task in tasks)
         raise ImportError(f'n_jobs={n_jobs} needs joblib; install it with: pip install "otkit[parallel]"') from None
-    parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+    parallel = joblib.Parallel(n_jobs=None if n_jobs is None else int(n_jobs), return_as="generator_unordered")
     return parallel(joblib.delayed(_compute)(*task) for task in tasks)  # pyright: ignore[reportReturnType]
 
 
 def _compute(
     home: int, rows: slice, columns: slice, block: Block, left: Any, right: Any, same: bool
-) -> tuple[Tile, list[str]]:
-    """A tile, and what another process than the one at home warned of, where nobody would have seen it."""
-    if os.getpid() == home:
-        return Tile(rows, columns, block(left, right, same)), []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
+) -> tuple[Tile, list[str], bool]:
+    """A tile, what did not converge, and whether that was warned of here, and not where nobody would have seen it."""
+    here = os.getpid() == home
+    with contextlib.ExitStack() as stack:
+        if not here:
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore", ConvergenceWarning)
+        failures = stack.enter_context(noted_failures())
         tile = Tile(rows, columns, block(left, right, same))
-    missed = [str(each.message) for each in caught if issubclass(each.category, ConvergenceWarning)]
-    return tile, list(dict.fromkeys(missed))
+    return tile, failures, here

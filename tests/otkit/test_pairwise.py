@@ -1,6 +1,4 @@
-import functools
 import itertools
-import json
 import subprocess
 import sys
 
@@ -155,6 +153,7 @@ def test_jobs_change_nothing():
     alone = pairwise_distances(sets, tile=3)
     with joblib.parallel_config(backend="threading"):
         assert (pairwise_distances(sets, tile=3, n_jobs=2) == alone).all()
+        assert (pairwise_distances(sets, tile=3, n_jobs=np.int64(2)) == alone).all()
     with joblib.parallel_config(backend="threading", n_jobs=2):
         assert (pairwise_distances(sets, tile=3) == alone).all()
 
@@ -196,104 +195,6 @@ def test_a_dask_cluster_takes_over():
     ):
         matrix = pairwise_distances(sets, distance=on_a_worker, tile=2)
     assert (matrix == pairwise_distances(sets, distance=distance_of_means)).all()
-
-
-# Resuming
-
-
-def interrupted(u, v, after):
-    """Distances that stop as by Ctrl-C, while the file of that name counts down."""
-    left = int(after.read_text())
-    if left == 0:
-        raise KeyboardInterrupt
-    after.write_text(str(left - 1))
-    return distance_of_means(u, v)
-
-
-def test_interrupted_and_resumed_nothing_is_done_twice(tmp_path):
-    out, countdown = tmp_path / "distances.npy", tmp_path / "countdown"
-    countdown.write_text("20")
-    options = {"distance": interrupted, "after": countdown, "tile": 2, "out": out}
-    with pytest.raises(KeyboardInterrupt):
-        pairwise_distances(sets, **options)
-    partly = np.load(out)
-    assert 0 < np.isnan(partly).sum() < partly.size
-    finished = len((tmp_path / "distances.npy.tiles").read_text().splitlines()) - 1
-    countdown.write_text("100")
-    matrix = pairwise_distances(sets, **options)
-    np.testing.assert_array_equal(matrix, [[distance_of_means(u, v) for v in sets] for u in sets])
-    again = 100 - int(countdown.read_text())
-    assert again < 28
-    assert finished >= 5
-    countdown.write_text("0")
-    assert (pairwise_distances(sets, **options) == matrix).all()
-
-
-def test_killed_in_the_middle_of_a_line_of_the_record(tmp_path):
-    out = tmp_path / "distances.npy"
-    expected = pairwise_distances(sets, tile=2, out=out)
-    record = tmp_path / "distances.npy.tiles"
-    lines = record.read_text().splitlines()
-    record.write_text("\n".join(lines[:4]) + "\n" + lines[4][:1])
-    matrix = np.load(out)
-    np.save(out, np.full_like(matrix, np.nan))
-    kept = np.load(out)
-    for line in lines[1:4]:
-        i, j = map(int, line.split())
-        for rows, columns in ((i, j), (j, i)):
-            kept[rows : rows + 2, columns : columns + 2] = matrix[rows : rows + 2, columns : columns + 2]
-    np.save(out, kept)
-    for _ in range(2):
-        np.testing.assert_array_equal(pairwise_distances(sets, tile=2, out=out), expected)
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"measures": [*sets[:-1], sets[-1] + 1e-12]}, "holds distances of other measures"),
-        ({"p": 1}, "or of another distance or its options"),
-        ({"distance": "sliced_wasserstein"}, "holds distances of other measures, or of another distance"),
-        ({"measures": sets[:-1]}, r"with shape \[7, 7\] where this has \[6, 6\]"),
-        ({"tile": 3}, "with tile 2 where this has 3"),
-        ({"measures": [s.astype(np.float32) for s in sets]}, "with dtype float64 where this has float32"),
-    ],
-)
-def test_an_out_of_something_else_is_refused(tmp_path, changed, message):
-    out = tmp_path / "distances.npy"
-    before = pairwise_distances(sets, tile=2, out=out).copy()
-    arguments = {"measures": sets, "tile": 2} | changed
-    with pytest.raises(ValueError, match=message):
-        pairwise_distances(**arguments, out=out)
-    assert (np.load(out) == before).all()
-
-
-def test_an_out_without_a_record_is_not_overwritten(tmp_path):
-    np.save(tmp_path / "x.npy", np.ones(3))
-    with pytest.raises(ValueError, match=r"x.npy exists without a record x.npy.tiles"):
-        pairwise_distances(sets, out=tmp_path / "x.npy")
-    assert (np.load(tmp_path / "x.npy") == 1).all()
-
-
-def test_the_record_does_not_depend_on_the_process(tmp_path):
-    """The same measures read again, Gaussians, options in another order, and a function of one's own."""
-    x = np.stack([s[:3] for s in sets])
-    for k, (measures, options) in enumerate(
-        [
-            (x, {"p": 1}),
-            ([gaussian.fit(s) for s in sets], {"distance": "gaussian_w2"}),
-            (x, {"distance": functools.partial(distance_of_means, power=2.0)}),
-        ]
-    ):
-        out = tmp_path / f"{k}.npy"
-        first = pairwise_distances(measures, out=out, **options)
-        copied = [tuple(p.copy() for p in m) if isinstance(m, tuple) else m.copy() for m in measures]
-        assert (pairwise_distances(copied, out=out, **options) == first).all()
-        assert json.loads((tmp_path / f"{k}.npy.tiles").read_text().splitlines()[0])["tile"] == 1
-
-
-def test_a_function_without_a_name_cannot_be_resumed(tmp_path):
-    with pytest.raises(ValueError, match="cannot be pickled"):
-        pairwise_distances(sets, distance=lambda u, v: 0.0, out=tmp_path / "d.npy")
 
 
 # Bad input
