@@ -9,8 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from otkit._arguments import Restore, as_tensors, require_count, require_finite, shape
-from otkit.empirical._directions import as_generator, random_directions
+from otkit._arguments import (
+    Restore,
+    allowance,
+    as_tensors,
+    require_count,
+    require_finite,
+    shape,
+    working_precision,
+)
+from otkit.empirical._directions import as_generator, directions_for
+from otkit.empirical._measures import require_mass
 from otkit.gaussian._checks import require_covariance, require_gaussian
 from otkit.pairwise._blocks import BOUNDED, DISTANCES, BetweenPoints, Gaussians, Loop, WithBounds, between_gaussians
 from otkit.pairwise._room import require_room_for_measures
@@ -33,7 +42,7 @@ def problem_of(
             raise TypeError(f"{name} is a {type(collection).__name__}; expected a sequence of measures")
         if len(collection) == 0:
             raise ValueError(f"{name} is empty; expected at least one measure")
-        require_room_for_measures(name, _bytes(collection))
+        require_room_for_measures(name, _nbytes(collection))
 
     restore: Restore | None = None
     device = None
@@ -48,17 +57,20 @@ def problem_of(
             raise TypeError(f"{', '.join(options)}: not an option of gaussian_w2; expected none")
         read = [_gaussians(name, collection) for name, collection in both]
         sides, (restore, device) = [side for side, *_ in read], _one_kind(read)
-        _require_same("dimension", [(n, s.loc.shape[-1]) for (n, _), s in zip(both, sides, strict=True)])
+        _require_same("dimension", [(n, s.loc.shape[-1], 0.0) for (n, _), s in zip(both, sides, strict=True)])
         block, dtype = between_gaussians, sides[0].loc.dtype
     else:
         read = [_points(name, collection) for name, collection in both]
         sides, (restore, device) = [side for side, *_ in read], _one_kind(read)
         named = [(f"{n}[{k}]", one) for (n, _), side in zip(both, sides, strict=True) for k, one in enumerate(side)]
-        _require_same("dimension", [(name, one[0].shape[-1]) for name, one in named])
-        _require_same("mass", [(name, 1.0 if one[1] is None else float(one[1].sum())) for name, one in named],
-                      rel=1e3 * restore.eps)  # fmt: skip
-        options = _with_directions(distance, options, named[0][1][0])
-        dtype = named[0][1][0].dtype
+        first = named[0][1][0]
+        _require_same("dimension", [(name, x.shape[-1], 0.0) for name, (x, _) in named])
+        # What a distance between the two allows.
+        rounding = [allowance(4 * (len(first) + len(x)), restore.eps) for _, (x, _) in named]
+        masses = [(name, 1.0 if a is None else float(a.sum(dtype=float))) for name, (_, a) in named]
+        _require_same("mass", [(*mass, allowed) for mass, allowed in zip(masses, rounding, strict=True)])
+        options = _with_directions(distance, options, first, restore, device)
+        dtype = first.dtype
         if bounds:
             dtype, restore = BOUNDED, None
             block = Loop(WithBounds(distance, options), zero_on_diagonal=False, dtype=dtype)
@@ -77,10 +89,10 @@ def problem_of(
     )
 
 
-def _bytes(collection: Any) -> int:
+def _nbytes(collection: Any) -> int:
     """The size of the arrays of a collection, and of its pairs of them."""
     if isinstance(collection, list | tuple):
-        return sum(map(_bytes, collection))
+        return sum(map(_nbytes, collection))
     return getattr(collection, "nbytes", 0)
 
 
@@ -102,8 +114,7 @@ def _points(
             if tuple(a.shape) != (len(x),):
                 raise ValueError(f"the weights of {here} have shape {shape(a)}; expected ({len(x)},)")
             require_finite(f"the weights of {here}", a)
-            if bool((a < 0).any()) or not bool((a > 0).any()):
-                raise ValueError(f"the weights of {here} must not be negative, nor all zero; got {a.tolist()[:5]} ...")
+            require_mass(f"the weights of {here}", a)
         sides.append(((x.numpy(force=True), None if a is None else a.numpy(force=True)), restore, x.device))
     restore, device = _one_kind(sides)
     return [side for side, *_ in sides], restore, device
@@ -142,22 +153,30 @@ def _require_no_gradient(name: str, *tensors: torch.Tensor | None) -> None:
         raise ValueError(f"{name} requires a gradient, and pairwise distances have none; expected {name}.detach()")
 
 
-def _require_same(what: str, values: Sequence[tuple[str, float]], rel: float = 0.0) -> None:
-    first_name, first = values[0]
-    for name, value in values:
-        if abs(value - first) > rel * first:
+def _require_same(what: str, values: Sequence[tuple[str, float, float]]) -> None:
+    """Raise unless named values are that of the first, each up to what is allowed relative to it."""
+    first_name, first, _ = values[0]
+    for name, value, allowed in values:
+        if abs(value - first) > allowed * first:
             raise ValueError(f"{name} has {what} {value:.12g} but {first_name} has {first:.12g}; expected the same")
 
 
-def _with_directions(distance: str, options: dict[str, Any], points: np.ndarray) -> dict[str, Any]:
-    """The options with directions drawn once, in place of a generator that each process would draw from anew."""
+def _with_directions(
+    distance: str, options: dict[str, Any], points: np.ndarray, restore: Restore, device: torch.device | None
+) -> dict[str, Any]:
+    """The options with directions given or drawn once, in place of a generator that each process would draw from."""
     options = dict(options)
     if "sliced" not in distance:
         return options
     source = as_generator(options.pop("generator", None) if options.get("generator") is not None else 0)
     if distance == "max_sliced_wasserstein":
         return options | {"generator": int(torch.randint(2**62, (), generator=source))}
-    if options.get("projections") is None:
-        directions, _ = random_directions(points.shape[-1], options.pop("n_projections", 256), source)
-        options["projections"] = directions.numpy().astype(points.dtype)
-    return options
+    (x, given), _ = as_tensors(
+        measures=restore(torch.from_numpy(points).to(device)),
+        projections=options.get("projections"),
+        optional=("projections",),
+    )
+    _require_no_gradient("projections", given)
+    count = options.pop("n_projections", 256)
+    directions, _ = directions_for(working_precision(x), count, source, given, restore, validate=True)
+    return options | {"projections": directions.numpy(force=True).astype(points.dtype)}

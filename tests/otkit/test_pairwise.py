@@ -90,6 +90,31 @@ def test_a_function_of_ones_own_is_called_once_a_pair():
     assert matrix[6, 2] == matrix[2, 6]
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_directions_may_be_given_as_the_measures_are(dtype):
+    tensors = [torch.tensor(s, dtype=dtype) for s in sets[:3]]
+    angles = torch.linspace(0, 3, 5, dtype=torch.float64)
+    projections = torch.stack([angles.cos(), angles.sin()], -1).to(dtype)
+    options = {"distance": "sliced_wasserstein", "p": 1}
+    matrix = pairwise_distances(tensors, projections=projections, **options)
+    assert isinstance(matrix, torch.Tensor)
+    assert matrix[0, 2] == sliced_wasserstein(tensors[0], tensors[2], 1, projections=projections)
+    arrays = [t.numpy() for t in tensors]
+    for given in (projections.numpy(), projections.double().tolist()):
+        again = pairwise_distances(arrays, projections=given, **options)
+        np.testing.assert_array_equal(again, matrix.numpy())
+    for other in (projections.numpy(), projections.to(torch.bfloat16)):
+        with pytest.raises(TypeError, match="projections"):
+            pairwise_distances(tensors, projections=other, **options)
+
+
+def test_weights_in_half_precision_have_its_rounding():
+    x = [np.linspace(0, 1, 300, dtype=np.float16)[:, None], np.ones((1, 1), np.float16)]
+    a = np.full(300, 1 / 300, np.float16)
+    assert a.sum(dtype=float) != 1
+    assert pairwise_distances([(x[0], a), x[1]])[0, 1] == wasserstein(x[0], x[1], a=a)
+
+
 def test_kinds_and_dtypes_come_back():
     tensors = [torch.tensor(s, dtype=torch.float32) for s in sets]
     matrix = pairwise_distances(tensors)
@@ -221,6 +246,11 @@ def test_what_does_not_fit_is_refused_before_the_first_distance(monkeypatch, tmp
     assert not (tmp_path / "large.npy").exists()
 
 
+half, halves = np.ones((2, 1), np.float16), np.full(2, 0.5, np.float16)
+tensors, one = [torch.tensor(s) for s in sets], torch.eye(2, dtype=torch.float64)
+sliced = {"distance": "sliced_wasserstein"}
+
+
 @pytest.mark.parametrize(
     ("measures", "options", "error", "message"),
     [
@@ -237,6 +267,7 @@ def test_what_does_not_fit_is_refused_before_the_first_distance(monkeypatch, tmp
         (sets, {"others": [np.full((3, 2), np.nan)]}, ValueError, r"others\[0\] must be finite"),
         ([sets[0], (sets[1], np.ones(2))], {}, ValueError, r"the weights of measures\[1\] have shape \(2,\)"),
         ([sets[0], (sets[1], np.ones(5))], {}, ValueError, r"measures\[1\] has mass 5 but measures\[0\] has 1"),
+        ([(half, halves), (half, halves * 1.9)], {}, ValueError, r"measures\[1\] has mass 1.9\d* but measures\[0\]"),
         ([(sets[0], -np.ones(3))], {}, ValueError, r"the weights of measures\[0\] must not be negative"),
         ([sets[0], sets[1].astype(np.float32)], {}, TypeError, "measures of one kind and dtype"),
         ([torch.zeros(2, 2, requires_grad=True)], {}, ValueError, r"measures\[0\] requires a gradient"),
@@ -246,6 +277,10 @@ def test_what_does_not_fit_is_refused_before_the_first_distance(monkeypatch, tmp
         (sets, {"distance": lambda u, v: "far"}, TypeError, "distance returned 'far' of type str"),
         (sets, {"distance": lambda u, v: np.nan}, ValueError, "distance returned NaN"),
         (sets, {"distance": "sliced_wasserstein", "bounds": True}, ValueError, "bounds are those of wasserstein and"),
+        (sets, sliced | {"projections": 2 * np.eye(2)}, ValueError, "projections must have rows of length 1"),
+        (sets, sliced | {"projections": np.eye(3)}, ValueError, r"projections has shape \(3, 3\); expected directions"),
+        (sets, sliced | {"projections": np.eye(2, dtype=int)}, TypeError, "projections has dtype int64"),
+        (tensors, sliced | {"projections": one.requires_grad_()}, ValueError, "projections requires a gradient"),
         (sets, {"distance": "gaussian_w2", "p": 1}, TypeError, "p: not an option of gaussian_w2"),
     ],
 )
