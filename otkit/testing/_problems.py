@@ -28,9 +28,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from otkit.testing._measures import AnyMeasure, Gaussian, Measure, points_of, pushforward, show, weights_of
-from otkit.testing._strategies import gaussians, measures, point_clouds, psd_matrices, rotations, spectra
+from otkit.testing._strategies import COORDINATES, gaussians, measures, point_clouds, psd_matrices, rotations, spectra
 
-_NUMBERS = st.one_of(st.integers(-10, 10).map(float), st.floats(-10, 10, width=32, allow_subnormal=False))
 _EXPONENTS = st.sampled_from([1.0, 1.5, 2.0, 3.0])
 
 
@@ -76,7 +75,7 @@ def _of_displacements(x: np.ndarray | Measure, images: np.ndarray, theorem: str,
 def translations(draw: DrawFn, d: int, *, weighted: bool = False, p: float | None = None) -> Problem:
     """X against x + t: the length of t, for every p."""
     x, p = draw(_one(d, weighted)), p or draw(_EXPONENTS)
-    shift = np.array(draw(st.lists(_NUMBERS, min_size=d, max_size=d)))
+    shift = np.array(draw(st.lists(COORDINATES, min_size=d, max_size=d)))
     y = pushforward(x, np.eye(d), shift)
     return Problem(x, y, p, float(np.linalg.norm(shift)), "a translation: Jensen's inequality on the means")
 
@@ -85,7 +84,7 @@ def translations(draw: DrawFn, d: int, *, weighted: bool = False, p: float | Non
 def scalings(draw: DrawFn, d: int, *, weighted: bool = False) -> Problem:
     """X against c + s (x - c), s >= 0, for p = 2."""
     x, scale = draw(_one(d, weighted)), draw(st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.0]))
-    centre = np.array(draw(st.lists(_NUMBERS, min_size=d, max_size=d)))
+    centre = np.array(draw(st.lists(COORDINATES, min_size=d, max_size=d)))
     return _of_displacements(x, centre + scale * (points_of(x) - centre), "a scaling: Brenier, ∇ of s|x - c|²/2")
 
 
@@ -106,7 +105,7 @@ def convex_gradients(draw: DrawFn, d: int, *, weighted: bool = False) -> Problem
               \nabla\varphi(x) = A x + \sum_k w_k / (1 + e^{-\langle w_k, x \rangle}) , \qquad A \succeq 0 .
     """
     x, A = draw(_one(d, weighted)), draw(psd_matrices(d, cond=100, singular=True))
-    w = np.array(draw(st.lists(st.lists(_NUMBERS, min_size=d, max_size=d), max_size=3))).reshape(-1, d)
+    w = np.array(draw(st.lists(st.lists(COORDINATES, min_size=d, max_size=d), max_size=3))).reshape(-1, d)
     points = points_of(x)
     sigmoid = 0.5 * (1 + np.tanh(0.5 * points @ w.T))
     return _of_displacements(x, points @ A + sigmoid @ w, "Brenier: the gradient of a convex function")
@@ -116,7 +115,7 @@ def convex_gradients(draw: DrawFn, d: int, *, weighted: bool = False) -> Problem
 def diracs(draw: DrawFn, d: int, *, weighted: bool = False, p: float | None = None) -> Problem:
     """A single point against anything, for every p: there is one coupling."""
     y, p = draw(_one(d, weighted)), p or draw(_EXPONENTS)
-    point = np.array(draw(st.lists(_NUMBERS, min_size=d, max_size=d)))[None]
+    point = np.array(draw(st.lists(COORDINATES, min_size=d, max_size=d)))[None]
     x = Measure(point, np.ones(1)) if isinstance(y, Measure) else point
     power = weights_of(y) @ np.linalg.norm(points_of(y) - point, axis=1) ** p
     return Problem(x, y, p, float(power) ** (1 / p), "a Dirac: the only coupling is the product")
@@ -171,7 +170,7 @@ def commuting_gaussians(draw: DrawFn, d: int, *, singular: bool = False, diagona
     Q = np.eye(d) if diagonal else draw(rotations(d))
     both, power = [], 0.0
     for _ in range(2):
-        loc = np.array(draw(st.lists(_NUMBERS, min_size=d, max_size=d)))
+        loc = np.array(draw(st.lists(COORDINATES, min_size=d, max_size=d)))
         roots = np.sqrt(draw(spectra(d, singular=singular)))
         cov = (Q * roots**2) @ Q.T
         both.append((loc, roots, Gaussian(loc, (cov + cov.T) / 2)))
@@ -187,7 +186,7 @@ def affine_gaussians(draw: DrawFn, d: int, *, singular: bool = False) -> Problem
     """
     x = draw(gaussians(d, cond=100, singular=singular))
     T = draw(psd_matrices(d, cond=100, singular=singular))
-    shift = np.array(draw(st.lists(_NUMBERS, min_size=d, max_size=d)))
+    shift = np.array(draw(st.lists(COORDINATES, min_size=d, max_size=d)))
     y = pushforward(x, T, shift)
     assert isinstance(y, Gaussian)
     change = T - np.eye(d)
@@ -199,7 +198,7 @@ def affine_gaussians(draw: DrawFn, d: int, *, singular: bool = False) -> Problem
 def dirac_gaussians(draw: DrawFn, d: int) -> Problem:
     r"""A point against a Gaussian: :math:`W_2^2 = |m_1 - m_2|^2 + \operatorname{Tr} \Sigma`."""
     y = draw(gaussians(d, singular=True))
-    loc = np.array(draw(st.lists(_NUMBERS, min_size=d, max_size=d)))
+    loc = np.array(draw(st.lists(COORDINATES, min_size=d, max_size=d)))
     power = float(((loc - y.loc) ** 2).sum() + np.trace(y.cov))
     return Problem(Gaussian(loc, np.zeros((d, d))), y, 2, power**0.5, "a Dirac: the only coupling is the product")
 

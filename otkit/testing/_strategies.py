@@ -17,7 +17,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from otkit.testing._measures import AnyMeasure, Gaussian, Measure, dimension, pushforward
 
 # Of float32, so that they are the same numbers in both precisions.
-_COORDINATES = st.one_of(st.integers(-10, 10).map(float), st.floats(-10, 10, width=32, allow_subnormal=False))
+COORDINATES = st.one_of(st.integers(-10, 10).map(float), st.floats(-10, 10, width=32, allow_subnormal=False))
 
 OneMeasure = TypeVar("OneMeasure", np.ndarray, Measure, Gaussian)
 
@@ -88,7 +88,7 @@ def gaussians(
         diagonal: Whether the covariances are diagonal.
         rank: The rank of the covariances at most, as of a low-rank factor; d by default.
     """
-    loc = np.array(draw(st.lists(_COORDINATES, min_size=d, max_size=d)), dtype=float)
+    loc = np.array(draw(st.lists(COORDINATES, min_size=d, max_size=d)), dtype=float)
     spectrum = draw(spectra(d, cond=cond, singular=singular))
     spectrum[d if rank is None else rank :] = 0
     if diagonal:
@@ -108,7 +108,7 @@ def point_clouds(draw: DrawFn, d: int, *, n: int | None = None, max_points: int 
         n: The number of points; from 1 to max_points by default.
         max_points: The most points.
     """
-    point = st.lists(_COORDINATES, min_size=d, max_size=d)
+    point = st.lists(COORDINATES, min_size=d, max_size=d)
     points = draw(st.lists(point, min_size=n or 1, max_size=n or max_points))
     if len(points) > 1 and draw(st.booleans()):
         points[-1] = points[0]

@@ -176,7 +176,18 @@ def find_violation(
         slack: How many units of rounding are granted.
         max_examples: How many examples are tried; by default those of the Hypothesis profile.
         shrink: Whether to look for the simplest counterexample, which takes seconds, or take the first.
+
+    Returns:
+        The violation, not raised, or None where the law held on all examples.
+
+    Raises:
+        ValueError: An unknown law or domain, or a law that does not apply on the domain.
+        TypeError: A distance without the parameters that the law or the domain needs.
     """
+    if on not in DOMAINS:
+        raise ValueError(f"on is {on!r}; expected one of {', '.join(DOMAINS)}")
+    if law not in (known := [name for name, each in LAWS.items() if on in each.domains]):
+        raise ValueError(f"law is {law!r}; expected one of {', '.join(known)}")
     rule, ask = LAWS[law], _Ask(on, (1,) if on == "line" else tuple(dimensions), equal_sizes)
     takes_p = Distance(distance).takes_p and on in _POINTS
     choices = [2.0, *(e for e in exponents if e > 2)] if rule.needs == _GELBRICH else list(exponents)

@@ -46,6 +46,10 @@ class LawViolation(AssertionError):
             f"with\n{shown}"
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By the message that was made, as that and not its parts is what an exception keeps.
+        return AssertionError.__new__, (type(self), *self.args), self.__dict__
+
 
 def require_equal(law: str, statement: str, left: float, right: float, tolerance: float, **context: Any) -> None:
     """Raise unless left = right within the tolerance; NaN is never equal."""

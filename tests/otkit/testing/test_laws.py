@@ -1,5 +1,7 @@
 """The laws tell wrong distances, say how, and are called as their users' functions are."""
 
+import pickle
+
 import numpy as np
 import ot
 import pytest
@@ -172,6 +174,9 @@ zero, w2 = wrong_distances.zero, gaussian.w2
     [
         (lambda: check_laws(w2, on="matrices"), ValueError, "on is 'matrices'; expected one of points, line"),
         (lambda: check_laws(w2, on="gaussians", laws=["splitting"]), ValueError, "laws 'splitting'; expected of"),
+        (lambda: find_violation(zero, "symetry", on="points"), ValueError, "law is 'symetry'; expected one of"),
+        (lambda: find_violation(w2, "splitting", on="gaussians"), ValueError, "law is 'splitting'; expected one of"),
+        (lambda: find_violation(zero, "symmetry", on="matrices"), ValueError, "on is 'matrices'; expected one of"),
         (lambda: check_symmetry(zero, (x, y), y), ValueError, "expected points .n, d. with weights"),
         (lambda: check_symmetry(zero, (x,), y), ValueError, "x is a tuple of 1"),
         (lambda: check_symmetry(zero, x, np.zeros((2, 2, 2))), ValueError, r"y has shape \(2, 2, 2\)"),
@@ -245,3 +250,13 @@ def test_a_violation_is_an_assertion_with_its_parts():
     violation = caught.value
     assert (violation.law, violation.left, violation.right, violation.excess) == ("identity", 1.0, 0.0, 1.0)
     assert "x = Gaussian(np.array([0.0]), np.array([[1.0]]))" in str(violation)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_violation_comes_back_from_another_process(protocol):
+    violation = find_violation(wrong_distances.zero, "bounds", on="points", shrink=False)
+    assert violation is not None
+    violation.add_note("It also breaks: none.")
+    again = pickle.loads(pickle.dumps(violation, protocol))
+    assert (type(again), str(again), again.__notes__) == (LawViolation, str(violation), violation.__notes__)
+    assert (again.law, again.excess, list(again.inputs)) == ("bounds", violation.excess, ["x", "y"])
