@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import csv
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 
-def named_sets(file: str) -> list[tuple[str, np.ndarray]]:
-    """The named sets of points that a file holds."""
+def named_sets(name: str, file: str) -> list[tuple[str, np.ndarray]]:
+    """The named sets of points that a file holds, for the argument of this name."""
     path, key = _split(file)
     if path.suffix == ".npz" and key is None:
-        return [(f"{file}:{key}", _as_points(file, array)) for key, array in _archive("x", path).items()]
-    array = _array("x", file)
+        with _archive(name, path) as archive:
+            arrays = [(f"{path}:{key}", _member(name, path, archive, key)) for key in archive.files]
+    else:
+        arrays = [(file, _array(name, file))]
+    return [one for of, array in arrays for one in _parts(of, array)]
+
+
+def _parts(of: str, array: np.ndarray) -> list[tuple[str, np.ndarray]]:
     if array.ndim == 3:
-        return [(f"{file}[{k}]", part) for k, part in enumerate(array)]
-    return [(file, _as_points(file, array))]
+        return [(f"{of}[{k}]", part) for k, part in enumerate(array)]
+    return [(of, _as_points(of, array))]
 
 
 def points_of(name: str, file: str) -> np.ndarray:
@@ -38,8 +45,9 @@ def weights_of(name: str, file: str | None, of: str) -> np.ndarray | None:
     if file is None:
         return None
     path, _ = _split(of)
-    if path.suffix == ".npz" and path.is_file() and not Path(file).exists() and file in _archive(name, path):
-        file = f"{path}:{file}"
+    if path.suffix == ".npz" and path.is_file() and not Path(file).exists():
+        with _archive(name, path) as archive:
+            file = f"{path}:{file}" if file in archive.files else file
     weights = _array(name, file)
     if weights.ndim == 2 and weights.shape[1] == 1:
         weights = weights[:, 0]
@@ -50,7 +58,7 @@ def weights_of(name: str, file: str | None, of: str) -> np.ndarray | None:
 
 def weights_for(files: list[str], named: list[tuple[str, np.ndarray]]) -> list[np.ndarray]:
     """The weights (n,) of named sets of points, in their order: a file for each, or files that hold several."""
-    found = [one for file in files for one in named_sets(file)]
+    found = [one for file in files for one in named_sets("--weights", file)]
     if len(found) != len(named):
         raise ValueError(f"--weights holds {len(found)} sets for {len(named)} sets of points; expected one for each")
     for (name, weights), (of, points) in zip(found, named, strict=True):
@@ -68,25 +76,31 @@ def _split(file: str) -> tuple[Path, str | None]:
 def _array(name: str, file: str) -> np.ndarray:
     path, key = _split(file)
     if path.suffix == ".npz":
-        arrays = _archive(name, path)
-        if key is None and len(arrays) > 1:
-            raise ValueError(f"{name}: {path} holds {len(arrays)} arrays ({', '.join(arrays)}); expected {path}:NAME")
-        if key is not None and key not in arrays:
-            raise ValueError(f"{name}: {path} holds no array {key}; expected one of {', '.join(arrays)}")
-        return arrays[key] if key is not None else next(iter(arrays.values()))
-    return _table(name, path) if path.suffix == ".csv" else _numbers(name, path, _load(name, path))
+        with _archive(name, path) as archive:
+            keys = archive.files
+            if key is None and len(keys) > 1:
+                raise ValueError(f"{name}: {path} holds {len(keys)} arrays ({', '.join(keys)}); expected {path}:NAME")
+            if key is not None and key not in keys:
+                raise ValueError(f"{name}: {path} holds no array {key}; expected one of {', '.join(keys)}")
+            return _member(name, path, archive, keys[0] if key is None else key)
+    return _table(name, path) if path.suffix == ".csv" else _numbers(f"{name}: {path}", _load(name, path))
 
 
-def _archive(name: str, path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a .npz file."""
-    with _load(name, path) as archive:
-        try:
-            arrays = {key: _numbers(name, path, archive[key]) for key in archive.files}
-        except (ValueError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{name}: {path} cannot be read as arrays of numbers ({error})") from None
-    if not arrays:
+def _archive(name: str, path: Path) -> np.lib.npyio.NpzFile:
+    """A .npz file, of which no array is read yet."""
+    archive = _load(name, path)
+    if not archive.files:
         raise ValueError(f"{name}: {path} holds no arrays; expected at least one")
-    return arrays
+    return archive
+
+
+def _member(name: str, path: Path, archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
+    where = f"{name}: {path}:{key}"
+    try:
+        array = archive[key]
+    except (ValueError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
+        raise ValueError(f"{where} cannot be read as an array of numbers ({error})") from None
+    return _numbers(where, array)
 
 
 def _load(name: str, path: Path) -> Any:
@@ -105,9 +119,11 @@ def _load(name: str, path: Path) -> Any:
     return loaded
 
 
-def _numbers(name: str, path: Path, array: np.ndarray) -> np.ndarray:
+def _numbers(where: str, array: Any) -> np.ndarray:
+    if not isinstance(array, np.ndarray):  # what is in the zip file without being an array
+        raise ValueError(f"{where} is not an array, as NumPy writes them; expected numbers")
     if array.dtype.kind not in "fiub":
-        raise ValueError(f"{name}: {path} has dtype {array.dtype}; expected numbers")
+        raise ValueError(f"{where} has dtype {array.dtype}; expected numbers")
     return array.astype(np.float64)
 
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
 import math
 import sys
 import time
 import warnings
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
+from otkit import ConvergenceWarning, __version__, empirical, gaussian, pairwise_distances
+from otkit._arguments import as_tensors, require_exponent, require_positive
 from otkit._files import named_sets, points_of, weights_for, weights_of
+from otkit.empirical._bounded import bounded_wasserstein
+from otkit.empirical._directions import random_directions
+from otkit.empirical._measures import pair_of_measures
 
 EXAMPLES = """\
 examples:
@@ -55,9 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with the given arguments (those of the process by default); return its exit status."""
     options = _parser().parse_args(arguments)
     try:
-        # Imported only now: torch takes seconds to load, and --help should not.
-        from otkit import ConvergenceWarning
-
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", ConvergenceWarning)
@@ -77,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> Parser:
     parser = Parser(prog="otkit", description="Optimal transport distances.")
-    parser.add_argument("--version", action="version", version=f"otkit {metadata.version('otkit')}")
+    parser.add_argument("--version", action="version", version=f"otkit {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     file = "a .npy, .npz or .csv file of points, with shape (n, d), or (n,) in one dimension; FILE.npz:NAME for one of several arrays"  # fmt: skip  # noqa: E501
 
@@ -169,9 +172,6 @@ def _report(
     chosen: dict[str, Any],
 ) -> dict[str, Any]:
     """What ``--json`` prints: the one place where numbers are computed and named."""
-    from otkit import empirical, gaussian
-    from otkit.empirical._bounded import bounded_wasserstein
-
     start = time.perf_counter()
     extra: dict[str, Any] = {}
     units = "data"
@@ -181,7 +181,7 @@ def _report(
         value = gaussian.w2(*_fit("x", x), *_fit("y", y))
     elif options.method == "sinkhorn":
         if options.reg_relative is not None:
-            chosen["reg"] = options.reg_relative * _mean_cost(x, y, a, b, options.p)
+            chosen["reg"] = _relative_reg(options.reg_relative, x, y, a, b, options.p)
         units = f"data^{options.p:g}"
         if options.json:
             solved = empirical.solve(x, y, a=a, b=b, **chosen)
@@ -190,9 +190,12 @@ def _report(
             extra = {"reg": chosen["reg"], **bounds, **_status(solved)}
         else:
             value = empirical.sinkhorn_cost(x, y, a=a, b=b, **chosen)
-    elif options.method == "sliced":
+    elif options.method == "sliced" and options.json:
         value, error = empirical.sliced_wasserstein(x, y, a=a, b=b, return_error=True, **chosen)
-        extra = {"standard_error": float(error), "n_projections": chosen["n_projections"], "seed": chosen["generator"]}
+        directions, _ = random_directions(x.shape[1], chosen["n_projections"], chosen["generator"])
+        extra = {"standard_error": float(error), "n_projections": len(directions), "seed": chosen["generator"]}
+    elif options.method == "sliced":
+        value = empirical.sliced_wasserstein(x, y, a=a, b=b, **chosen)
     elif options.json and x.shape[1] > 1:
         (value, lower, upper), solved = bounded_wasserstein(x, y, a=a, b=b, **chosen)
         extra = {"lower_bound": lower, "upper_bound": upper, **_status(solved)}
@@ -208,10 +211,16 @@ def _status(solved: Any) -> dict[str, Any]:
     return {"marginal_error": error, "n_iter": iterations, "converged": bool(solved.converged)}
 
 
-def _mean_cost(x: np.ndarray, y: np.ndarray, a: np.ndarray | None, b: np.ndarray | None, p: float) -> float:
-    """The mean of |x - y|^p over all pairs, a row at a time."""
-    rows = [np.average(np.linalg.norm(point - y, axis=-1) ** p, weights=b) for point in x]
-    return float(np.average(rows, weights=a))
+def _relative_reg(
+    factor: float, x: np.ndarray, y: np.ndarray, a: np.ndarray | None, b: np.ndarray | None, p: float
+) -> float:
+    """The factor times the mean of |x - y|^p over all pairs of two measures, which are checked here."""
+    p, factor = require_exponent(p), require_positive("--reg-relative", factor)
+    tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
+    measures = pair_of_measures(*tensors, eps=restore.eps, validate=True)
+    x, y, a_, b_ = (part.numpy() for part in measures)
+    rows = [np.average(np.linalg.norm(point - y, axis=-1) ** p, weights=b_) for point in x]
+    return require_positive("--reg-relative times the mean of |x-y|^p", factor * float(np.average(rows, weights=a_)))
 
 
 def _pairwise(options: argparse.Namespace) -> str:
@@ -225,7 +234,7 @@ def _pairwise(options: argparse.Namespace) -> str:
         raise ValueError(f"--out {out} exists; expected --resume to go on with it, or another name")
     if out is not None and not out.parent.is_dir():
         raise ValueError(f"--out is {out}; expected an existing folder, and there is no {out.parent}")
-    named = [one for file in options.x for one in named_sets(file)]
+    named = [one for file in options.x for one in named_sets("x", file)]
     measures: list[Any] = [points for _, points in named]
     if options.weights is not None:
         measures = list(zip(measures, weights_for(options.weights, named), strict=True))
@@ -233,8 +242,6 @@ def _pairwise(options: argparse.Namespace) -> str:
         if options.weights is not None:
             raise ValueError("--method gaussian is for uniformly weighted samples; expected no --weights")
         measures = [_fit(name, points) for name, points in named]
-
-    from otkit import ConvergenceWarning, pairwise_distances
 
     # On the line exact distances come by sorting: there is nothing to bound.
     certified = options.method == "sinkhorn" or (options.method == "exact" and named[0][1].shape[1] > 1)
@@ -267,13 +274,14 @@ def _pairwise(options: argparse.Namespace) -> str:
         return json.dumps(report)
     if out is not None:
         return f"{out}: {len(names)} x {len(names)} distances"
-    lines = [["", *names], *([name, *map(repr, row)] for name, row in zip(names, matrix.tolist(), strict=True))]
-    return "\n".join(",".join(f'"{c}"' if "," in c else c for c in line) for line in lines)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["", *names])
+    writer.writerows([name, *row] for name, row in zip(names, matrix.tolist(), strict=True))
+    return text.getvalue().rstrip("\n")
 
 
 def _fit(name: str, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    from otkit import gaussian
-
     if len(points) < 2:
         raise ValueError(f"{name} has {len(points)} points; expected at least 2 to fit a Gaussian")
     return gaussian.fit(points)

@@ -1,14 +1,18 @@
+import csv
 import json
 import subprocess
 import sys
+import warnings
+import zipfile
 
 import numpy as np
 import pytest
 
 import otkit as package
-from otkit import cli, gaussian, pairwise_distances
+from otkit import ConvergenceWarning, cli, gaussian, pairwise_distances
 from otkit.cli import main
 from otkit.empirical import sinkhorn_cost, sliced_wasserstein, wasserstein
+from otkit.empirical._directions import random_directions
 
 
 @pytest.fixture
@@ -106,7 +110,30 @@ def test_methods(arrays, capsys):
     expected |= {"method": "sliced", "units": "data", "p": 2.0}
     assert report("--method", "sliced", "--n-projections", "40", "--seed", "3") == expected
     assert report("--method", "sliced")["value"] == sliced_wasserstein(x, y, generator=0)
+    value, error = sliced_wasserstein(x, y, n_projections=6, generator=3, return_error=True)
+    said = report("--method", "sliced", "--n-projections", "6", "--seed", "3")
+    assert (said["n_projections"], said["standard_error"]) == (len(drawn(2, 6)), error)  # of whole blocks
     assert report("--method", "gaussian")["value"] == gaussian.w2(*gaussian.fit(x), *gaussian.fit(y))
+
+
+def drawn(d, count):
+    directions, _ = random_directions(d, count, 0)
+    return directions
+
+
+def test_one_direction_has_no_error_and_needs_none(arrays, capsys):
+    x, y, *_ = arrays
+    one = ("distance", "x.npy", "y.npy", "--method", "sliced", "--n-projections", "1")
+    assert float(output(capsys, *one)) == sliced_wasserstein(x, y, n_projections=1, generator=0)
+    assert main([*one, "--json"]) == 2
+    assert "expected at least 2 (raise n_projections)" in capsys.readouterr().err
+
+
+def test_what_is_not_asked_for_is_not_read(arrays, capsys):
+    x, y, _, b = arrays
+    np.savez("data.npz", codes=y, mass=b, labels=np.array(["one"] * 9), things=np.array([{}], dtype=object))
+    found = output(capsys, "distance", "x.npy", "data.npz:codes", "--b", "mass")
+    assert float(found) == wasserstein(x, y, b=b)
 
 
 def test_help_stands_alone(capsys):
@@ -201,6 +228,28 @@ def test_pairwise_into_a_file_and_again(files, capsys):
     assert (np.load("d.npy") == matrix).all()
 
 
+def test_what_did_not_converge_is_told_after_a_resume_too(files, capsys, monkeypatch):
+    def stopped(x, y, **_):
+        warnings.warn("raise max_iter", ConvergenceWarning, stacklevel=2)
+        return 1.0
+
+    monkeypatch.setitem(package.pairwise.DISTANCES, "wasserstein", stopped)
+    command = ["pairwise", "sets.npz", "--out", "d.npy", "--json"]
+    for more, message in ([], "raise max_iter"), (["--resume"], "d.npy holds distances that did not converge"):
+        assert main([*command, *more]) == 0
+        out, err = capsys.readouterr()
+        assert json.loads(out)["converged"] is False
+        assert message in err
+
+
+def test_the_table_holds_any_name(files, capsys):
+    name = 'a "b", c.npy'
+    np.save(name, np.zeros((2, 2)))
+    rows = list(csv.reader(output(capsys, "pairwise", name, "x.npy").splitlines()))
+    assert rows[0] == ["", name, "x.npy"]
+    assert rows[1][0] == name
+
+
 def test_progress_goes_to_stderr(files, capsys):
     assert main(["pairwise", "sets.npz", "--progress"]) == 0
     assert "6/6" in capsys.readouterr().err
@@ -215,7 +264,7 @@ def test_control_c_is_status_130(files, monkeypatch, capsys, command):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(package.empirical, "wasserstein", interrupt)
-    monkeypatch.setattr(package, "pairwise_distances", interrupt)
+    monkeypatch.setattr(cli, "pairwise_distances", interrupt)
     assert main([command, "x.npy", "y.npy"]) == 130
     assert capsys.readouterr() == ("", "otkit: interrupted\n")
 
@@ -242,6 +291,9 @@ def test_bad_csv_names_line_and_column(files, capsys, text, message):
     assert err.count("\n") == 1
 
 
+relative = ("x.npy", "y.npy", "--method", "sinkhorn", "--reg-relative")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -255,6 +307,9 @@ def test_bad_csv_names_line_and_column(files, capsys, text, message):
         (("x.npy", "x.txt"), "y: x.txt ends in .txt; expected a .npy, .npz or .csv file"),
         (("x.npy", "data.npz"), "y: data.npz holds 2 arrays (codes, mass); expected data.npz:NAME"),
         (("x.npy", "data.npz:code"), "y: data.npz holds no array code; expected one of codes, mass"),
+        (("x.npy", "labels.npz:labels"), "y: labels.npz:labels has dtype <U3; expected numbers"),
+        (("x.npy", "labels.npz:things"), "y: labels.npz:things cannot be read as an array of numbers (Object arrays"),
+        (("x.npy", "labels.npz:note.txt"), "y: labels.npz:note.txt is not an array"),
         (("x.npy", "broken.npz"), "y: broken.npz is not a .npz file of numbers"),
         (("x.npy", "y.npy", "--p", "0.5"), "p is 0.5"),
         (("x.npy", "y.npy", "--p", "two"), "argument --p: invalid float value: 'two'"),
@@ -262,6 +317,11 @@ def test_bad_csv_names_line_and_column(files, capsys, text, message):
         (("x.npy", "y.npy", "--method", "sinkhorn"), "--method sinkhorn needs --reg"),
         (("x.npy", "y.npy", "--method", "sinkhorn", "--reg", "0"), "reg is 0.0"),
         (("x.npy", "y.npy", "--method", "sinkhorn", "--reg", "1", "--reg-relative", "1"), "exclude each other"),
+        ((*relative, "1", "--a", "zeros.npy"), "a has weights that are all zero"),
+        ((*relative, "1", "--a", "data.npz:mass"), "a has shape (9,); expected (..., 12), a weight for each"),
+        (("three.npy", *relative[1:], "1"), "y has shape (9, 2), points in 2 dimensions; expected 3"),
+        ((*relative, "-1"), "--reg-relative is -1.0; expected a finite number > 0"),
+        (("single.npy", "single.npy", *relative[2:], "1"), "--reg-relative times the mean of |x-y|^p is 0.0; expected"),
         (("x.npy", "y.npy", "--reg", "1"), "--reg is an option of --method sinkhorn, not of exact"),
         (("x.npy", "y.npy", "--seed", "1"), "--seed is an option of --method sliced, not of exact"),
         (("x.npy", "y.npy", "--method", "sliced", "--n-projections", "0"), "n_projections is 0"),
@@ -280,6 +340,10 @@ def test_bad_input_is_one_line_and_status_2(files, capsys, arguments, message):
     (files / "x.txt").write_text("1 2")
     np.save("words.npy", np.array(["one", "two"]))
     np.save("nan.npy", np.full((3, 2), np.nan))
+    np.save("zeros.npy", np.zeros(12))
+    np.savez("labels.npz", labels=np.array(["one"]), things=np.array([{}], dtype=object))
+    with zipfile.ZipFile("labels.npz", "a") as archive:
+        archive.writestr("note.txt", "1, 2")
     (files / "broken.npz").write_bytes(b"PK\x03\x04broken")
     np.save("huge.npy", np.full((3, 2), 1e200))
     np.save("three.npy", np.zeros((4, 3)))
