@@ -20,11 +20,16 @@ def bounded_wasserstein(
         y: Points, with shape (m, d).
         p: The exponent.
         **options: The other arguments of `solve`.
+
+    Raises:
+        ValueError: What `solve` raises; points of x and y that are farther apart than the largest float64.
     """
     unit = 1.0
     if x.shape[1:] == y.shape[1:]:
         with np.errstate(over="ignore"):
             extent = float(np.ptp(np.concatenate([x, y]), axis=0).max())
+        if extent == np.inf:
+            raise ValueError("x and y are farther apart than the largest float64; expected finite distances")
         # A power of two, which does not round; and no smaller than lets other coordinates be divided by it.
         unit = 2.0 ** max(int(np.frexp(extent)[1]) - 1, -500)
     solved = solve(x / unit, y / unit, p, **options)

@@ -101,7 +101,12 @@ def entropic_transport(
     """Entropic transport with costs scale·C + low; the points are those of the relative costs."""
     largest = max(over_blocks(costs, lambda _, block: float(block.max())))
     require_reg_above_rounding(options.reg or 0.0, scale * largest)
-    reg = (options.reg or 0.0) / scale
+    reg = (options.reg or 0.0) / scale if scale > 0 else np.inf
+    if reg == np.inf:
+        raise ValueError(
+            f"reg is {options.reg:g} beside a largest cost of {scale:g}, and their quotient is more than float64 "
+            "holds; expected larger costs, or a smaller reg"
+        )
     mass = float(a.sum())
     weights = _normalised(a), _normalised(b)
     rows, columns = weights[0] > 0, weights[1] > 0

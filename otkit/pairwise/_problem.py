@@ -19,7 +19,7 @@ from otkit._arguments import (
     working_precision,
 )
 from otkit.empirical._directions import as_generator, directions_for
-from otkit.empirical._measures import require_mass
+from otkit.empirical._measures import SMALLEST_MASS
 from otkit.gaussian._checks import require_covariance, require_gaussian
 from otkit.pairwise._blocks import BOUNDED, DISTANCES, BetweenPoints, Gaussians, Loop, WithBounds, between_gaussians
 from otkit.pairwise._room import require_room_for_measures
@@ -76,6 +76,9 @@ def problem_of(
             block = Loop(WithBounds(distance, options), zero_on_diagonal=False, dtype=dtype)
         else:
             block = Loop(BetweenPoints(distance, options), distance != "sinkhorn_cost", dtype)
+        # Illegal options are found on one point, before the first tile and before a file is made.
+        point = (np.zeros_like(first[:1]), None)
+        block([point], [point], False)
     longest = max(len(side) for side in sides)
     return Problem(
         left=sides[0],
@@ -114,7 +117,9 @@ def _points(
             if tuple(a.shape) != (len(x),):
                 raise ValueError(f"the weights of {here} have shape {shape(a)}; expected ({len(x)},)")
             require_finite(f"the weights of {here}", a)
-            require_mass(f"the weights of {here}", a)
+            if bool((a < 0).any()) or not SMALLEST_MASS < float(a.double().sum()) < 1 / SMALLEST_MASS:
+                raise ValueError(f"the weights of {here} must not be negative, and have a positive, finite sum; "
+                                 f"got {a.tolist()[:5]} ...")  # fmt: skip
         sides.append(((x.numpy(force=True), None if a is None else a.numpy(force=True)), restore, x.device))
     restore, device = _one_kind(sides)
     return [side for side, *_ in sides], restore, device
@@ -122,6 +127,12 @@ def _points(
 
 def _gaussians(name: str, collection: Any) -> tuple[Gaussians, Restore, torch.device | None]:
     if isinstance(collection[0], tuple):
+        shapes = [tuple(map(np.shape, pair)) for pair in collection]
+        for k, each in enumerate(shapes):
+            if len(each) != 2 or each != shapes[0]:
+                raise ValueError(f"{name}[{k}] has parts of shapes {', '.join(map(str, each))}, and {name}[0] of "
+                                 f"{', '.join(map(str, shapes[0]))}; expected a mean (d,) and a covariance (d, d), of "
+                                 "one d for all")  # fmt: skip
         collection = [np.stack(part) if isinstance(part[0], np.ndarray) else torch.stack(part)
                       for part in zip(*collection, strict=True)]  # fmt: skip
     if len(collection) != 2:

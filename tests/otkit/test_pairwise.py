@@ -251,6 +251,10 @@ tensors, one = [torch.tensor(s) for s in sets], torch.eye(2, dtype=torch.float64
 sliced = {"distance": "sliced_wasserstein"}
 
 
+def gaussians(*dimensions):
+    return [(np.zeros(d), np.eye(d)) for d in dimensions]
+
+
 @pytest.mark.parametrize(
     ("measures", "options", "error", "message"),
     [
@@ -281,6 +285,13 @@ sliced = {"distance": "sliced_wasserstein"}
         (sets, sliced | {"projections": np.eye(3)}, ValueError, r"projections has shape \(3, 3\); expected directions"),
         (sets, sliced | {"projections": np.eye(2, dtype=int)}, TypeError, "projections has dtype int64"),
         (tensors, sliced | {"projections": one.requires_grad_()}, ValueError, "projections requires a gradient"),
+        (gaussians(2, 3), {"distance": "gaussian_w2"}, ValueError, r"measures\[1\] has parts of shapes \(3,\)"),
+        ([*gaussians(2), np.zeros(2)], {"distance": "gaussian_w2"}, ValueError, r"measures\[1\] has parts of shapes"),
+        ([(np.zeros(2),)], {"distance": "gaussian_w2"}, ValueError, r"measures\[0\] has parts of shapes \(2,\)"),
+        ([(sets[0], np.full(3, 1e308))], {}, ValueError, r"the weights of measures\[0\] must .* positive, finite"),
+        ([np.array([[1.7e308] * 2, [-1.7e308] * 2])], {"bounds": True}, ValueError, "x and y are farther"),
+        (sets[:1], {"p": 0.5}, ValueError, "p is 0.5"),
+        (sets[:1], {"power": 1}, TypeError, "power"),
         (sets, {"distance": "gaussian_w2", "p": 1}, TypeError, "p: not an option of gaussian_w2"),
     ],
 )

@@ -154,6 +154,13 @@ def test_what_is_not_shown_is_recorded_all_the_same(tmp_path):
 # What is not as it was left
 
 
+@pytest.mark.parametrize("options", [{"p": 0.5}, {"power": 2}, {"distance": "sliced_wasserstein", "n_projections": 0}])
+def test_illegal_options_leave_no_file(tmp_path, options):
+    with pytest.raises((ValueError, TypeError)):
+        pairwise_distances(sets, out=tmp_path / "d.npy", **options)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("first", ["", "{", "[1, 2]", "3", "\0\x81"])
 def test_a_damaged_record_is_named(tmp_path, first):
     out, record = tmp_path / "d.npy", tmp_path / "d.npy.tiles"

@@ -100,6 +100,12 @@ def test_solve_refuses_costs_beyond_float64():
             empirical.solve(HUGE * POINTS, HUGE * POINTS, reg=reg)
 
 
+def test_solve_refuses_a_regularisation_that_is_infinite_beside_the_costs():
+    for size in (1e-155, 1e-300):
+        with pytest.raises(ValueError, match=r"reg is 1 beside a largest cost of .*, and their quotient is more than"):
+            empirical.solve(size * POINTS, size * POINTS, reg=1.0)
+
+
 def test_bounds_of_huge_distances(tmp_path, capsys):
     x, y = HUGE * POINTS, HUGE * (POINTS + STEP)
     assert otkit.pairwise_distances([x, y], bounds=True)[0, 1].tolist()[:3] == pytest.approx(3 * [HUGE], rel=1e-12)
