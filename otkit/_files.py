@@ -23,6 +23,8 @@ def named_sets(name: str, file: str) -> list[tuple[str, np.ndarray]]:
 
 
 def _parts(of: str, array: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    if array.ndim == 3 and len(array) == 0:
+        raise ValueError(f"{of} has shape {array.shape}; expected at least one set of points (N, n, d)")
     if array.ndim == 3:
         return [(f"{of}[{k}]", part) for k, part in enumerate(array)]
     return [(of, _as_points(of, array))]
@@ -98,7 +100,7 @@ def _member(name: str, path: Path, archive: np.lib.npyio.NpzFile, key: str) -> n
     where = f"{name}: {path}:{key}"
     try:
         array = archive[key]
-    except (ValueError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, OSError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise ValueError(f"{where} cannot be read as an array of numbers ({error})") from None
     return _numbers(where, array)
 
@@ -144,6 +146,8 @@ def _table(name: str, path: Path) -> np.ndarray:
                     if not _is_number(cell):
                         raise ValueError(f"line {reader.line_num}, column {column} is {cell!r}; expected a number")
                 rows.append([float(cell) for cell in cells])
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}: {path} is not text in UTF-8 ({error}); expected numbers and commas") from None
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{name}: {path}: {error}") from None
     if not rows:

@@ -7,21 +7,24 @@ import csv
 import io
 import json
 import math
+import os
+import re
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import torch
 
 from otkit import ConvergenceWarning, __version__, empirical, gaussian, pairwise_distances
-from otkit._arguments import as_tensors, require_exponent, require_positive
+from otkit._arguments import as_tensors, require_exponent, require_finite, require_positive
 from otkit._files import named_sets, points_of, weights_for, weights_of
 from otkit.empirical._bounded import bounded_wasserstein
 from otkit.empirical._directions import random_directions
-from otkit.empirical._measures import pair_of_measures
+from otkit.empirical._measures import Measures, pair_of_measures
 
 EXAMPLES = """\
 examples:
@@ -66,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.simplefilter("always", ConvergenceWarning)
             try:
                 answer = options.run(options)
-            except (ValueError, TypeError, OSError, MemoryError, ImportError) as error:
+            except (ValueError, TypeError, OSError, MemoryError, OverflowError, RuntimeError, ImportError) as error:
                 print(f"otkit: error: {' '.join(str(error).split())}", file=sys.stderr)
                 return 2
     except KeyboardInterrupt:
@@ -112,7 +115,7 @@ def _parser() -> Parser:
     pairwise.add_argument(
         "--weights", nargs="+", help="files of weights, one for each set of points, in the same order and of one sum"
     )
-    pairwise.add_argument("--jobs", type=int, help="processes to share the work, -1 for all cores (default 1)")
+    pairwise.add_argument("--jobs", type=_whole(31), help="processes to share the work, -1 for all cores (default 1)")
     pairwise.add_argument("--out", type=Path, help="a .npy file for the matrix; interrupted, it can be resumed")
     pairwise.add_argument("--resume", action="store_true", help="go on with the --out of an interrupted run")
     pairwise.add_argument("--progress", action="store_true", help="show a bar on stderr")
@@ -124,13 +127,28 @@ def _parser() -> Parser:
         )  # fmt: skip
         command.add_argument("--p", type=float, default=2.0, help="the exponent p >= 1 of the distance (default 2)")
         command.add_argument("--reg", type=float, help="sinkhorn's reg > 0, absolute, in the units of |x-y|^p")
-        command.add_argument("--n-projections", type=int, help="the number of sliced's directions (default 256)")
-        command.add_argument("--seed", type=int, help="the seed of sliced's directions (default 0)")
+        command.add_argument("--n-projections", type=_whole(31), help="the number of sliced's directions (default 256)")
+        command.add_argument("--seed", type=_whole(63), help="the seed of sliced's directions (default 0)")
         command.add_argument("--json", action="store_true", help="print a JSON object that says more")
     distance.add_argument(
         "--reg-relative", type=float, help="sinkhorn's reg as a multiple of the mean of |x-y|^p over all pairs"
     )
     return parser
+
+
+def _whole(bits: int) -> Callable[[str], int]:
+    """What reads a whole number that so many bits hold, and a sign."""
+
+    def whole(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = 2**bits
+        if abs(value) >= 2**bits:
+            raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number below 2^{bits}")
+        return value
+
+    return whole
 
 
 def _method_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -175,13 +193,15 @@ def _report(
     start = time.perf_counter()
     extra: dict[str, Any] = {}
     units = "data"
+    tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
+    measures = pair_of_measures(*tensors, eps=restore.eps, validate=True)
     if options.method == "gaussian":
         if a is not None or b is not None:
             raise ValueError("--method gaussian is for uniformly weighted samples; expected no --a or --b")
         value = gaussian.w2(*_fit("x", x), *_fit("y", y))
     elif options.method == "sinkhorn":
         if options.reg_relative is not None:
-            chosen["reg"] = _relative_reg(options.reg_relative, x, y, a, b, options.p)
+            chosen["reg"] = _relative_reg(options.reg_relative, measures, options.p)
         units = f"data^{options.p:g}"
         if options.json:
             solved = empirical.solve(x, y, a=a, b=b, **chosen)
@@ -211,16 +231,12 @@ def _status(solved: Any) -> dict[str, Any]:
     return {"marginal_error": error, "n_iter": iterations, "converged": bool(solved.converged)}
 
 
-def _relative_reg(
-    factor: float, x: np.ndarray, y: np.ndarray, a: np.ndarray | None, b: np.ndarray | None, p: float
-) -> float:
-    """The factor times the mean of |x - y|^p over all pairs of two measures, which are checked here."""
+def _relative_reg(factor: float, measures: Measures, p: float) -> float:
+    """The factor times the mean of |x - y|^p over all pairs, a row at a time."""
     p, factor = require_exponent(p), require_positive("--reg-relative", factor)
-    tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
-    measures = pair_of_measures(*tensors, eps=restore.eps, validate=True)
-    x, y, a_, b_ = (part.numpy() for part in measures)
-    rows = [np.average(np.linalg.norm(point - y, axis=-1) ** p, weights=b_) for point in x]
-    return require_positive("--reg-relative times the mean of |x-y|^p", factor * float(np.average(rows, weights=a_)))
+    x, y, a, b = (part.numpy() for part in measures)
+    rows = [np.average(np.linalg.norm(point - y, axis=-1) ** p, weights=b) for point in x]
+    return require_positive("--reg-relative times the mean of |x-y|^p", factor * float(np.average(rows, weights=a)))
 
 
 def _pairwise(options: argparse.Namespace) -> str:
@@ -234,6 +250,8 @@ def _pairwise(options: argparse.Namespace) -> str:
         raise ValueError(f"--out {out} exists; expected --resume to go on with it, or another name")
     if out is not None and not out.parent.is_dir():
         raise ValueError(f"--out is {out}; expected an existing folder, and there is no {out.parent}")
+    if out is not None and not os.access(out.parent, os.W_OK):
+        raise ValueError(f"--out is {out}; expected a folder that can be written to")
     named = [one for file in options.x for one in named_sets("x", file)]
     measures: list[Any] = [points for _, points in named]
     if options.weights is not None:
@@ -243,24 +261,29 @@ def _pairwise(options: argparse.Namespace) -> str:
             raise ValueError("--method gaussian is for uniformly weighted samples; expected no --weights")
         measures = [_fit(name, points) for name, points in named]
 
+    names = [name for name, _ in named]
     # On the line exact distances come by sorting: there is nothing to bound.
     certified = options.method == "sinkhorn" or (options.method == "exact" and named[0][1].shape[1] > 1)
     bounds = options.json and out is None and certified
     start = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        matrix = pairwise_distances(
-            measures,
-            distance=METHODS[options.method],
-            n_jobs=options.jobs,
-            progress=options.progress,
-            out=out,
-            bounds=bounds,
-            **chosen,
-        )
+        try:
+            matrix = pairwise_distances(
+                measures,
+                distance=METHODS[options.method],
+                n_jobs=options.jobs,
+                progress=options.progress,
+                out=out,
+                bounds=bounds,
+                **chosen,
+            )
+        except ValueError as error:
+            # Who has files knows the measures by their names, and not by their numbers.
+            message = re.sub(r"measures\[(\d+)\]", lambda found: names[int(found[1])], str(error))
+            raise ValueError(message) from None
     for warning in caught:
         warnings.warn(warning.message, warning.category, stacklevel=1)
-    names = [name for name, _ in named]
     if options.json:
         units = f"data^{options.p:g}" if options.method == "sinkhorn" else "data"
         report = {"method": options.method, "units": units, "p": options.p, "names": names}
@@ -284,7 +307,10 @@ def _pairwise(options: argparse.Namespace) -> str:
 def _fit(name: str, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(points) < 2:
         raise ValueError(f"{name} has {len(points)} points; expected at least 2 to fit a Gaussian")
-    return gaussian.fit(points)
+    require_finite(name, torch.from_numpy(points))
+    loc, cov = gaussian.fit(points)
+    require_finite(f"the covariance of {name}", torch.from_numpy(cov))
+    return loc, cov
 
 
 def _finite(value: Any) -> float:
