@@ -77,7 +77,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     for warning in caught:
         print(f"otkit: warning: {warning.message}", file=sys.stderr)
-    print(answer)
+    try:
+        print(answer, flush=True)
+    except OSError as error:
+        # So that the rest is not tried again when the program ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"otkit: error: the answer cannot be written ({error.strerror})", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -250,7 +256,7 @@ def _pairwise(options: argparse.Namespace) -> str:
         raise ValueError(f"--out {out} exists; expected --resume to go on with it, or another name")
     if out is not None and not out.parent.is_dir():
         raise ValueError(f"--out is {out}; expected an existing folder, and there is no {out.parent}")
-    if out is not None and not os.access(out.parent, os.W_OK):
+    if out is not None and not out.exists() and not os.access(out.parent, os.W_OK):
         raise ValueError(f"--out is {out}; expected a folder that can be written to")
     named = [one for file in options.x for one in named_sets("x", file)]
     measures: list[Any] = [points for _, points in named]

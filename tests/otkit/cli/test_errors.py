@@ -203,6 +203,16 @@ def test_a_folder_that_is_read_only_is_named(files, capsys, monkeypatch):
     assert capsys.readouterr() == ("", "otkit: error: --out is d.npy; expected a folder that can be written to\n")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_an_answer_that_cannot_be_written_is_said_so(files):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*PROGRAM, "pairwise", "x.npy"], cwd=files, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2
+    assert done.stderr == "otkit: error: the answer cannot be written (No space left on device)\n"
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_or_killed_it_goes_on(tmp_path, how):
     sets = np.random.default_rng(0).normal(size=(40, 120, 2))
