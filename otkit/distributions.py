@@ -21,7 +21,6 @@ References:
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -36,6 +35,7 @@ from torch.distributions import (
 )
 
 from otkit._arguments import require_broadcast, require_one_dtype_and_device, working_precision
+from otkit._convergence import warn
 from otkit._root import root
 from otkit.gaussian import w2_squared_diagonal, w2_squared_from_factors
 
@@ -163,11 +163,10 @@ def _form(type_p: type[Distribution], type_q: type[Distribution]) -> Form:
         )
     if len(best) > 1:
         pairs = " and ".join(f"({one.__name__}, {other.__name__})" for one, other in best)
-        warnings.warn(
+        warn(
             f"W2 of {type_p.__name__} and {type_q.__name__} is ambiguous: {pairs} fit equally well; "
             f"register_w2({type_p.__name__}, {type_q.__name__}) breaks the tie",
             RuntimeWarning,
-            stacklevel=4,
         )
     return found[best[0]]
 

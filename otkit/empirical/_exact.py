@@ -23,7 +23,6 @@ References:
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,7 +30,7 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, require_count, require_exponent
-from otkit._convergence import ConvergenceWarning
+from otkit._convergence import warn
 from otkit._derivatives import attach, needs_gradient
 from otkit._root import root
 from otkit._units import MODERATE, SMALLEST_POWER, in_units
@@ -141,20 +140,16 @@ def _relative_cost(measures: Measures, p: float, max_iter: int | None) -> tuple[
     solved = _solve(measures, p, max_iter)
     stopped = sum(not coupling.optimal for coupling, _ in solved)
     if stopped:
-        warnings.warn(
+        warn(
             f"the network simplex stopped at max_iter in {stopped} of {len(solved)} problems, "
-            "before a plan was optimal or even complete; the value is not the cost (raise max_iter)",
-            ConvergenceWarning,
-            stacklevel=3,
+            "before a plan was optimal or even complete; the value is not the cost (raise max_iter)"
         )
     # (At a moderate p such costs are those of measures that are equal but for rounding, of which the plan is known.)
     elif p > MODERATE and (uncertain := sum(not coupling.certain for coupling, _ in solved)):
-        warnings.warn(
+        warn(
             f"p is {p:g}, and costs |x - y|^p are of such different magnitude that the plan is not known to be optimal "
             f"in {uncertain} of {len(solved)} problems; the value is no less than the cost (take a smaller p; solve "
-            "gives bounds)",
-            ConvergenceWarning,
-            stacklevel=3,
+            "gives bounds)"
         )
     if not solved:
         return measures.x.new_zeros(batch), measures.x.new_zeros(batch)

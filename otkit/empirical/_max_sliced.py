@@ -23,14 +23,13 @@ References:
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from otkit._arguments import Array, Restore, as_tensors, require_count, require_exponent, require_positive
-from otkit._convergence import ConvergenceWarning
+from otkit._convergence import warn
 from otkit._derivatives import attach, needs_gradient
 from otkit._root import root
 from otkit._units import in_units
@@ -163,12 +162,10 @@ def _maximum(
         direction = directions.take_along_dim(best.unsqueeze(-1), -2)
         moving = int((step.take_along_dim(best, -1) > tol).sum())
     if moving:
-        warnings.warn(
+        warn(
             f"the max-sliced direction was still turning by more than tol = {tol:.1e} after max_iter = {max_iter} "
             f"steps in {moving} of {best.numel()} problems; the value is a lower bound, if not the largest (raise "
-            "max_iter or tol)",
-            ConvergenceWarning,
-            stacklevel=3,
+            "max_iter or tol)"
         )
 
     def along(x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None) -> Tensor:

@@ -11,7 +11,6 @@ that an entropic or unfinished solution still says where the exact cost is.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from scipy import sparse
 from torch import Tensor
 
 from otkit._arguments import Array, Restore, as_tensors, require_exponent, require_finite
-from otkit._convergence import ConvergenceWarning
+from otkit._convergence import warn
 from otkit._derivatives import attach, needs_gradient, refuse_gradient
 from otkit._units import MODERATE
 from otkit.empirical._costs import LARGEST_UNIT, MatrixCosts, costs_between, extremes
@@ -264,7 +263,7 @@ def _transport(
     batch, n, m = a.shape[:-1], a.shape[-1], b.shape[-1]
     failed = [s for s in solved if not s.converged]
     if failed:
-        warnings.warn(_advice(failed, len(solved), options), ConvergenceWarning, stacklevel=3)
+        warn(_advice(failed, len(solved), options))
 
     def field(name: str) -> Any:
         return restore(_stacked(a.detach(), batch, [getattr(s, name) for s in solved]))

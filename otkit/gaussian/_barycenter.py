@@ -34,7 +34,6 @@ References:
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
@@ -51,7 +50,7 @@ from otkit._arguments import (
     shape,
     working_precision,
 )
-from otkit._convergence import ConvergenceWarning
+from otkit._convergence import warn
 from otkit._derivatives import Function, refuse_second
 from otkit._operators import checked, operator
 from otkit.gaussian._bures.procrustes import factor
@@ -178,11 +177,9 @@ def _fixed_point(C: Tensor, w: Tensor, tol: float, max_iter: int) -> Tensor:
         active = active[error[active] > tol]
         if len(active) == 0:
             return F
-    warnings.warn(
+    warn(
         f"the barycenter's last step was {error.max().item():.1e} of its factor after max_iter = {max_iter} "
-        f"iterations, above tol = {tol:.1e}, in {len(active)} of {len(F)} problems; raise max_iter or tol",
-        ConvergenceWarning,
-        stacklevel=8,
+        f"iterations, above tol = {tol:.1e}, in {len(active)} of {len(F)} problems; raise max_iter or tol"
     )
     return F
 

@@ -2,13 +2,12 @@ r"""Conjugate gradients for linear systems whose unknown is a matrix, batched, e
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from otkit._convergence import ConvergenceWarning
+from otkit._convergence import warn
 from otkit._units import power_of_two
 
 
@@ -29,11 +28,9 @@ def conjugate_gradients(operator: Callable[[Tensor], Tensor], right: Tensor) -> 
         X, residual = X + step * direction, residual - step * image
         previous, square = square, residual.square().sum((-2, -1), keepdim=True)
         direction = residual + torch.where(active, square / previous, torch.zeros_like(square)) * direction
-    warnings.warn(
+    warn(
         "the linear system of a gradient was not solved to 1e-13, its residual is "
         f"{(square / (1e26 * stop)).sqrt().nan_to_num().max().item():.1e} of the right-hand side; a small multiple of "
-        "the identity added to the covariances makes it better conditioned",
-        ConvergenceWarning,
-        stacklevel=2,
+        "the identity added to the covariances makes it better conditioned"
     )
     return unit * X

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, checked_finite, require_broadcast, shape, working_precision
-from otkit._convergence import ConvergenceWarning
+from otkit._convergence import warn
 from otkit._derivatives import attach, needs_gradient
 from otkit._operators import checked, operator
 from otkit._root import root
@@ -225,11 +225,7 @@ def _solve(costs: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]
         warnings.simplefilter("ignore")
         couplings = in_parallel(couple, list(zip(*flat, strict=True)))
     if not all(coupling.optimal for coupling in couplings):
-        warnings.warn(
-            "the network simplex stopped before a plan between the components was optimal; the value is not the cost",
-            ConvergenceWarning,
-            stacklevel=5,
-        )
+        warn("the network simplex stopped before a plan between the components was optimal; the value is not the cost")
     plan = np.zeros((len(couplings), K, L))
     for P, coupling in zip(plan, couplings, strict=True):
         P[coupling.rows, coupling.columns] = coupling.mass

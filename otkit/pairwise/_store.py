@@ -6,7 +6,6 @@ import hashlib
 import json
 import pickle
 import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from otkit._convergence import ConvergenceWarning
+from otkit._convergence import warn
 from otkit.pairwise._blocks import Gaussians
 from otkit.pairwise._tiles import Problem, Tile
 
@@ -70,11 +69,9 @@ class Store:
         found = [line for line in map(re.compile(r"(\d+) (\d+) ([01])").fullmatch, lines[1:-1]) if line]
         converged = {(int(line[1]), int(line[2])): line[3] == "1" for line in found}
         if missed := sum(not each for each in converged.values()):
-            warnings.warn(
+            warn(
                 f"out: {self.path} holds distances that did not converge when they were computed, in {missed} of its "
-                f"{len(converged)} finished tiles; choose another out, and options with which they do",
-                ConvergenceWarning,
-                stacklevel=4,
+                f"{len(converged)} finished tiles; choose another out, and options with which they do"
             )
         return frozenset(converged)
 

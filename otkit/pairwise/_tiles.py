@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from otkit._arguments import Restore
-from otkit._convergence import ConvergenceWarning, noted_failures
+from otkit._convergence import ConvergenceWarning, noted_failures, warn
 
 
 class Tile(NamedTuple):
@@ -76,7 +76,7 @@ def tiles_of(
     for tile, failures, here in results:
         if not here:
             for message in dict.fromkeys(failures):
-                warnings.warn(message, ConvergenceWarning, stacklevel=2)
+                warn(message)
         height, width = tile.block.shape
         rows, columns = tile.rows.start, tile.columns.start
         yield Tile(slice(rows, rows + height), slice(columns, columns + width), tile.block), not failures

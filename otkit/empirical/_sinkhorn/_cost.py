@@ -31,7 +31,6 @@ References:
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -40,7 +39,7 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, require_count, require_exponent, require_positive
-from otkit._convergence import ConvergenceWarning
+from otkit._convergence import warn
 from otkit._derivatives import refuse_second
 from otkit.empirical._measures import Measures, cost_matrix, in_parallel, pair_of_measures
 from otkit.empirical._sinkhorn._points import entropic_potentials_of_points
@@ -157,16 +156,14 @@ def unit_cost(measures: Measures, options: Options) -> tuple[Tensor, list[Entrop
 
 
 def warn_unless_converged(solved: list[Entropic], options: Options) -> None:
-    """To be called by the public function, at whose caller the warning points."""
+    """Say in how many problems, and by how much, the tolerance was missed."""
     missed = [each for each in solved if not each.converged]
     if missed:
-        warnings.warn(
+        warn(
             f"Sinkhorn's marginals are off by {max(each.marginal_error for each in missed):.1e} in L1 after "
             f"{max(each.n_iter for each in missed)} iterations (max_iter = {options.max_iter}), where "
             f"tol = {options.tol:.1e}, in {len(missed)} of {len(solved)} problems; "
-            "raise max_iter or tol, or take a larger reg",
-            ConvergenceWarning,
-            stacklevel=3,
+            "raise max_iter or tol, or take a larger reg"
         )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import importlib.util
 import threading
-import warnings
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
+from otkit._convergence import warn
 from otkit.gaussian._bures.memory import empty
 from otkit.gaussian._bures.polar import ALIKE, HOPELESS
 from otkit.gaussian._bures.threads import on_threads
@@ -37,7 +37,7 @@ def loops() -> Any:
             return None
         from otkit.gaussian._bures import lanes
     except ImportError as error:
-        warnings.warn(f"Numba cannot be used, so that Gaussians take longer: {error}", RuntimeWarning, stacklevel=2)
+        warn(f"Numba cannot be used, so that Gaussians take longer: {error}", RuntimeWarning)
         return None
     return lanes
 
