@@ -25,6 +25,12 @@ def in_units(power: Tensor, length: Tensor, p: float) -> Tensor:
     return power * half * half
 
 
+def require_finite_length(length: Tensor, between: str = "x and y") -> None:
+    """Raise unless lengths, of what lies between two arguments, are finite."""
+    if not bool((length < math.inf).all()):
+        raise ValueError(f"{between} are farther apart than the largest float64; expected finite distances")
+
+
 def power_of_two(length: Tensor) -> Tensor:
     """The power of two next below a length, by which to divide without rounding; 1 for 0."""
     return torch.where(length > 0, torch.ldexp(torch.ones_like(length), torch.frexp(length).exponent - 1), 1.0)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from otkit._units import MODERATE, power_of_two
+from otkit._units import MODERATE, power_of_two, require_finite_length
 from otkit.empirical._measures import in_parallel
 
 Result = TypeVar("Result")
@@ -152,7 +152,7 @@ def costs_between(x: Tensor, y: Tensor, p: float) -> tuple[Costs, float]:
     x, y = x[0], y[0]
     longest = max(over_blocks(PointCosts(x, y, 1), lambda low, block: float(block.max())))
     length = _length(unit.new_tensor(longest), p)
-    _require_finite_length(unit * length)
+    require_finite_length(unit * length)
     return PointCosts(x / length, y / length, p), float(unit * length)
 
 
@@ -161,7 +161,7 @@ def costs_of_batch(x: Tensor, y: Tensor, p: float) -> list[tuple[Costs, float]]:
     x, y, unit = _in_units(x, y)
     distance = distances(x, y)
     length = _length(distance.amax((-2, -1)), p)
-    _require_finite_length(unit * length)
+    require_finite_length(unit * length)
     # In place: for large matrices the memory of a copy costs more than the arithmetic.
     costs = power(distance.div_(length[:, None, None]), p).numpy(force=True)
     return [(MatrixCosts(M), length) for M, length in zip(costs, (unit * length).tolist(), strict=True)]
@@ -182,11 +182,6 @@ def _length(longest: Tensor, p: float) -> Tensor:
     For a large p the largest cost, at least 2^-p, would not be about one.
     """
     return 2 * power_of_two(longest) if p <= MODERATE else torch.where(longest > 0, longest, 1.0)
-
-
-def _require_finite_length(length: Tensor) -> None:
-    if not bool((length < float("inf")).all()):
-        raise ValueError("x and y are farther apart than the largest float64; expected finite distances")
 
 
 def over_blocks(costs: Costs, work: Callable[[int, np.ndarray], Result]) -> list[Result]:

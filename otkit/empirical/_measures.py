@@ -105,8 +105,9 @@ def _checked_weights(a: Tensor, b: Tensor, *, eps: float, validate: bool) -> tup
     a, b = working_precision(a), working_precision(b)
     for name, weights in (("a", a), ("b", b)):
         mass = weights.sum(-1)
-        if not bool(((mass > SMALLEST_MASS) & (mass < 1 / SMALLEST_MASS)).all()):
-            raise ValueError(f"{name} has a sum of {mass.flatten()[0].item():.6g}; expected a positive, finite mass")
+        held = (mass > SMALLEST_MASS) & (mass < 1 / SMALLEST_MASS)
+        if not bool(held.all()):
+            raise ValueError(f"{name} has a sum of {mass[~held][0].item():.6g}; expected a positive, finite mass")
     return a, b
 
 

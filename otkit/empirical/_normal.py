@@ -32,7 +32,7 @@ from otkit._arguments import (
 )
 from otkit._derivatives import attach
 from otkit._root import root
-from otkit._units import in_units, power_of_two
+from otkit._units import in_units, power_of_two, require_finite_length
 from otkit.empirical._measures import pair_of_measures, require_mass
 from otkit.empirical._quantile import ascending, in_order, require_points_1d, unless_uniform
 
@@ -66,7 +66,8 @@ def transport_cost_1d_to_normal(
         :math:`W_2^2`, with the broadcast batch shape (...), in squared units of the data.
 
     Raises:
-        ValueError: No points, shapes that do not fit, NaN, negative weights or scales, another sum, p other than 2.
+        ValueError: No points, shapes that do not fit, NaN, negative weights or scales, another sum, p other than 2; x
+            and loc farther apart than the largest float64.
         TypeError: Arrays that are not floating point, or of mixed kinds, dtypes or devices.
 
     Example:
@@ -89,7 +90,8 @@ def wasserstein_1d_to_normal(
 ) -> Array:
     r"""The distance :math:`W_2(\alpha, N(m, \sigma^2))` of weighted points on the line to a normal distribution.
 
-    Arguments, gradient, cost and errors are those of `transport_cost_1d_to_normal`.
+    Arguments, gradient, cost and errors are those of `transport_cost_1d_to_normal`. Where the value is 0, at points in
+    one place m and σ = 0, the gradient is defined to be 0, a subgradient.
 
     Example:
         >>> import numpy as np
@@ -157,7 +159,9 @@ def _on_the_line(
     require_points_1d("x", x_)
     x_, loc_, scale_, a_ = require_normal(x_.unsqueeze(-1), loc_, scale_, a_, 0, eps=restore.eps, validate=validate)
     x_ = x_.squeeze(-1) - loc_.unsqueeze(-1)
-    length = power_of_two(torch.maximum(x_.detach().abs().amax(-1), scale_.detach()))
+    longest = torch.maximum(x_.detach().abs().amax(-1), scale_.detach())
+    require_finite_length(longest, "x and loc")
+    length = power_of_two(longest)
     weights, _ = unless_uniform(a_, a_)
     return squared_cost_to_normal(x_ / length.unsqueeze(-1), scale_ / length, weights), length, restore
 

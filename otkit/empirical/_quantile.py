@@ -35,7 +35,7 @@ from torch import Tensor
 from otkit._arguments import Array, Restore, as_tensors, require_exponent, shape
 from otkit._derivatives import needs_gradient
 from otkit._root import root
-from otkit._units import MODERATE, in_units, power_of_two
+from otkit._units import MODERATE, in_units, power_of_two, require_finite_length
 from otkit.empirical._measures import Measures, pair_of_measures
 
 
@@ -139,8 +139,7 @@ def relative_cost_1d(measures: Measures, p: float) -> tuple[Tensor, Tensor]:
     if widths is not None and not needs_gradient(widths):
         difference = torch.where(widths > 0, difference, 0.0)  # beside points of weight zero others could underflow
     longest = difference.detach().abs().amax(-1)
-    if not bool((longest < torch.inf).all()):
-        raise ValueError("x and y are farther apart than the largest float64; expected finite distances")
+    require_finite_length(longest)
     # A power of two does not round; for a large p the ratios, up to two, would overflow.
     length = power_of_two(longest) if p <= MODERATE else torch.where(longest > 0, longest, 1.0)
     mass = 0.5 * (a.sum(-1) + b.sum(-1))

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, require_exponent
 from otkit._root import root
-from otkit._units import SMALLEST_POWER, in_units, power_of_two
+from otkit._units import SMALLEST_POWER, in_units, power_of_two, require_finite_length
 from otkit.empirical._directions import Seed, directions_for
 from otkit.empirical._mean_over_directions import Means, mean_over
 from otkit.empirical._measures import pair_of_measures
@@ -169,10 +169,11 @@ def require_representable(power: Tensor, p: float, distances: Callable[[], Tenso
 def relative_points(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The points about a common centre, in units of a length, and that length, of the batch shape."""
     with torch.no_grad():
-        centre = 0.5 * (x.mean(-2, keepdim=True) + y.mean(-2, keepdim=True))
+        # Divided first, as the sum of huge points may overflow where their mean does not.
+        mean_x, mean_y = ((t / t.shape[-2]).sum(-2, keepdim=True) for t in (x, y))
+        centre = 0.5 * mean_x + 0.5 * mean_y
         longest = torch.maximum((x - centre).abs().amax((-2, -1)), (y - centre).abs().amax((-2, -1)))
-        if not bool((longest < torch.inf).all()):
-            raise ValueError("x and y are farther apart than the largest float64; expected finite distances")
+        require_finite_length(longest)
         length = power_of_two(longest)
     unit = length[..., None, None]
     return (x - centre) / unit, (y - centre) / unit, length

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, shape
 from otkit._root import root
-from otkit._units import in_units, power_of_two
+from otkit._units import in_units, power_of_two, require_finite_length
 from otkit.empirical._directions import Seed, directions_for
 from otkit.empirical._mean_over_directions import Means, mean_over
 from otkit.empirical._normal import require_normal, require_two, squared_cost_to_normal
@@ -58,7 +58,8 @@ def sliced_cost_to_normal(
         :math:`\mathrm{SW}_2^2`, with the broadcast batch shape (...), in squared units of the data.
 
     Raises:
-        ValueError: No points, shapes that do not fit, NaN, negative weights or scales, another sum, p other than 2.
+        ValueError: No points, shapes that do not fit, NaN, negative weights or scales, another sum, p other than 2; x
+            and loc farther apart than the largest float64.
         TypeError: Arrays that are not floating point, or of mixed kinds, dtypes or devices.
 
     Example:
@@ -89,7 +90,8 @@ def sliced_wasserstein_to_normal(
 ) -> Any:
     r"""The sliced distance :math:`\mathrm{SW}_2(\alpha, N(m, \operatorname{diag} \sigma^2))`, without a sample of N.
 
-    Arguments, gradient, cost and errors are those of `sliced_cost_to_normal`.
+    Arguments, gradient, cost and errors are those of `sliced_cost_to_normal`. Where the value is 0, at points in one
+    place m and σ = 0, the gradient is defined to be 0, a subgradient.
 
     Example:
         >>> import torch
@@ -126,7 +128,9 @@ def _sliced_to_normal(
     loc_, scale_ = (t if t.ndim else t.expand(max(d, 1)) for t in (loc_, scale_))
     x_, loc_, scale_, a_ = require_normal(x_, loc_, scale_, a_, 1, eps=restore.eps, validate=validate)
     x_ = x_ - loc_.unsqueeze(-2)
-    length = power_of_two(torch.maximum(x_.detach().abs().amax((-2, -1)), scale_.detach().amax(-1)))
+    longest = torch.maximum(x_.detach().abs().amax((-2, -1)), scale_.detach().amax(-1))
+    require_finite_length(longest, "x and loc")
+    length = power_of_two(longest)
     weights, _ = unless_uniform(a_, a_)
     directions, block = directions_for(x_, n_projections, generator, given, restore, validate)
 

@@ -299,6 +299,7 @@ x2, y2 = np.zeros((3, 2)), np.ones((4, 2))
         (x2, y2, {"max_iter": True}, ValueError, "max_iter is True"),
         (None, y2, {}, TypeError, "x is None"),
         (x2, y2, {"a": np.full(3, 1e308)}, ValueError, "a has a sum of inf"),
+        (x2, y2, {"a": np.array([[1.0], [1e300]]) * np.ones(3), "validate": False}, ValueError, r"a sum of 3e\+300"),
         (x2, y2, {"a": np.zeros(3), "validate": False}, ValueError, "a has a sum of 0"),
         (x2, np.ma.masked_less(y2, 2.0), {}, TypeError, "y is a masked array"),
         (1e308 * (x2 + 1), -1e308 * y2, {}, ValueError, "farther apart than the largest float64"),

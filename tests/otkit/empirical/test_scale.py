@@ -79,6 +79,28 @@ def test_the_cost_of_huge_points(name):
     assert COSTS[name](x, x.detach() + HUGE) == torch.inf
 
 
+@pytest.mark.parametrize("name", ["sliced_cost", "max_sliced_cost"])
+def test_equal_points_whose_sum_overflows(name):
+    x = np.array([[1e308, 0.0], [1.1e308, 1e308]])
+    assert COSTS[name](x, x) == 0
+
+
+TO_NORMAL = {
+    "transport_cost_1d_to_normal": lambda x, loc: empirical.transport_cost_1d_to_normal(x[:, 0], loc=loc),
+    "wasserstein_1d_to_normal": lambda x, loc: empirical.wasserstein_1d_to_normal(x[:, 0], loc=loc),
+    "sliced_cost_to_normal": lambda x, loc: empirical.sliced_cost_to_normal(x, loc=loc, generator=0),
+    "sliced_wasserstein_to_normal": lambda x, loc: empirical.sliced_wasserstein_to_normal(x, loc=loc, generator=0),
+}
+
+
+@pytest.mark.parametrize("name", ["transport_cost", "transport_cost_1d", *TO_NORMAL])
+def test_what_is_farther_apart_than_float64_holds_is_refused(name):
+    x = np.full((1, 2), 1e308)
+    to = TO_NORMAL.get(name)
+    with pytest.raises(ValueError, match=f"x and {'loc' if to else 'y'} are farther apart than the largest float64"):
+        to(x, -1e308) if to else COSTS[name](x, -x)
+
+
 def test_the_standard_error_of_no_cost_is_zero():
     value, error = empirical.sliced_cost(HUGE * POINTS, HUGE * POINTS, generator=0, return_error=True)
     assert value == error == 0
