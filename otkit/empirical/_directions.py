@@ -9,7 +9,7 @@ mean is unbiased. The B block means :math:`c_b` are independent, and the standar
 .. math:: s^2 = \frac{1}{B (B - 1)} \sum_{b=1}^{B} (c_b - c)^2 ,
 
 for the root by the delta method, :math:`s\, /\, (p\, c^{1 - 1/p})`. There are four blocks or more, as large as the
-dimension allows; with four the error itself is known to 40 %.
+dimension allows; with four the error itself is known to 40 %. (Fewer than four directions are blocks of one.)
 
 References:
     Rowland, Hron, Tang, Choromanski, Sarlos & Weller, 2019. *Orthogonal estimation of Wasserstein distances*.
@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from otkit._arguments import Restore, require_count, require_finite, shape
+from otkit._arguments import Restore, allowance, require_count, require_finite, shape
 
 Seed: TypeAlias = torch.Generator | np.random.Generator | int | None
 
 _BLOCKS = 4
-"""The fewest blocks of directions."""
+"""The fewest blocks, of as many directions or more."""
 
 
 def directions_for(
@@ -45,7 +45,7 @@ def directions_for(
     if validate:
         require_finite("projections", given)
         lengths = torch.linalg.vector_norm(given.detach(), dim=-1, dtype=points.dtype)
-        if bool(((lengths - 1).abs() > 8 * d * restore.eps).any()):
+        if bool(((lengths - 1).abs() > allowance(8 * d, restore.eps)).any()):
             at = int((lengths - 1).abs().argmax())
             raise ValueError(
                 f"projections must have rows of length 1; got one of length {lengths[at].item():.6g} at index {at}"
@@ -61,7 +61,7 @@ def random_directions(d: int, n_projections: int, generator: Seed = None) -> tup
         return torch.ones((1, 1), dtype=torch.float64), 1
     device = torch.device("cpu") if source is None else source.device
     options: dict[str, Any] = {"generator": source, "device": device, "dtype": torch.float64}
-    block = -(-count // _BLOCKS) if d == 2 else min(d, -(-count // _BLOCKS))
+    block = max(1, count // _BLOCKS if d == 2 else min(d, count // _BLOCKS))
     blocks = -(-count // block)
     if d == 2:
         # A half turn, as θ and -θ are the same.

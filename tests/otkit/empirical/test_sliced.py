@@ -12,6 +12,7 @@ from otkit.empirical import (
     wasserstein,
     wasserstein_1d,
 )
+from otkit.empirical._directions import random_directions
 
 rng = np.random.default_rng(0)
 
@@ -107,6 +108,14 @@ def test_generators():
     assert sliced_cost(x, y) != first
     torch.manual_seed(1)
     assert sliced_cost(x, y) == first
+
+
+@pytest.mark.parametrize("d", [2, 3, 50])
+def test_four_blocks_or_more(d):
+    for count in range(1, 40):
+        directions, block = random_directions(d, count, 0)
+        assert len(directions) // block >= min(count, 4)
+        assert count <= len(directions) < count + block
 
 
 def test_a_batch_shares_its_directions():
@@ -234,6 +243,16 @@ def test_bad_input_names_the_argument(options, error, message):
     for distance in (sliced_cost_to_normal, sliced_wasserstein_to_normal):
         with pytest.raises(error, match=message):
             distance(x3, **options)
+
+
+@pytest.mark.parametrize("d", [2, 16, 1000])
+def test_directions_in_bfloat16_are_unit_vectors(d):
+    x, y, directions = torch.randn(3, 5, d, generator=torch.Generator().manual_seed(0))
+    directions = (directions / directions.norm(dim=-1, keepdim=True)).bfloat16()
+    x, y = x.bfloat16(), y.bfloat16()
+    assert torch.isfinite(sliced_cost(x, y, projections=directions))
+    with pytest.raises(ValueError, match=r"rows of length 1; got one of length 0 at index 0"):
+        sliced_cost(x, y, projections=0 * directions)
 
 
 def test_the_normal_is_standard_by_default():
