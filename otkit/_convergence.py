@@ -1,4 +1,4 @@
-"""The one warning of everything that iterates, who takes note of it, and how warnings find the line of whoever called."""
+"""The one warning of everything that iterates, who takes note of it, and how warnings find the line of the caller."""
 
 from __future__ import annotations
 

@@ -22,7 +22,10 @@ from otkit.empirical._measures import in_parallel
 Result = TypeVar("Result")
 
 MATRIX_BYTES = 2**30
-"""Up to this size, 11,585 points on each side, costs between points are held; beyond, they are computed in blocks."""
+"""Up to this size, 11,585 points on each side, costs between points are held; beyond, they are computed in blocks.
+
+Where a second matrix is held beside them, up to half of it, 8192 points.
+"""
 
 GROUP_BYTES = 2**25
 """Up to how much memory the costs of several problems of a batch are computed at once."""
@@ -114,7 +117,7 @@ class PointCosts:
 
     def block(self, low: int, high: int) -> np.ndarray:
         """The rows low to high."""
-        return power(distances(self.x[low:high], self.y), self.p).numpy(force=True)
+        return cost_matrix(self.x[low:high], self.y, self.p).numpy(force=True)
 
     def at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Single entries."""
@@ -137,15 +140,26 @@ def power(distance: Tensor, p: float) -> Tensor:
     return distance if p == 1 else distance.square_() if p == 2 else distance.pow_(p)
 
 
-def costs_between(x: Tensor, y: Tensor, p: float) -> tuple[Costs, float]:
+def cost_matrix(x: Tensor, y: Tensor, p: float) -> Tensor:
+    """The costs |x_i - y_j|^p, (..., n, m)."""
+    return power(distances(x, y), p)
+
+
+def are_held(n: int, m: int, matrices: int) -> bool:
+    """Whether so many matrices (n, m) are held."""
+    return 8 * n * m * matrices <= MATRIX_BYTES
+
+
+def costs_between(x: Tensor, y: Tensor, p: float, *, matrices: int = 1) -> tuple[Costs, float]:
     r"""The costs in units of about the largest of them, :math:`(|x_i - y_j| / s)^p`, and the length s > 0.
 
     Args:
         x: Points, with shape (n, d).
         y: Points, with shape (m, d).
         p: The exponent.
+        matrices: How many matrices of their size are held, if they are.
     """
-    if 8 * len(x) * len(y) <= MATRIX_BYTES:
+    if are_held(len(x), len(y), matrices):
         [found] = costs_of_batch(x.unsqueeze(0), y.unsqueeze(0), p)
         return found
     x, y, unit = _in_units(x.unsqueeze(0), y.unsqueeze(0))

@@ -134,12 +134,6 @@ def _require_same_mass(a: Tensor, b: Tensor, eps: float) -> None:
         )
 
 
-def cost_matrix(x: Tensor, y: Tensor, p: float) -> Tensor:
-    """The costs |x_i - y_j|^p, (..., n, m), from differences: no digit is lost far from the origin."""
-    distance = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
-    return distance if p == 1 else distance.square() if p == 2 else distance**p
-
-
 def in_parallel(solve: Callable[..., Result], problems: Sequence[tuple[Any, ...]]) -> list[Result]:
     """Solve independent problems on the cores that torch may use; POT releases the GIL while it works."""
     workers = min(len(problems), torch.get_num_threads())

@@ -28,7 +28,8 @@ from otkit.empirical._coupling import Coupling
 from otkit.empirical._exact import envelope
 from otkit.empirical._measures import in_parallel, matrix_and_weights, pair_of_measures
 from otkit.empirical._simplex import DENSE, require_memory
-from otkit.empirical._solved import Options, Solved, entropic_transport, exact_transport, point_gradients
+from otkit.empirical._sinkhorn import MATRICES, require_method
+from otkit.empirical._solved import Options, Solved, entropic_transport, exact_transport, gradients_in_points
 from otkit.empirical._transport import Transport
 
 
@@ -51,8 +52,8 @@ def solve(
     Gradients of the value in x, y, a and b are the envelope gradients of `transport_cost` and `sinkhorn_cost`, in the
     weights up to a constant.
 
-    Cost: as `transport_cost` or `sinkhorn_cost`, and a few passes over the nm costs for the bounds. Costs beyond 1 GiB
-    are computed in blocks and not held.
+    Cost: as `transport_cost` or `sinkhorn_cost`, and a few passes over the nm costs for the bounds. Costs beyond 1 GiB,
+    with reg beyond 0.5 GiB, are computed in blocks and not held.
 
     Args:
         x: The points :math:`x_i`, with shape (..., n, d).
@@ -63,13 +64,17 @@ def solve(
         reg: The regularisation :math:`\varepsilon > 0`, absolute, in the units of the cost; None for exact transport.
         tol: The L1 error of the marginals, relative to the mass, at which Sinkhorn's iterations stop.
         max_iter: The most pivots of a run of the simplex, or the most iterations of Sinkhorn's algorithm.
-        method: The Sinkhorn method, by name, where the costs are held.
-        progress: What Sinkhorn's algorithm reports its progress to; with it, Ctrl-C gives the best so far.
+        method: The Sinkhorn method, by name, as in `sinkhorn_cost`.
+        progress: What Sinkhorn's algorithm reports its progress to, as in `sinkhorn_cost`.
         validate: Whether to check values (finite points, non-negative weights of equal sum).
+
+    Returns:
+        What was found, with the broadcast batch shape (...): a `Transport`.
 
     Raises:
         ValueError: Empty sets, shapes that do not fit, NaN, negative weights, unequal sums, p < 1, p = inf or reg <= 0;
-            costs that float64 does not hold, which are more than this or, between matched points, underflow.
+            a method that is not known, underflows, or needs costs that are not held; costs that float64 does not hold,
+            which are more than this or, between matched points, underflow.
         MemoryError: More points than exact transport may take memory for, or plans of a batch that do not fit.
         TypeError: Arrays that are not floating point, or of mixed kinds, dtypes or devices.
 
@@ -88,34 +93,37 @@ def solve(
     """
     p = require_exponent(p)
     options = Options(reg, tol, max_iter, method, progress).checked()
+    reg = options.reg
     tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
     measures = pair_of_measures(*tensors, eps=restore.eps, validate=validate)
     x_, y_, a_, b_ = measures
-    _require_room(x_.shape[:-2], x_.shape[-2], y_.shape[-2], reg)
+    batch, n, m = x_.shape[:-2], x_.shape[-2], y_.shape[-2]
+    _require_room(batch, n, m, reg)
+    if reg is not None:
+        require_method(method, n, m)
 
     def one(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Solved:
         with torch.no_grad():
-            costs, length = costs_between(x, y, p)
+            costs, length = costs_between(x, y, p, matrices=1 if reg is None else MATRICES)
             if reg is None:
                 exact = exact_transport(costs, a, b, _largest(length, p), 0.0, options)
                 known = p <= MODERATE or (exact.coupling is not None and exact.coupling.certain)
                 return exact._replace(length=length, converged=exact.converged and known)
-            points = ((x - x[0]) / length, (y - x[0]) / length, p)
-            solved = entropic_transport(costs, a, b, _largest(length, p), 0.0, options, points=points)
-            if not gradients:
+            solved = entropic_transport(costs, a, b, reg, _largest(length, p), 0.0, options, keep_plan=bool(batch))
+            if not any(needed):
                 return solved
-            return solved._replace(points=point_gradients(costs, a, b, solved, options, length, *points))
+            return solved._replace(points=gradients_in_points((x, y, a, b), solved, reg, p, length, needed))
 
-    gradients = needs_gradient(x_, y_)
-    solved = in_parallel(one, measures.problems())
-    value = _stacked(x_, x_.shape[:-2], [s.value for s in solved])
+    needed = needs_gradient(x_), needs_gradient(y_)
+    problems = measures.problems()
+    solved = in_parallel(one, problems)
+    value = _stacked(x_, batch, [s.value for s in solved])
     if solved and reg is None:
         lengths = _stacked(x_, value.shape, [s.length for s in solved])
         value = envelope([s.coupling for s in solved if s.coupling], lengths, measures, p) * lengths**p
     elif solved and needs_gradient(*measures):
         parts = [(a_, [s.f for s in solved]), (b_, [s.g for s in solved])]
-        if gradients:
-            parts += [(t, [s.points[i] for s in solved]) for i, t in enumerate((x_, y_))]
+        parts += [(t, [s.points[i] for s in solved]) for i, t in enumerate((x_, y_)) if needed[i]]
         value = _attached(value, parts, _NO_SECOND)
     return _transport(solved, value, (x_, y_, a_, b_), restore, options)
 
@@ -148,6 +156,8 @@ def solve_matrix(
     Gradients of the value: the plan in M, the potentials (up to a constant) in a and b. Any finite costs are legal,
     negative ones included.
 
+    Cost: as `transport_cost` or `sinkhorn_cost` with as many points, and a few passes over M for the bounds.
+
     Args:
         M: The costs :math:`M_{ij}`, with shape (..., n, m).
         a: The weights :math:`a_i \ge 0`, with shape (..., n); uniform, 1/n, by default.
@@ -155,12 +165,16 @@ def solve_matrix(
         reg: The regularisation :math:`\varepsilon > 0`, absolute, in the units of M; None for exact transport.
         tol: The L1 error of the marginals, relative to the mass, at which Sinkhorn's iterations stop.
         max_iter: The most pivots of a run of the simplex, or the most iterations of Sinkhorn's algorithm.
-        method: The Sinkhorn method, by name.
-        progress: What Sinkhorn's algorithm reports its progress to; with it, Ctrl-C gives the best so far.
+        method: The Sinkhorn method, by name, as in `sinkhorn_cost`.
+        progress: What Sinkhorn's algorithm reports its progress to, as in `sinkhorn_cost`.
         validate: Whether to check values (finite costs, non-negative weights of equal sum).
 
+    Returns:
+        What was found, with the broadcast batch shape (...): a `Transport`.
+
     Raises:
-        ValueError: Empty costs, shapes that do not fit, NaN, negative weights, unequal sums or reg <= 0.
+        ValueError: Empty costs, shapes that do not fit, NaN, negative weights, unequal sums or reg <= 0; a method that
+            is not known or underflows.
         MemoryError: Plans of a batch that do not fit.
         TypeError: Arrays that are not floating point, or of mixed kinds, dtypes or devices.
 
@@ -174,6 +188,7 @@ def solve_matrix(
         0.25
     """
     options = Options(reg, tol, max_iter, method, progress).checked()
+    reg = options.reg
     tensors, restore = as_tensors(M=M, a=a, b=b, optional=("a", "b"))
     M_, a_, b_ = matrix_and_weights(*tensors, eps=restore.eps, validate=validate)
     batch, (n, m) = M_.shape[:-2], M_.shape[-2:]
@@ -197,7 +212,7 @@ def solve_matrix(
             costs = MatrixCosts(entries, largest) if ordinary else MatrixCosts(entries / largest)
             if reg is None:
                 return exact_transport(costs, a, b, largest, low, options, keep_plan=not batch)
-            return entropic_transport(costs, a, b, largest, low, options, keep_plan=gradient)
+            return entropic_transport(costs, a, b, reg, largest, low, options, keep_plan=gradient or bool(batch))
 
     gradient = needs_gradient(M_)
     solved = in_parallel(one, problems)

@@ -6,10 +6,11 @@ what goes out is in the units of M.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from otkit._arguments import require_count, require_positive
@@ -20,6 +21,8 @@ from otkit.empirical._simplex import DENSE, couple
 from otkit.empirical._sinkhorn import (
     entropic_potentials,
     entropic_potentials_of_points,
+    point_gradients,
+    require_method,
     require_reg_above_rounding,
     soft_c_transform,
 )
@@ -37,6 +40,7 @@ class Options(NamedTuple):
     progress: Any
 
     def checked(self) -> Options:
+        require_method(self.method)
         reg = None if self.reg is None else require_positive("reg", self.reg)
         max_iter = None if self.max_iter is None else require_count("max_iter", self.max_iter)
         return self._replace(reg=reg, tol=require_positive("tol", self.tol), max_iter=max_iter)
@@ -56,7 +60,7 @@ class Solved(NamedTuple):
     converged: bool
     coupling: Coupling | None = None
     plan: np.ndarray | None = None
-    points: tuple[np.ndarray, ...] = ()
+    points: tuple[np.ndarray | None, ...] = ()
     length: float = 1.0
 
 
@@ -88,23 +92,15 @@ def exact_transport(
 
 
 def entropic_transport(
-    costs: Costs,
-    a: Tensor,
-    b: Tensor,
-    scale: float,
-    low: float,
-    options: Options,
-    *,
-    points: tuple[Tensor, Tensor, float] | None = None,
-    keep_plan: bool = False,
+    costs: Costs, a: Tensor, b: Tensor, reg: float, scale: float, low: float, options: Options, *, keep_plan: bool
 ) -> Solved:
-    """Entropic transport with costs scale·C + low; the points are those of the relative costs."""
+    """Entropic transport with costs scale·C + low and a reg in their units."""
     largest = max(over_blocks(costs, lambda _, block: float(block.max())))
-    require_reg_above_rounding(options.reg or 0.0, scale * largest)
-    reg = (options.reg or 0.0) / scale if scale > 0 else np.inf
+    require_reg_above_rounding(reg, scale * largest)
+    given, reg = reg, reg / scale if scale > 0 else np.inf
     if reg == np.inf:
         raise ValueError(
-            f"reg is {options.reg:g} beside a largest cost of {scale:g}, and their quotient is more than float64 "
+            f"reg is {given:g} beside a largest cost of {scale:g}, and their quotient is more than float64 "
             "holds; expected larger costs, or a smaller reg"
         )
     mass = float(a.sum())
@@ -116,9 +112,9 @@ def entropic_transport(
     limits: dict[str, Any] = {"tol": options.tol, "progress": options.progress}
     if options.max_iter is not None:
         limits["max_iter"] = options.max_iter
-    if isinstance(inner, PointCosts) and points is not None:
+    if isinstance(inner, PointCosts):
         x, y = inner.x.numpy(force=True), inner.y.numpy(force=True)
-        found = entropic_potentials_of_points(x, y, a_, b_, points[2], reg, **limits)
+        found = entropic_potentials_of_points(x, y, a_, b_, inner.p, reg, **limits)
     else:
         M = inner.block(0, inner.shape[0])
         found = entropic_potentials(M, a_, b_, reg, method=options.method, **limits)
@@ -176,35 +172,21 @@ def _soft_transform(costs: Costs, b: np.ndarray, g: np.ndarray, reg: float) -> n
     return np.concatenate(over_blocks(costs, lambda low, block: soft_c_transform(g, b, block, reg)))
 
 
-def point_gradients(
-    costs: Costs,
-    a: Tensor,
-    b: Tensor,
+def gradients_in_points(
+    measures: tuple[Tensor, Tensor, Tensor, Tensor],
     solved: Solved,
-    options: Options,
-    length: float,
-    x: Tensor,
-    y: Tensor,
+    reg: float,
     p: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    r"""The envelope gradients :math:`\sum_j P_{ij}\, p\, |x_i - y_j|^{p-2} (x_i - y_j)`, and those in y, by blocks."""
-    scale, mass = length**p, float(a.sum())
-    reg = (options.reg or 0.0) / scale
-    plan = _entropic_plan(_normalised(a), _normalised(b), solved.f / scale, solved.g / scale, reg)
-    # W 1 x_i - W y_j subtracts positions: about their mean, that is harmless far from the origin.
-    centre = 0.5 * (x.mean(0) + y.mean(0))
-    x_, y_ = (x - centre).numpy(force=True), (y - centre).numpy(force=True)
-
-    def of_block(low: int, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        W = plan(low, block)
-        if p != 2:
-            W *= np.power(block, 1 - 2 / p, out=np.zeros_like(block), where=block > 0)
-        part = x_[low : low + len(block)]
-        return W.sum(1)[:, None] * part - W @ y_, W.sum(0)[:, None] * y_ - W.T @ part
-
-    grad_x, grad_y = zip(*over_blocks(costs, of_block), strict=True)
-    factor = mass * p * scale / length
-    return factor * np.concatenate(grad_x), factor * sum(grad_y, np.zeros_like(y_))
+    length: float,
+    needed: Sequence[bool],
+) -> tuple[np.ndarray | None, ...]:
+    """The envelope gradients in x (n, d) and in y (m, d), None where one is not needed, found in units of a length."""
+    x, y, a, b = measures
+    scale, mass = length**p, a.sum()
+    f, g = (torch.as_tensor(each / scale).to(x) for each in (solved.f, solved.g))
+    points = (x - x[0]) / length, (y - x[0]) / length
+    found = point_gradients(*points, a / mass, b / b.sum(), f, g, p, reg / scale, needed)
+    return tuple(each if each is None else (mass * scale / length * each).numpy(force=True) for each in found)
 
 
 def _normalised(weights: Tensor) -> np.ndarray:

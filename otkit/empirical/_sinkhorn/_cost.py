@@ -41,16 +41,14 @@ from torch import Tensor
 from otkit._arguments import Array, as_tensors, require_count, require_exponent, require_positive
 from otkit._convergence import warn
 from otkit._derivatives import refuse_second
-from otkit.empirical._measures import Measures, cost_matrix, in_parallel, pair_of_measures
+from otkit.empirical._costs import are_held, cost_matrix
+from otkit.empirical._measures import Measures, in_parallel, pair_of_measures
 from otkit.empirical._sinkhorn._points import entropic_potentials_of_points
-from otkit.empirical._sinkhorn._potentials import Entropic, entropic_potentials, require_method
+from otkit.empirical._sinkhorn._potentials import MATRICES, Entropic, entropic_potentials, require_method
 from otkit.empirical._sinkhorn._watch import Progress
 
-LARGEST_MATRIX = 2**26
-"""The most entries of a cost matrix that is held in memory, of 8 bytes each; there are two such matrices at a time."""
-
-_TILE = 2**21
-"""The most entries of a plan that are held at a time in the backward pass."""
+_TILE = 2**18
+"""The most entries of a plan that are held at a time in the backward pass: 2 MB, about what a core's cache holds."""
 
 
 def sinkhorn_cost(
@@ -189,7 +187,7 @@ class _EntropicCost(torch.autograd.Function):
         (grad,), inputs, p, reg = grad_outputs, (*grad_outputs, x, y, a, b), ctx.options.p, ctx.options.reg
         with torch.no_grad():
             shift = 0.5 * (f.mean(-1, keepdim=True) - g.mean(-1, keepdim=True))
-            in_x, in_y = _gradients(x, y, a, b, f, g, p, reg, ctx.needs_input_grad[:2])
+            in_x, in_y = point_gradients(x, y, a, b, f, g, p, reg, ctx.needs_input_grad[:2])
             gradients = (
                 None if in_x is None else grad[..., None, None] * in_x,
                 None if in_y is None else grad[..., None, None] * in_y,
@@ -206,26 +204,22 @@ def _solve(x: Tensor, y: Tensor, a: Tensor, b: Tensor, options: Options) -> Entr
     p, reg, tol, max_iter, method, progress = options
     # One and the same measure has one potential: what is 0 in a divergence then is exactly 0.
     symmetric = method == "auto" and torch.equal(x, y) and torch.equal(a, b)
-    weights = a.numpy(force=True), b.numpy(force=True)
-    if len(x) * len(y) > LARGEST_MATRIX:
-        if method != "auto":
-            raise ValueError(
-                f"method is {method!r}, which holds the {len(x)} x {len(y)} cost matrix, of more than {LARGEST_MATRIX} "
-                'entries; expected method="auto", which here does without'
-            )
+    require_method(method, len(x), len(y))
+    if not are_held(len(x), len(y), MATRICES):
         return entropic_potentials_of_points(
             x, y, a, b, p, reg, tol=tol, max_iter=max_iter, progress=progress, symmetric=symmetric
         )
     M = cost_matrix(x, y, p).numpy(force=True)
+    weights = a.numpy(force=True), b.numpy(force=True)
     return entropic_potentials(
         M, *weights, reg, tol=tol, max_iter=max_iter, method=method, progress=progress, symmetric=symmetric
     )
 
 
-def _gradients(
+def point_gradients(
     x: Tensor, y: Tensor, a: Tensor, b: Tensor, f: Tensor, g: Tensor, p: float, reg: float, needed: Sequence[bool]
 ) -> list[Tensor | None]:
-    """The envelope gradients in x (..., n, d) and in y (..., m, d), None where one is not needed."""
+    """The envelope gradients in x (..., n, d) and in y (..., m, d), None where one is not needed, for a mass of one."""
     # W y_j - (W 1) x_i subtracts positions: about their mean, that is harmless far from the origin.
     centre = 0.5 * (x.mean(-2, keepdim=True) + y.mean(-2, keepdim=True))
     x, y = x - centre, y - centre

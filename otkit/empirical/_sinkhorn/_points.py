@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import require_count, require_positive
-from otkit.empirical._measures import cost_matrix
+from otkit.empirical._costs import cost_matrix
 from otkit.empirical._sinkhorn._potentials import Entropic, entropic_potentials, require_reg_above_rounding
 from otkit.empirical._sinkhorn._watch import Progress, Watch
 

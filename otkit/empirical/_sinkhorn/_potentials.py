@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from otkit._arguments import require_count, require_positive
+from otkit.empirical._costs import are_held
 from otkit.empirical._measures import on_support
 from otkit.empirical._sinkhorn._newton import annealed_newton
 from otkit.empirical._sinkhorn._pot import METHODS as POT_METHODS
@@ -22,6 +23,9 @@ from otkit.empirical._sinkhorn._transform import completed, soft_c_transform
 from otkit.empirical._sinkhorn._watch import Progress, Watch
 
 METHODS = ("auto", *POT_METHODS)
+
+MATRICES = 2
+"""How many matrices are held: the costs and the kernel."""
 
 _SMALLEST_EXPONENT = 1e-3
 """Below it four c-transforms converge, each contracting by the square, and keep what a kernel near 1 would lose."""
@@ -99,6 +103,7 @@ def entropic_potentials(
     if lowest < 0:
         M = M - lowest
 
+
     def solve(a: np.ndarray, b: np.ndarray, M: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         if method != "auto" or np.ptp(M) <= _SMALLEST_EXPONENT * reg:
             g = pot_potential(M, a, b, reg, tol, watch, method) if method != "auto" else _nearly_flat(M, a, b, reg)
@@ -128,10 +133,15 @@ def _nearly_flat(M: np.ndarray, a: np.ndarray, b: np.ndarray, reg: float) -> np.
     return g
 
 
-def require_method(method: Any) -> None:
-    """Raise if there is no such method."""
+def require_method(method: Any, n: int = 1, m: int = 1) -> None:
+    """Raise if there is no such method, or if it holds more costs (n, m) between points than are held."""
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; expected one of {', '.join(map(repr, METHODS))}")
+    if method != "auto" and not are_held(n, m, MATRICES):
+        raise ValueError(
+            f"method is {method!r}, which holds the {n} x {m} cost matrix, of {8 * n * m / 2**30:.3g} GiB, where none "
+            'is held; expected method="auto", which here does without'
+        )
 
 
 def require_reg_above_rounding(reg: float, largest: float) -> None:

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from otkit import ConvergenceWarning
-from otkit.empirical import sinkhorn_cost, sinkhorn_divergence
+from otkit.empirical import _costs, sinkhorn_cost, sinkhorn_divergence
 from otkit.empirical._sinkhorn import _cost, _points, entropic_potentials, entropic_potentials_of_points
 from otkit.empirical._sinkhorn._watch import Watch
 
@@ -17,7 +17,7 @@ def clouds(n=300, m=250, d=3, weighted=True):
 @pytest.fixture
 def small(monkeypatch):
     """Sizes at which tiles and samples matter, and no matrix is allowed."""
-    monkeypatch.setattr(_cost, "LARGEST_MATRIX", 100)
+    monkeypatch.setattr(_costs, "MATRIX_BYTES", 1600)
     monkeypatch.setattr(_cost, "_TILE", 1000)
     monkeypatch.setattr(_points, "_TILE", 1000)
     monkeypatch.setattr(_points, "_SAMPLE", 50)
@@ -69,7 +69,7 @@ def test_cost_and_gradients_are_those_with_the_matrix(monkeypatch, p):
     x, y, a, b = arrays
     value = sinkhorn_cost(x, y, p, reg=0.5, a=a, b=b, tol=1e-9)
     expected = torch.autograd.grad(value, arrays)
-    for module, name, size in ((_cost, "LARGEST_MATRIX", 100), (_cost, "_TILE", 130), (_points, "_TILE", 130)):
+    for module, name, size in ((_costs, "MATRIX_BYTES", 1600), (_cost, "_TILE", 130), (_points, "_TILE", 130)):
         monkeypatch.setattr(module, name, size)
     monkeypatch.setattr(_points, "_SAMPLE", 20)
     tiled = sinkhorn_cost(x, y, p, reg=0.5, a=a, b=b, tol=1e-9)

@@ -130,14 +130,15 @@ def test_unfinished_sinkhorn_says_so():
 @pytest.mark.parametrize("relative", [1e-2, 1e-5])
 def test_an_unfinished_sinkhorn_still_certifies(relative, max_iter, held, monkeypatch):
     """Also where the kernel of the final reg underflows beside potentials that are far from it."""
-    if not held:
-        monkeypatch.setattr(_costs, "MATRIX_BYTES", 0)
     x, y = np.random.default_rng(0).normal(size=(2, 40, 2))
     reg = relative * ((x[:, None] - y) ** 2).sum(-1).mean()
-    found, exact = quietly(solve, x, y, reg=reg, max_iter=max_iter), transport_cost(x, y)
+    exact, entropic = transport_cost(x, y), sinkhorn_cost(x, y, reg=reg)
+    if not held:
+        monkeypatch.setattr(_costs, "MATRIX_BYTES", 0)
+    found = quietly(solve, x, y, reg=reg, max_iter=max_iter)
     assert not found.converged
     assert found.lower_bound <= exact <= found.upper_bound
-    assert 0.5 * exact < found.value <= sinkhorn_cost(x, y, reg=reg)
+    assert 0.5 * exact < found.value <= entropic
     np.testing.assert_allclose(found.plan.sum(1), 1 / 40, rtol=1e-9)
     assert found.marginal_error == pytest.approx(np.abs(found.plan.sum(0) - 1 / 40).sum(), rel=1e-9)
 
@@ -258,6 +259,17 @@ def test_batches_and_kinds():
     assert empty.converged
 
 
+@pytest.mark.parametrize("reg", [None, 0.5])
+def test_a_batch_has_dense_plans_whatever_its_size(reg, monkeypatch):
+    x, y, M = rng.normal(size=(2, 6, 2)), rng.normal(size=(5, 2)), rng.random((2, 6, 5))
+    small = solve(x, y, reg=reg), solve_matrix(M, reg=reg)
+    for module in (_solve, _solved):
+        monkeypatch.setattr(module, "DENSE", 10)
+    for found, expected in zip((solve(x, y, reg=reg), solve_matrix(M, reg=reg)), small, strict=True):
+        np.testing.assert_array_equal(found.plan, expected.plan)
+    assert reg is None or solve(x[0], y, reg=reg).plan is None
+
+
 def test_zero_weights_and_duplicates_are_legal():
     x, y = np.repeat(rng.normal(size=(4, 2)), 2, 0), rng.normal(size=(5, 2))
     a, b = np.array([0.5, 0, 0, 0, 0.25, 0.25, 0, 0]), np.array([0.5, 0, 0.25, 0, 0.25])
@@ -315,6 +327,8 @@ x2, y2, M2 = np.zeros((3, 2)), np.ones((4, 2)), np.ones((3, 4))
         ((x2, y2), {"reg": -1.0}, ValueError, "reg is -1.0"),
         ((x2, y2), {"reg": 1e-20}, ValueError, "not lost in its rounding"),
         ((x2, y2), {"max_iter": 0}, ValueError, "max_iter is 0"),
+        ((x2, y2), {"method": "foo"}, ValueError, "method is 'foo'; expected one of 'auto', 'sinkhorn'"),
+        ((x2, y2), {"method": "foo", "reg": 1.0}, ValueError, "method is 'foo'; expected one of 'auto', 'sinkhorn'"),
         ((x2, y2), {"tol": -1.0}, ValueError, "tol is -1.0"),
     ],
 )
@@ -346,12 +360,21 @@ def test_a_reg_lost_in_rounding_is_named_as_it_came(scale):
         ((M2, np.zeros(3)), {}, ValueError, "a has weights that are all zero"),
         ((np.array([[1.5e308, -1.5e308]]),), {}, ValueError, "expected a difference that float64 holds"),
         ((M2,), {"reg": 0}, ValueError, "reg is 0"),
+        ((M2,), {"method": "foo"}, ValueError, "method is 'foo'"),
         ((M2.astype(int),), {}, TypeError, "M has dtype int64"),
     ],
 )
 def test_bad_costs_name_the_argument(arguments, options, error, message):
     with pytest.raises(error, match=message):
         solve_matrix(*arguments, **options)
+
+
+def test_methods_that_need_costs_that_are_not_held_are_refused(monkeypatch):
+    monkeypatch.setattr(_costs, "MATRIX_BYTES", 2 * 8 * 12 - 1)
+    with pytest.raises(ValueError, match="method is 'sinkhorn', which holds the 3 x 4 cost matrix"):
+        solve(x2, y2, reg=1.0, method="sinkhorn")
+    monkeypatch.setattr(_costs, "MATRIX_BYTES", 2 * 8 * 12)
+    assert solve(x2, y2, reg=1.0, method="sinkhorn").value == pytest.approx(2.0)
 
 
 def test_more_points_than_memory(monkeypatch):
