@@ -28,7 +28,7 @@ from otkit.empirical._coupling import Coupling
 from otkit.empirical._exact import envelope
 from otkit.empirical._measures import in_parallel, matrix_and_weights, pair_of_measures
 from otkit.empirical._simplex import DENSE, require_memory
-from otkit.empirical._sinkhorn import MATRICES, require_method
+from otkit.empirical._sinkhorn import MATRICES, require_method, solve_each
 from otkit.empirical._solved import Options, Solved, entropic_transport, exact_transport, gradients_in_points
 from otkit.empirical._transport import Transport
 
@@ -116,7 +116,7 @@ def solve(
 
     needed = needs_gradient(x_), needs_gradient(y_)
     problems = measures.problems()
-    solved = in_parallel(one, problems)
+    solved = in_parallel(one, problems) if reg is None else solve_each(one, problems, method, progress)
     value = _stacked(x_, batch, [s.value for s in solved])
     if solved and reg is None:
         lengths = _stacked(x_, value.shape, [s.length for s in solved])
@@ -215,7 +215,7 @@ def solve_matrix(
             return entropic_transport(costs, a, b, reg, largest, low, options, keep_plan=gradient or bool(batch))
 
     gradient = needs_gradient(M_)
-    solved = in_parallel(one, problems)
+    solved = in_parallel(one, problems) if reg is None else solve_each(one, problems, method, progress)
     if reg is None and gradient:
         values = [_linear(s.coupling, M) for s, (M, _, _) in zip(solved, problems, strict=True) if s.coupling]
         value = torch.stack(values).reshape(batch) if values else M_.new_zeros(batch)

@@ -1,5 +1,6 @@
 """Entropically regularised transport."""
 
+from otkit.empirical._sinkhorn._batch import solve_each as solve_each
 from otkit.empirical._sinkhorn._cost import point_gradients as point_gradients
 from otkit.empirical._sinkhorn._cost import sinkhorn_cost as sinkhorn_cost
 from otkit.empirical._sinkhorn._divergence import sinkhorn_divergence as sinkhorn_divergence
@@ -22,4 +23,5 @@ __all__ = [
     "sinkhorn_cost",
     "sinkhorn_divergence",
     "soft_c_transform",
+    "solve_each",
 ]

@@ -42,7 +42,8 @@ from otkit._arguments import Array, as_tensors, require_count, require_exponent,
 from otkit._convergence import warn
 from otkit._derivatives import refuse_second
 from otkit.empirical._costs import are_held, cost_matrix
-from otkit.empirical._measures import Measures, in_parallel, pair_of_measures
+from otkit.empirical._measures import Measures, pair_of_measures
+from otkit.empirical._sinkhorn._batch import solve_each
 from otkit.empirical._sinkhorn._points import entropic_potentials_of_points
 from otkit.empirical._sinkhorn._potentials import MATRICES, Entropic, entropic_potentials, require_method
 from otkit.empirical._sinkhorn._watch import Progress
@@ -90,8 +91,8 @@ def sinkhorn_cost(
         method: "auto", Newton's method along a path of decreasing regularisations, or one of POT's solvers by its name:
             "sinkhorn", "sinkhorn_log", "sinkhorn_stabilized", "sinkhorn_epsilon_scaling", "greenkhorn".
         progress: True for a line on the screen, or a function that is called with the iteration and the marginal error.
-            Who watches may stop: Ctrl-C then ends the iterations, and gives the best so far. Without, it raises as
-            anywhere.
+            Who watches may stop: Ctrl-C then ends the iterations, and gives the best so far; in a batch those of one
+            problem, as these are solved one after the other then. Without, it raises as anywhere.
         validate: Whether to check values (finite points, non-negative weights of equal sum).
 
     Returns:
@@ -174,7 +175,8 @@ class _EntropicCost(torch.autograd.Function):
     ) -> Tensor:
         batch = x.shape[:-2]
         problems = list(zip(*(t.reshape(-1, *t.shape[len(batch) :]) for t in (x, y, a, b)), strict=True))
-        solved += in_parallel(lambda x, y, a, b: _solve(x, y, a, b, options), problems)
+        method, progress = options.method, options.progress
+        solved += solve_each(lambda x, y, a, b: _solve(x, y, a, b, options), problems, method, progress)
         f = torch.as_tensor(np.array([each.f for each in solved])).to(a).reshape(a.shape)
         g = torch.as_tensor(np.array([each.g for each in solved])).to(b).reshape(b.shape)
         ctx.options = options

@@ -101,7 +101,7 @@ def entropic_potentials_of_points(
         True
     """
     x, y, a, b = (torch.as_tensor(part).double() for part in (x, y, a, b))
-    reg, watch = require_positive("reg", reg), Watch(require_count("max_iter", max_iter), progress)
+    reg = require_positive("reg", reg)
     centre = 0.5 * (x.mean(0) + y.mean(0))
     source = Measure(x - centre, a / a.sum(), torch.zeros_like(a))
     target = Measure(y - centre, b / b.sum(), torch.zeros_like(b))
@@ -111,17 +111,18 @@ def entropic_potentials_of_points(
     rounding = 2 * torch.finfo(torch.float32).eps * radius**p / reg
     # The best potentials so far stay in this list whatever interrupts.
     best = [(np.inf, source, target)]
-    try:
-        source, target = _start(source, target, p, reg, watch, symmetric)
-        for dtype in (torch.float32, torch.float64) if rounding < 0.25 * tol else (torch.float64,):
-            best[0] = (np.inf, source, target)
-            iterate = _averaged if symmetric else _anderson
-            iterate(best, p, reg, 0.8 * tol if dtype == torch.float32 else tol, dtype, watch)
-            _, source, target = best[0]
-            if watch.over:
-                break
-    except KeyboardInterrupt:
-        watch.interrupt()
+    with Watch(require_count("max_iter", max_iter), progress) as watch:
+        try:
+            source, target = _start(source, target, p, reg, watch, symmetric)
+            for dtype in (torch.float32, torch.float64) if rounding < 0.25 * tol else (torch.float64,):
+                best[0] = (np.inf, source, target)
+                iterate = _averaged if symmetric else _anderson
+                iterate(best, p, reg, 0.8 * tol if dtype == torch.float32 else tol, dtype, watch)
+                _, source, target = best[0]
+                if watch.over:
+                    break
+        except KeyboardInterrupt:
+            watch.interrupt()
     error, source, target = _completed(*best[0][1:], p, reg, symmetric) if watch.over else best[0]
     f, g = (measure.potential.numpy(force=True) for measure in (source, target))
     return Entropic(f, g, watch.n_iter, float(error), bool(error <= tol) and not watch.interrupted)
@@ -182,10 +183,10 @@ def _anderson(
         change_f, change_r = torch.stack(potentials, 1).diff(dim=1), torch.stack(residuals, 1).diff(dim=1)
         mixed = f + residual
         if change_r.shape[1]:
-            least = torch.linalg.lstsq(
-                scale[:, None] * change_r, (scale * residual)[:, None], driver="gelsd"
-            ).solution.squeeze(1)
-            mixed = mixed - (change_f + change_r) @ least
+            # A few columns, which may be dependent: for that torch has a solver on the processor only.
+            system = (scale[:, None] * change_r).cpu(), (scale * residual)[:, None].cpu()
+            least = torch.linalg.lstsq(*system, driver="gelsd").solution.squeeze(1)
+            mixed = mixed - (change_f + change_r) @ least.to(f)
         source = source._replace(potential=mixed)
 
 

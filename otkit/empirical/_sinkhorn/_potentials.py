@@ -97,12 +97,13 @@ def entropic_potentials(
                [0.06, 0.44]])
     """
     require_method(method)
-    reg, watch = require_positive("reg", reg), Watch(require_count("max_iter", max_iter), progress)
+    reg = require_positive("reg", reg)
     require_reg_above_rounding(reg, float(M.max(initial=0.0)))
     mass_a, mass_b, lowest = a.sum(), b.sum(), min(float(M.min(initial=0.0)), 0.0)
     if lowest < 0:
         M = M - lowest
 
+    watch = Watch(require_count("max_iter", max_iter), progress)
 
     def solve(a: np.ndarray, b: np.ndarray, M: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         if method != "auto" or np.ptp(M) <= _SMALLEST_EXPONENT * reg:
@@ -114,7 +115,8 @@ def entropic_potentials(
                 return f, f, error
             return annealed_newton(M, a, b, reg, tol, watch)
 
-    (f_support, g_support, error), rows, columns = on_support(solve, a / mass_a, b / mass_b, M)
+    with watch:
+        (f_support, g_support, error), rows, columns = on_support(solve, a / mass_a, b / mass_b, M)
     f, g = np.empty(len(a)), np.empty(len(b))
     f[rows], g[columns] = f_support, g_support
     if not isinstance(rows, slice):

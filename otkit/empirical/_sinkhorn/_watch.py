@@ -11,7 +11,7 @@ Progress: TypeAlias = bool | Callable[[int, float], Any] | None
 
 
 class Watch:
-    """Counts iterations, and shows them.
+    """Counts iterations, and shows them; a context, at the end of which the screen is left as it should be.
 
     An iteration is a product with the kernel and one with its transpose, or what takes as long.
 
@@ -22,7 +22,14 @@ class Watch:
 
     def __init__(self, max_iter: int, progress: Progress = None):
         self.max_iter, self.n_iter, self.interrupted = max_iter, 0, False
-        self.show = progress if callable(progress) else _on_screen() if progress else None
+        self.show, self.close = (progress, None) if callable(progress) else _on_screen() if progress else (None, None)
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.close is not None:
+            self.close()
 
     @property
     def over(self) -> bool:
@@ -45,7 +52,8 @@ class Watch:
             self.show(self.n_iter, error)
 
 
-def _on_screen() -> Callable[[int, float], None]:
+def _on_screen() -> tuple[Callable[[int, float], None], Callable[[], None]]:
+    """What shows a line, and what ends it."""
     try:
         from tqdm.auto import tqdm
     except ImportError:
@@ -53,11 +61,11 @@ def _on_screen() -> Callable[[int, float], None]:
         def line(n_iter: int, error: float) -> None:
             print(f"\rSinkhorn: iteration {n_iter}, marginal error {error:.1e}", end="", file=sys.stderr, flush=True)
 
-        return line
+        return line, lambda: print(file=sys.stderr)
     bar = tqdm(desc="Sinkhorn", unit=" iterations")
 
     def update(n_iter: int, error: float) -> None:
         bar.set_postfix_str(f"marginal error {error:.1e}", refresh=False)
         bar.update(n_iter - bar.n)
 
-    return update
+    return update, bar.close

@@ -1,4 +1,7 @@
+import itertools
 import re
+import threading
+import time
 import warnings
 
 import numpy as np
@@ -9,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otkit import ConvergenceWarning
-from otkit.empirical import sinkhorn_cost, transport_cost
+from otkit.empirical import sinkhorn_cost, solve, transport_cost
 from otkit.testing import measures
 
 rng = np.random.default_rng(0)
@@ -153,6 +156,59 @@ def test_float32_keeps_its_dtype():
     value = sinkhorn_cost(x, torch.randn(6, 3), reg=1.0)
     value.backward()
     assert value.dtype == x.grad.dtype == torch.float32
+
+
+# Threads
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+BATCHED = {
+    "sinkhorn_cost": lambda *points, **options: sinkhorn_cost(*points, reg=1.0, **options),
+    "solve": lambda *points, **options: solve(*points, reg=1.0, **options).value,
+}
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("name", BATCHED)
+def test_the_filters_of_warnings_are_as_before(name, monkeypatch):
+    """They are of the process: a thread that saves and restores them may restore what is another's."""
+    both, count, of_pot = threading.Barrier(2, timeout=10), itertools.count(), ot.sinkhorn
+
+    def last_in_last_out(*args, **options):
+        number = next(count)
+        both.wait()
+        time.sleep(0.1 * number)
+        return of_pot(*args, **options)
+
+    monkeypatch.setattr(ot, "sinkhorn", last_in_last_out)
+    before = list(warnings.filters)
+    BATCHED[name](rng.normal(size=(2, 6, 2)), rng.normal(size=(5, 2)), method="sinkhorn")
+    assert warnings.filters == before
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("name", BATCHED)
+def test_who_watches_a_batch_may_stop_it(name):
+    """Ctrl-C reaches the main thread only, which is to be the one that works."""
+    problems, seen = rng.normal(size=(3, 6, 2)), []
+
+    def interrupt(n_iter, error):
+        seen.append((threading.current_thread(), n_iter))
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.warns(ConvergenceWarning, match="in 1 of 3 problems"):
+        values = BATCHED[name](problems, rng.normal(size=(5, 2)), progress=interrupt)
+    assert np.isfinite(values).all()
+    assert {thread for thread, _ in seen} == {threading.current_thread()}
+    assert [n_iter for _, n_iter in seen].count(1) == 3  # one problem after the other
 
 
 # Status and bad input

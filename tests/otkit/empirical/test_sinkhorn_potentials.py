@@ -73,6 +73,7 @@ def test_methods_of_pot_by_name_agree(method):
     np.testing.assert_allclose(plan_of(theirs, M, a, b, reg), plan_of(ours, M, a, b, reg), atol=1e-7)
 
 
+@pytest.mark.filterwarnings("ignore")  # POT's own, which `solve_each` keeps quiet
 @pytest.mark.parametrize("method", ["sinkhorn", "greenkhorn", "sinkhorn_stabilized"])
 def test_method_that_underflows_does_not_claim_to_have_converged(method):
     M, a, b = problem("plain", 30, 20)
@@ -121,6 +122,7 @@ def test_unfinished_potentials_measure_their_error_and_bound_the_cost(kind, rela
     assert solved.f @ a + solved.g @ b <= optimum.f @ a + optimum.g @ b + 1e-6 * reg
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("max_iter", [1, 5])
 @pytest.mark.parametrize("method", METHODS)
 def test_unfinished_methods_of_pot_bound_the_cost(method, max_iter):
@@ -293,6 +295,7 @@ def test_progress_is_shown(capsys):
     M, a, b = problem("plain", 10, 10)
     entropic_potentials(M, a, b, 0.1, progress=True)
     shown = capsys.readouterr().err
+    assert shown.endswith("\n")
     assert "Sinkhorn: " in shown
     assert " iterations" in shown
     assert "marginal error" in shown
@@ -302,7 +305,9 @@ def test_progress_is_shown_without_tqdm(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     M, a, b = problem("plain", 10, 10)
     entropic_potentials(M, a, b, 0.1, progress=True)
-    assert "\rSinkhorn: iteration 1, marginal error " in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "\rSinkhorn: iteration 1, marginal error " in shown
+    assert shown.endswith("\n")
 
 
 @pytest.mark.parametrize(
