@@ -28,6 +28,11 @@ def wasserstein(x: Any, y: Any, p: float = 2, **options: Any) -> Any:
         TypeError: A distribution beside points, or options that do not apply.
         ValueError: Two distributions and p other than 2, and all that the two functions raise.
 
+    Warns:
+        ConvergenceWarning: Between points what `otkit.empirical.wasserstein` warns of: the value is not known to be the
+            distance.
+        RuntimeWarning: Between distributions of types of which several registered pairs fit equally well.
+
     Example:
         >>> import torch
         >>> from torch.distributions import MultivariateNormal

@@ -1,9 +1,15 @@
-"""Optimal transport between measures given by samples, through POT."""
+"""Optimal transport between measures given by samples, through POT.
+
+Batches are leading dimensions: ``torch.vmap`` and ``torch.compile(fullgraph=True)`` raise, and compiled functions are
+best to leave these out (``torch.compiler.disable``), as some fail there; `torch.func.grad` is served on the line and by
+sliced distances, but not the max-sliced, and others raise, where ``backward()`` is what gives their gradients.
+"""
 
 from otkit.empirical._exact import transport_cost as transport_cost
 from otkit.empirical._exact import wasserstein as wasserstein
 from otkit.empirical._max_sliced import max_sliced_cost as max_sliced_cost
 from otkit.empirical._max_sliced import max_sliced_wasserstein as max_sliced_wasserstein
+from otkit.empirical._mean_over_directions import Estimate as Estimate
 from otkit.empirical._normal import transport_cost_1d_to_normal as transport_cost_1d_to_normal
 from otkit.empirical._normal import wasserstein_1d_to_normal as wasserstein_1d_to_normal
 from otkit.empirical._quantile import transport_cost_1d as transport_cost_1d
@@ -19,6 +25,7 @@ from otkit.empirical._solve import solve_matrix as solve_matrix
 from otkit.empirical._transport import Transport as Transport
 
 __all__ = [
+    "Estimate",
     "Transport",
     "max_sliced_cost",
     "max_sliced_wasserstein",
