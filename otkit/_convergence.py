@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
+from typing import Any
 
 _BETWEEN = frozenset({"otkit", "torch", "joblib", "tqdm"})
 """This package, and what stands between two of its functions: autograd, operators, jobs and bars."""
@@ -16,12 +17,16 @@ _notes: ContextVar[list[str] | None] = ContextVar("_notes", default=None)
 class ConvergenceWarning(UserWarning):
     """An iteration stopped before it reached its tolerance; the message says what to change."""
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        # ``warnings.warn`` makes the warning before it asks the filters, which belong to all threads.
+        notes = _notes.get()
+        if notes is not None:
+            notes.append(str(self))
+
 
 def warn(message: str, category: type[Warning] = ConvergenceWarning) -> None:
     """Warn at the line that called this package, however deep in it this is."""
-    notes = _notes.get()
-    if notes is not None and issubclass(category, ConvergenceWarning):
-        notes.append(message)
     # ``skip_file_prefixes`` does so from Python 3.12 on.
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _BETWEEN:
