@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from otkit._arguments import allowance
 from otkit._derivatives import Function
 
 
@@ -35,11 +36,11 @@ def solve_lyapunov(S: Tensor, s: Tensor, V: Tensor, C: Tensor, *, zero: float) -
 
 
 def rounding(s: Tensor, eps: float = 0.0) -> float:
-    """What is zero to rounding in the singular values or eigenvalues of a matrix, relative to the largest: d·eps.
+    """What is zero to rounding in the singular values or eigenvalues of a matrix, relative to the largest.
 
-    Of s itself, or of what came, if that was coarser.
+    d roundings (`allowance`) of s itself, or of what came, if that was coarser.
     """
-    return s.shape[-1] * max(eps, torch.finfo(s.dtype).eps)
+    return allowance(s.shape[-1], max(eps, torch.finfo(s.dtype).eps))
 
 
 def pseudo_inverse(S: Tensor, s: Tensor, V: Tensor, *, zero: float) -> Tensor:

@@ -120,6 +120,13 @@ def test_small_singular_values_are_not_taken_for_zero():
     assert M.grad[1, 2].item() == pytest.approx(1 / 3e-9, rel=1e-6)
 
 
+def test_few_digits_take_no_large_singular_value_for_zero():
+    M = torch.eye(300, dtype=torch.bfloat16).requires_grad_()
+    polar(M)[0][0, 1].backward()
+    assert M.grad[0, 1] == 0.5
+    assert M.grad[1, 0] == -0.5
+
+
 def test_functional_transforms():
     M = torch.from_numpy(rng.normal(size=(5, 3, 3)))
     f = lambda M: polar(M, validate=False)[0].sum()  # noqa: E731

@@ -163,6 +163,17 @@ def test_derivatives_of_the_inverse_root_along_matrices_of_one_rank(rank):
     assert torch.autograd.gradgradcheck(entries, F, eps=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("d", [100, 128, 600])
+def test_few_digits_take_no_large_eigenvalue_for_zero(d):
+    """d roundings of bfloat16 are more than one; half of its digits is the most that they excuse."""
+    eye = torch.eye(d, dtype=torch.bfloat16)
+    A = eye.clone().requires_grad_()
+    torch.testing.assert_close(inv_sqrtm(A), eye)
+    torch.testing.assert_close(torch.autograd.grad(sqrtm(A).sum(), A)[0], torch.full((d, d), 0.5, dtype=eye.dtype))
+    few = torch.diag(torch.linspace(1, 0.25, d, dtype=torch.bfloat16))
+    torch.testing.assert_close(inv_sqrtm(few).diagonal().double(), few.diagonal().double().rsqrt(), rtol=1e-2, atol=0)
+
+
 def test_functional_transforms():
     A = torch.from_numpy(spd(5, 3))
     f = lambda A: sqrtm(A, validate=False).square().sum()  # noqa: E731
