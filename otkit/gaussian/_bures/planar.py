@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import ndarray
 
-from otkit.gaussian._bures.cholesky import EPS
+from otkit.gaussian._bures.cholesky import EPS, steepest
 
 LEAST = float(np.finfo(np.float64).tiny) / EPS
 """What a sum of squares must exceed so that none of its digits underflowed."""
@@ -51,7 +51,9 @@ def _cholesky(cov: ndarray) -> tuple[ndarray, ndarray, ndarray, ndarray]:
     a = np.sqrt(cov[:, 0, 0])
     b = cov[:, 1, 0] / a
     square = cov[:, 1, 1] - b * b
-    return a, b, np.sqrt(square), ~(square > 16 * EPS * cov[:, 1, 1])
+    # The bound of `factor_and_invert`: max(a², c²) |F⁻¹|² = Tr(Σ) / min(a², c²).
+    regular = steepest(2) * np.minimum(cov[:, 0, 0], square) > cov[:, 0, 0] + cov[:, 1, 1]
+    return a, b, np.sqrt(square), ~regular
 
 
 def _times_inverse(d11: ndarray, d12: ndarray, d22: ndarray, a: ndarray, b: ndarray, c: ndarray) -> ndarray:

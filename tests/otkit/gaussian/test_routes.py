@@ -61,6 +61,25 @@ def test_singular_covariances_are_so_whether_or_not_rounding_gives_them_a_factor
     assert (off <= 16 * EPS * d * (s.max(1) / s.min(1)) ** 2).all()
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-140, 1e140])
+@pytest.mark.parametrize("angle", [0.0, 0.5, np.pi / 4])
+@pytest.mark.parametrize("pairwise", [False, True])
+def test_a_small_eigenvalue_counts_as_zero_in_the_plane_whatever_its_direction(pairwise, angle, scale):
+    """Below 16 d eps of the largest; the slope of a larger one is (1 - λ^-½) in its direction."""
+    Q = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    zero, eye = np.zeros((1, 2)), np.eye(2)[None]
+    for least, slope in ((1e-18, 1.0), (1e-15, 1.0), (1e-13, 1 - 1e-13**-0.5)):
+        for spectrum in ([1.0, least], [least, 1.0]):
+            A = Q @ np.diag(spectrum) @ Q.T
+            A = scale * (A + A.T)[None] / 2
+            of = pairwise_w2_squared if pairwise else w2_squared
+            _, (_, gradient, _, _) = differentiated(of, zero, A, zero, scale * eye)
+            expected = Q @ np.diag([slope if each == least else 0.0 for each in spectrum]) @ Q.T
+            # In a turned basis the entries say the eigenvalue to a rounding of the largest.
+            allowed = 1e-9 + (abs(slope) * EPS / least if angle and slope < 0 else 0)
+            np.testing.assert_allclose(gradient[0], expected, rtol=0, atol=allowed)
+
+
 def test_eigenvalues_that_lapack_gives_up_on_are_not_used(monkeypatch):
     A, B = pair(4, 1e2, 1.0, "random")
     assert eigen.value_by_trace(A, B)[1]
