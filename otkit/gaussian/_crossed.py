@@ -260,14 +260,9 @@ def _by_trace(first: Factors, second: Factors, rows: slice, columns: slice, pair
     eigenvalues = torch.linalg.eigvalsh(torch.from_numpy(np.matmul(transposed(M), M))).numpy()
     trace = np.add.outer(first.trace[rows], second.trace[columns]).ravel()
     values = trace - 2 * np.sqrt(eigenvalues).sum(1)
-    error = eigen.trace_error(
-        eigenvalues, 2 * np.add.outer(first.log_det[rows], second.log_det[columns]).ravel(), trace
-    )
-    # The condition number of M is no larger than the square of that of the worse factor.
+    log_det = 2 * np.add.outer(first.log_det[rows], second.log_det[columns]).ravel()
     condition = np.maximum.outer(first.condition[rows], second.condition[columns]).ravel()
-    condition = np.maximum(condition, (eigenvalues[:, -1] / eigenvalues[:, 0]) ** 0.25)
-    accurate = (values > 0) & (error < np.maximum(1e-13 * values, 8 * EPS * condition * np.sqrt(trace * values)))
-    return np.where(accurate, values, np.nan)
+    return np.where(eigen.accurate(values, eigenvalues, log_det, trace, condition), values, np.nan)
 
 
 def _equal(values: ndarray, first: Factors, second: Factors) -> ndarray:

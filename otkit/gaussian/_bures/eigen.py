@@ -9,7 +9,7 @@ import numpy as np
 from numpy import ndarray
 from scipy import linalg
 
-from otkit.gaussian._bures.cholesky import EPS
+from otkit.gaussian._bures.cholesky import EPS, spread
 
 # Made by f2py, which no type checker sees into.
 blas: Any = linalg.blas
@@ -35,11 +35,24 @@ def value_by_trace(cov1: ndarray, cov2: ndarray) -> tuple[float, bool]:
     trace = float(np.trace(cov1) + np.trace(cov2))
     value = trace - 2 * float(np.sqrt(eigenvalues).sum())
     log_det = 2 * float(np.log(np.diagonal(F) * np.diagonal(G)).sum())
-    diagonal = np.diagonal(F)
-    # The condition number of M is no larger than that of the worse covariance.
-    least_condition = max(float(diagonal.max() / diagonal.min()) ** 2, math.sqrt(eigenvalues[-1] / eigenvalues[0]))
-    allowed = max(1e-13, 8 * EPS * math.sqrt(least_condition * trace / value)) if value > 0 else 0.0
-    return value, float(trace_error(eigenvalues, log_det, trace)) < allowed * value
+    condition = max(float(spread(factor[None])[0]) for factor in (F, G))
+    return value, bool(accurate(value, eigenvalues, log_det, trace, condition))
+
+
+def accurate(value: Any, eigenvalues: ndarray, log_det: Any, trace: Any, condition: Any) -> ndarray:
+    """Whether values (...) by the trace form are positive and as exact as those by Procrustes.
+
+    Args:
+        value: The values.
+        eigenvalues: See `trace_error`, like log_det and trace.
+        log_det: The logarithm of the determinant.
+        trace: Tr(Σ1 + Σ2).
+        condition: A lower bound of the condition number of the worse factor.
+    """
+    # The condition number of M is no larger than the square of that of the worse factor.
+    condition = np.maximum(condition, (eigenvalues[..., -1] / eigenvalues[..., 0]) ** 0.25)
+    allowed = np.maximum(1e-13 * value, 8 * EPS * condition * np.sqrt(trace * value))
+    return (value > 0) & (trace_error(eigenvalues, log_det, trace) < allowed)
 
 
 def trace_error(eigenvalues: ndarray, log_det: Any, trace: Any) -> ndarray:

@@ -88,6 +88,14 @@ def test_eigenvalues_that_lapack_gives_up_on_are_not_used(monkeypatch):
     assert not eigen.value_by_trace(A, B)[1]
 
 
+def test_the_trace_form_is_as_good_in_either_order(monkeypatch):
+    """What is allowed is known from the worse covariance, wherever it stands."""
+    A, B = np.eye(4), np.diag(np.geomspace(1, 1e-8, 4))
+    for error in np.geomspace(1e-15, 1e-8, 50):
+        monkeypatch.setattr(eigen, "trace_error", lambda *_, error=error: error)
+        assert eigen.value_by_trace(A, B)[1] == eigen.value_by_trace(B, A)[1]
+
+
 @pytest.mark.parametrize("cond", [1e2, 1e4, 1e8])
 @pytest.mark.parametrize(("ratio", "kind"), [(1.0, "random"), (1e-8, "smallest"), (1e-12, "random")])
 def test_halleys_iteration_to_the_rounding_of_the_inputs(cond, ratio, kind):
