@@ -206,8 +206,9 @@ def _loc_and_factor(distribution: Distribution) -> tuple[Tensor, Tensor]:
     if isinstance(distribution, MultivariateNormal):
         return distribution.loc, distribution.scale_tril
     if isinstance(distribution, LowRankMultivariateNormal):
-        scales = root(distribution.cov_diag, 2)
-        return distribution.loc, torch.cat([distribution.cov_factor, torch.diag_embed(scales)], dim=-1)
+        scales = root(working_precision(distribution.cov_diag), 2)  # whose rounding would be one of the distance
+        factor = torch.cat([working_precision(distribution.cov_factor), torch.diag_embed(scales)], dim=-1)
+        return distribution.loc, factor
     if isinstance(distribution, Independent) and isinstance(distribution.base_dist, Normal):
         return distribution.base_dist.loc, torch.diag_embed(distribution.base_dist.scale)
     raise NotImplementedError(f"no factor of the covariance of {distribution} is known; see register_w2")

@@ -165,6 +165,14 @@ def test_the_root_is_taken_before_what_the_dtype_cannot_hold(dtype, far):
     assert value == loc[1]
 
 
+def test_scales_of_near_low_rank_normals_are_not_rounded_to_the_dtype():
+    """W2² is (√a - √b)², with a - b the last bit of a float32."""
+    zero, a, b = torch.zeros(1), torch.tensor([2.0]), torch.tensor([2.0000002])
+    p, q = (LowRankMultivariateNormal(zero, zero[None], diag) for diag in (a, b))
+    exact = ((b.double() - a.double()) / (b.double().sqrt() + a.double().sqrt())) ** 2
+    torch.testing.assert_close(distributions.w2_squared(p, q), exact[0].float(), rtol=1e-6, atol=0)
+
+
 def test_bad_input():
     mixture = MixtureSameFamily(Categorical(torch.ones(2)), Normal(torch.zeros(2), torch.ones(2)))
     with pytest.raises(NotImplementedError, match="p of type MixtureSameFamily and q of type Normal"):
