@@ -24,8 +24,6 @@ ArrayLike: TypeAlias = np.ndarray | Tensor | Sequence[Any] | float
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
-NUMPY = (np.ndarray, np.generic)
-ARRAYS = (*NUMPY, Tensor)
 HALF = (torch.float16, torch.bfloat16)
 FLOATING = (torch.float64, torch.float32, *HALF)
 
@@ -61,8 +59,8 @@ def as_tensors(*, optional: tuple[str, ...] = (), **named: ArrayLike | None) -> 
     """Bring named arguments to tensors of one dtype and device, and say how to bring a result back.
 
     NumPy in gives NumPy out, torch in gives torch out on the same device and in the same dtype. Half
-    precision is computed in float32. Python numbers and sequences count as float64 NumPy arrays when
-    nothing else came, and take the dtype of the others otherwise.
+    precision is computed in float32. Numbers, also NumPy's, and sequences take the dtype of the arrays
+    beside them, and count as NumPy arrays, of float64 unless they say another dtype, when nothing else came.
 
     Args:
         optional: The names that may be None, and stay so.
@@ -75,12 +73,17 @@ def as_tensors(*, optional: tuple[str, ...] = (), **named: ArrayLike | None) -> 
         TypeError: Integer, complex or boolean arrays; NumPy mixed with torch; mixed dtypes or devices.
     """
     tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
-    first = next((value for value in named.values() if isinstance(value, ARRAYS)), None)
+    first: Any = next(iter(tensors.values()), None)
     if len(tensors) < len(named):
-        _require_one_kind(named)
+        arrays = _numpy_arrays(named)
+        first = next(iter((tensors or arrays).values()), None)
+        if tensors and arrays:
+            kinds = {**dict.fromkeys(tensors, "torch"), **dict.fromkeys(arrays, "numpy")}
+            listed = ", ".join(f"{name}: {kinds[name]}" for name in named if name in kinds)
+            raise TypeError(f"arrays of one kind expected, all NumPy or all torch; got {listed}")
         for name, value in named.items():
-            if isinstance(value, NUMPY):
-                tensors[name] = _from_numpy(name, value)
+            if name in arrays:
+                tensors[name] = _from_numpy(name, arrays[name])
             elif value is None and name not in optional:
                 raise TypeError(f"{name} is None; expected a NumPy array, a torch tensor or sequences of numbers")
     require_one_dtype_and_device(tensors)
@@ -94,6 +97,16 @@ def as_tensors(*, optional: tuple[str, ...] = (), **named: ArrayLike | None) -> 
     return [tensors.get(name) for name in named], restore
 
 
+def _numpy_arrays(named: dict[str, Any]) -> dict[str, np.ndarray | np.generic]:
+    """NumPy's arrays, and its numbers: beside arrays, floating ones are like Python's, and left out."""
+    alone = not any(isinstance(value, np.ndarray | Tensor) for value in named.values())
+    return {
+        name: value
+        for name, value in named.items()
+        if isinstance(value, np.ndarray | np.generic) and (alone or not isinstance(value, np.floating))
+    }
+
+
 def _from_numpy(name: str, value: np.ndarray | np.generic) -> Tensor:
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; expected one without a mask (drop or fill the masked entries)")
@@ -102,13 +115,18 @@ def _from_numpy(name: str, value: np.ndarray | np.generic) -> Tensor:
         raise TypeError(
             f"{name} has dtype {array.dtype}; expected float64 or float32 (convert with {name}.astype(float))"
         )
-    # A copy where torch cannot share the memory: read-only, negative strides or foreign byte order.
-    if not array.flags.writeable or any(s < 0 for s in array.strides) or not array.dtype.isnative:
+    # A copy where torch cannot share the memory: read-only, off its grid, backwards or of foreign byte order.
+    strange = any(stride < 0 or stride % array.itemsize for stride in array.strides)
+    if strange or not array.flags.behaved or not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="), copy=True, order="C")
     return torch.from_numpy(array)
 
 
 def _from_sequence(name: str, value: Any, *, like: Any) -> Tensor:
+    if _holds_tensors(value):
+        raise TypeError(
+            f"{name} is a {type(value).__name__} of torch tensors; expected one tensor (torch.stack({name}))"
+        )
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -123,11 +141,8 @@ def _from_sequence(name: str, value: Any, *, like: Any) -> Tensor:
     return _from_numpy(name, array.astype(like.dtype))
 
 
-def _require_one_kind(named: dict[str, Any]) -> None:
-    kinds = {name: "torch" if isinstance(v, Tensor) else "numpy" for name, v in named.items() if isinstance(v, ARRAYS)}
-    if len(set(kinds.values())) > 1:
-        listed = ", ".join(f"{name}: {kind}" for name, kind in kinds.items())
-        raise TypeError(f"arrays of one kind expected, all NumPy or all torch; got {listed}")
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, list | tuple) and any(isinstance(part, Tensor) or _holds_tensors(part) for part in value)
 
 
 def require_one_dtype_and_device(tensors: dict[str, Tensor]) -> None:

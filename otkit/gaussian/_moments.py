@@ -17,6 +17,7 @@ References:
 
 from __future__ import annotations
 
+import numpy as np
 from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, checked_finite, require_broadcast, shape, working_precision
@@ -61,7 +62,7 @@ def frechet_distance(x: Array, y: Array, *, correction: float = 1, validate: boo
     Called a distance as FID is; it is the square. Gradients reach the samples, second derivatives included; at fewer
     samples than dimensions they are those of `w2_squared_from_factors`. Exactly 0, with gradient 0, for equal samples.
 
-    Cost: :math:`O((n + m) d^2 + d^3)`, and :math:`O(d n m)` with no d x d matrix where n or m is below d.
+    Cost: :math:`O((n + m) d^2 + d^3)`, and :math:`O(d n m)` with no covariance where n or m is at most d.
 
     Args:
         x: Samples, with shape (..., n, d).
@@ -113,7 +114,7 @@ def _loc_and_cov(samples: Tensor, correction: float) -> tuple[Tensor, Tensor]:
 
 
 def _require_samples(name: str, samples: Tensor, correction: float) -> None:
-    if not isinstance(correction, int | float) or not correction >= 0:
+    if not isinstance(correction, int | float | np.integer | np.floating) or not correction >= 0:
         raise ValueError(f"correction is {correction!r}; expected a number >= 0")
     if samples.ndim < 2 or samples.shape[-1] == 0:
         raise ValueError(f"{name} has shape {shape(samples)}; expected samples (..., n, d)")

@@ -56,7 +56,7 @@ def _exact_moments(points):
     return m, P.T * P / (n - 1)
 
 
-@pytest.mark.parametrize("correction", [0, 1, 1.5])
+@pytest.mark.parametrize("correction", [0, 1, 1.5, np.int64(1), np.float32(0.5)])
 def test_fit_is_the_mean_and_torch_cov(correction):
     x = rng.normal(size=(2, 9, 3))
     loc, cov = fit(x, correction=correction)
