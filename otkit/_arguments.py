@@ -165,8 +165,8 @@ def require_one_dtype_and_device(tensors: dict[str, Tensor]) -> None:
 
 
 def working_precision(tensor: Tensor) -> Tensor:
-    """The tensor in float64, in which distances are computed, where its device has float64."""
-    return tensor if tensor.device.type == "mps" else tensor.double()
+    """The tensor in float64, in which distances are computed."""
+    return tensor.double()
 
 
 def shape(tensor: Tensor) -> str:
