@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from numpy import ndarray
 
-from otkit._arguments import allowance, require_symmetric, skew, skew_and_identity
+from otkit._arguments import KEPT, allowance, require_symmetric, skew, skew_and_identity, skewness_and_trace
 from otkit.gaussian._bures import compiled, eigen, halley, planar, procrustes
 from otkit.gaussian._bures.cholesky import factor_and_invert
 from otkit.gaussian._bures.fused import Fused
@@ -69,6 +69,8 @@ def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: 
             rows = cov[part].reshape(-1, d * d)
             if d < LARGE:
                 np.matmul(rows, skew_and_identity(d), out=sums[k, part])
+            elif d > KEPT:
+                sums[k, part] = np.stack(skewness_and_trace(cov[part]), -1)
             else:
                 np.einsum("ij,j->i", rows, skew(d), out=sums[k, part, 0])  # a thread of BLAS would spin for long
                 rows[:, :: d + 1].sum(1, out=sums[k, part, 1])
