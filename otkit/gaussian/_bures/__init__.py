@@ -14,6 +14,7 @@ from torch import Tensor
 
 from otkit._arguments import require_symmetric
 from otkit._derivatives import Function, attach, needs_gradient
+from otkit._operators import operator
 from otkit._units import power_of_two
 from otkit.gaussian._bures import blocks, procrustes
 from otkit.linalg._lyapunov import pseudo_inverse, rounding, solve_lyapunov
@@ -37,10 +38,14 @@ def bures_squared(cov1: Tensor, cov2: Tensor, *, eps: float, validate: bool) -> 
     return attach(value, (cov1, cov2), (gradient1, gradient2))
 
 
+def _shapes(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: bool) -> tuple[Tensor, Tensor, Tensor]:
+    batch, d = cov1.shape[:-2], cov1.shape[-1] if gradients else 0
+    return cov1.new_empty(batch), cov1.new_empty(*batch, d, d), cov1.new_empty(*batch, d, d)
+
+
+@operator("bures", _shapes)
 def _numbers(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The value and, where wanted, the gradients; empty tensors otherwise."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return _bures(cov1, cov2, eps, validate, gradients)
     batch, d = cov1.shape[:-2], cov1.shape[-1]
     pair = [cov.detach().reshape(-1, d, d) for cov in (cov1, cov2)]
     if cov1.device.type == "cpu" and cov1.dtype == torch.float64:
@@ -63,31 +68,8 @@ def _numbers(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: 
         if gradients:
             gradient1[equal] = gradient2[equal] = 0
     if not gradients:
-        return value.reshape(batch), value.new_empty(0), value.new_empty(0)
+        return value.reshape(batch), value.new_empty(*batch, 0, 0), value.new_empty(*batch, 0, 0)
     return value.reshape(batch), gradient1.reshape(*batch, d, d), gradient2.reshape(*batch, d, d)
-
-
-@torch.library.custom_op("otkit::bures", mutates_args=())
-def _bures(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: bool) -> tuple[Tensor, Tensor, Tensor]:
-    return _numbers(cov1, cov2, eps, validate, gradients)
-
-
-@_bures.register_fake
-def _(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: bool) -> tuple[Tensor, Tensor, Tensor]:
-    value = cov1.new_empty(cov1.shape[:-2])
-    if not gradients:
-        return value, cov1.new_empty(0), cov1.new_empty(0)
-    return value, torch.empty_like(cov1, memory_format=torch.contiguous_format), cov1.new_empty(cov1.shape)
-
-
-@_bures.register_vmap
-def _(info: Any, in_dims: Any, cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: bool) -> Any:
-    # The operator is batched itself: the new dimension becomes one of its leading ones.
-    moved = (
-        cov.expand(info.batch_size, *cov.shape) if dim is None else cov.movedim(dim, 0)
-        for cov, dim in zip((cov1, cov2), in_dims, strict=False)
-    )
-    return _bures(*moved, eps, validate, gradients), (0, 0, 0) if gradients else (0, None, None)
 
 
 class _ValueAndGradients(Function):
