@@ -48,6 +48,7 @@ from otkit._operators import checked
 from otkit._root import root
 from otkit.gaussian._bures import bures_squared
 from otkit.gaussian._checks import require_covariance, require_gaussians, require_nonnegative
+from otkit.gaussian._lengths import hypotenuse, length, moderate, ordinary
 from otkit.linalg import sqrtm
 
 Method = Literal["procrustes", "trace"]
@@ -103,12 +104,14 @@ def w2_squared(
         >>> print(w2_squared(loc, cov, loc + 3.0, 4 * cov))
         20.0
     """
-    squared, restore = _w2_squared(loc1, cov1, loc2, cov2, method, validate)
-    return restore(squared)
+    difference, dispersion, restore = _parts(loc1, cov1, loc2, cov2, method, validate)
+    return restore(_squared_length(difference) + dispersion)
 
 
-def _w2_squared(loc1: Any, cov1: Any, loc2: Any, cov2: Any, method: Method, validate: bool) -> tuple[Tensor, Restore]:
-    """The squared distance in working precision."""
+def _parts(
+    loc1: Any, cov1: Any, loc2: Any, cov2: Any, method: Method, validate: bool
+) -> tuple[Tensor, Tensor, Restore]:
+    """The difference of the means and the squared Bures distance, in working precision."""
     (m1, C1, m2, C2), restore = as_tensors(loc1=loc1, cov1=cov1, loc2=loc2, cov2=cov2)
     require_gaussians(m1, C1, m2, C2)
     if validate:
@@ -125,8 +128,12 @@ def _w2_squared(loc1: Any, cov1: Any, loc2: Any, cov2: Any, method: Method, vali
         dispersion = _trace(C1) + _trace(C2) - 2 * _trace(cross)
     else:
         raise ValueError(f"method is {method!r}; expected 'procrustes' or 'trace'")
+    return m1 - m2, dispersion, restore
+
+
+def _squared_length(vectors: Tensor) -> Tensor:
     # A product with ones, which is how rows of a few numbers are added fast.
-    return (m1 - m2).square() @ m1.new_ones(m1.shape[-1]) + dispersion, restore
+    return vectors.square() @ vectors.new_ones(vectors.shape[-1])
 
 
 def w2_squared_diagonal(loc1: Array, scale1: Array, loc2: Array, scale2: Array, *, validate: bool = True) -> Array:
@@ -181,15 +188,19 @@ def w2(
     r"""The distance :math:`W_2`, the root of `w2_squared`, in units of the data.
 
     Arguments, cost and errors are those of `w2_squared`. At equal Gaussians the value is exactly 0 and
-    the gradient is defined to be 0, a subgradient.
+    the gradient is defined to be 0, a subgradient. Means may be so far apart, or so near, that the square is beyond
+    float64.
 
     Example:
         >>> import numpy as np
         >>> print(w2(np.zeros(1), np.eye(1), np.array([3.0]), 25 * np.eye(1)))
         5.0
     """
-    squared, restore = _w2_squared(loc1, cov1, loc2, cov2, method, validate)
-    return restore(root(squared, 2))
+    difference, dispersion, restore = _parts(loc1, cov1, loc2, cov2, method, validate)
+    squared = _squared_length(difference) + dispersion
+    if moderate(squared) or ordinary(difference):
+        return restore(root(squared, 2))
+    return restore(hypotenuse(length(difference), dispersion))
 
 
 def _trace(matrix: Tensor) -> Tensor:

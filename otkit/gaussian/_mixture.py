@@ -30,10 +30,12 @@ from otkit._convergence import warn
 from otkit._derivatives import attach, needs_gradient
 from otkit._operators import checked, operator
 from otkit._root import root
+from otkit._units import power_of_two
 from otkit.empirical._exact import couple
 from otkit.empirical._measures import in_parallel
 from otkit.gaussian._checks import require_covariance, require_gaussian, require_probabilities, require_same_dimension
-from otkit.gaussian._pairwise import squared_distances
+from otkit.gaussian._lengths import ordinary, relative_square, size
+from otkit.gaussian._pairwise import Lengths, SquaredDifferences, squared_bures
 
 
 def mixture_w2_squared(
@@ -87,7 +89,8 @@ def mixture_w2_squared(
     tensors, restore = as_tensors(
         weights1=weights1, locs1=locs1, covs1=covs1, weights2=weights2, locs2=locs2, covs2=covs2
     )
-    return restore(_value(*_discrete_problem(*tensors, eps=restore.eps, validate=validate)))
+    *problem, unit = _discrete_problem(*tensors, eps=restore.eps, validate=validate)
+    return restore(_value(*problem) * unit * unit)
 
 
 def mixture_w2(
@@ -114,7 +117,8 @@ def mixture_w2(
     tensors, restore = as_tensors(
         weights1=weights1, locs1=locs1, covs1=covs1, weights2=weights2, locs2=locs2, covs2=covs2
     )
-    return restore(root(_value(*_discrete_problem(*tensors, eps=restore.eps, validate=validate)), 2))
+    *problem, unit = _discrete_problem(*tensors, eps=restore.eps, validate=validate)
+    return restore(root(_value(*problem), 2) * unit)
 
 
 def mixture_plan(
@@ -146,7 +150,8 @@ def mixture_plan(
         weights1=weights1, locs1=locs1, covs1=covs1, weights2=weights2, locs2=locs2, covs2=covs2
     )
     with torch.no_grad():
-        return restore(_solve(*_discrete_problem(*tensors, eps=restore.eps, validate=validate))[0])
+        *problem, _ = _discrete_problem(*tensors, eps=restore.eps, validate=validate)
+        return restore(_solve(*problem)[0])
 
 
 def _discrete_problem(
@@ -159,8 +164,11 @@ def _discrete_problem(
     *,
     eps: float,
     validate: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The costs (..., K, L) between components and the weights (..., K) and (..., L), of one batch shape."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The costs (..., K, L) between components, the weights (..., K) and (..., L), and the unit of length of the costs.
+
+    All are of one batch shape; the unit is one unless the costs would leave the range of float64.
+    """
     _require_mixture("1", weights1, locs1, covs1)
     _require_mixture("2", weights2, locs2, covs2)
     require_same_dimension("covs1", covs1, "covs2", covs2)
@@ -176,8 +184,14 @@ def _discrete_problem(
         weights1, locs1, covs1 = _checked_mixture("1", weights1, locs1, covs1, eps)
         weights2, locs2, covs2 = _checked_mixture("2", weights2, locs2, covs2, eps)
     a, m1, C1, b, m2, C2 = (working_precision(t) for t in (weights1, locs1, covs1, weights2, locs2, covs2))
-    costs = squared_distances(m1, C1, m2, C2, eps=eps, validate=False)
-    return costs.expand(*batch, *costs.shape[-2:]), a.expand(*batch, -1), b.expand(*batch, -1)
+    dispersions = squared_bures(C1, C2, eps=eps, validate=False)
+    if ordinary(m1, m2):
+        costs, unit = SquaredDifferences.apply(m1, m2) + dispersions, m1.new_ones(())
+    else:
+        lengths = Lengths.apply(m1, m2)
+        unit = power_of_two(size(lengths, dispersions).amax((-2, -1)))
+        costs = relative_square(lengths, dispersions, unit[..., None, None])
+    return costs.expand(*batch, *costs.shape[-2:]), a.expand(*batch, -1), b.expand(*batch, -1), unit
 
 
 def _require_mixture(which: str, weights: Tensor, locs: Tensor, covs: Tensor) -> None:

@@ -9,6 +9,7 @@ tile, and once more for the gradients.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from otkit._root import root
 from otkit.gaussian import _crossed
 from otkit.gaussian._bures import bures_squared
 from otkit.gaussian._checks import require_gaussian, require_same_dimension
+from otkit.gaussian._lengths import hypotenuse, length, ordinary
 
 
 def pairwise_w2_squared(
@@ -77,8 +79,8 @@ def pairwise_w2_squared(
         >>> pairwise_w2_squared(locs, covs, locs[:1], covs[:1]).shape
         (3, 1)
     """
-    squared, restore = _all_pairs(locs1, covs1, locs2, covs2, validate)
-    return restore(squared)
+    m1, m2, dispersions, restore = _all_pairs(locs1, covs1, locs2, covs2, validate)
+    return restore(SquaredDifferences.apply(m1, m2) + dispersions)
 
 
 def pairwise_w2(
@@ -100,12 +102,16 @@ def pairwise_w2(
         array([[0., 5.],
                [5., 0.]])
     """
-    squared, restore = _all_pairs(locs1, covs1, locs2, covs2, validate)
-    return restore(root(squared, 2))
+    m1, m2, dispersions, restore = _all_pairs(locs1, covs1, locs2, covs2, validate)
+    if ordinary(m1, m2):
+        return restore(root(SquaredDifferences.apply(m1, m2) + dispersions, 2))
+    return restore(hypotenuse(Lengths.apply(m1, m2), dispersions))
 
 
-def _all_pairs(locs1: Any, covs1: Any, locs2: Any, covs2: Any, validate: bool) -> tuple[Tensor, Restore]:
-    """The squared distances (..., n, m) in working precision."""
+def _all_pairs(
+    locs1: Any, covs1: Any, locs2: Any, covs2: Any, validate: bool
+) -> tuple[Tensor, Tensor, Tensor, Restore]:
+    """The means and the squared Bures distances (..., n, m) in working precision."""
     half = locs2 is None and covs2 is None
     if half:
         (m1, C1), restore = as_tensors(locs1=locs1, covs1=covs1)
@@ -124,7 +130,7 @@ def _all_pairs(locs1: Any, covs1: Any, locs2: Any, covs2: Any, validate: bool) -
         m1 = checked_finite("locs1", m1)
         m2 = checked_finite("locs2", m2)
     m1, C1, m2, C2 = (working_precision(t) for t in (m1, C1, m2, C2))
-    return squared_distances(m1, C1, m2, None if half else C2, eps=restore.eps, validate=validate), restore
+    return m1, m2, squared_bures(C1, None if half else C2, eps=restore.eps, validate=validate), restore
 
 
 def _require_list(locs_name: str, locs: Tensor, covs_name: str, covs: Tensor) -> None:
@@ -138,15 +144,11 @@ def _require_list(locs_name: str, locs: Tensor, covs_name: str, covs: Tensor) ->
         )
 
 
-def squared_distances(
-    locs1: Tensor, covs1: Tensor, locs2: Tensor, covs2: Tensor | None, *, eps: float, validate: bool
-) -> Tensor:
-    """The squared distances (..., n, m), for lists whose shapes fit.
+def squared_bures(covs1: Tensor, covs2: Tensor | None, *, eps: float, validate: bool) -> Tensor:
+    """The squared Bures distances (..., n, m) of all pairs, for lists whose shapes fit.
 
     Args:
-        locs1: The first means, in float64.
-        covs1: The first covariances.
-        locs2: The second means.
+        covs1: The first covariances, in float64.
         covs2: The second covariances, or None for the first again.
         eps: The rounding of the entries as they came, by which symmetry and definiteness are judged.
         validate: Whether to check that covariances are finite and symmetric.
@@ -156,8 +158,7 @@ def squared_distances(
     batch = torch.broadcast_shapes(covs1.shape[:-3], second.shape[:-3])
     first = covs1.expand(*batch, *covs1.shape[-3:])
     second = first.detach() if half else second.expand(*batch, *second.shape[-3:])
-    values = _Crossed.apply if needs_gradient(first, second) else _values
-    return _SquaredDifferences.apply(locs1, locs2) + values(first, second, half, eps, validate)
+    return (_Crossed.apply if needs_gradient(first, second) else _values)(first, second, half, eps, validate)
 
 
 @operator("crossed_bures", lambda covs1, covs2, *_: covs1.new_empty(*covs1.shape[:-2], covs2.shape[-3]))
@@ -267,7 +268,7 @@ class _CrossedGradients(Function):
         return (first + second, None, None, third, None, None) if ctx.half else (first, second, None, third, None, None)
 
 
-class _SquaredDifferences(Function):
+class SquaredDifferences(Function):
     """(m, m') -> |m_i - m'_j|², with shape (..., n, m), holding some of the differences at a time."""
 
     @staticmethod
@@ -282,12 +283,41 @@ class _SquaredDifferences(Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
         locs1, locs2 = ctx.saved_tensors
-        rows, grads1, grad2 = _some_rows(locs1, locs2), [], torch.zeros_like(locs2)
-        for some, weights in zip(rows, grad_outputs[0].split([some.shape[-3] for some in rows], -2), strict=True):
-            products = 2 * weights.unsqueeze(-1) * (some - locs2.unsqueeze(-3))
-            grads1.append(products.sum(-2))
-            grad2 = grad2 - products.sum(-3)
-        return torch.cat(grads1, -2).sum_to_size(locs1.shape), grad2.sum_to_size(locs2.shape)
+        return _pull_back(locs1, locs2, grad_outputs[0], lambda difference: 2 * difference)
+
+
+class Lengths(Function):
+    """(m, m') -> |m_i - m'_j|, likewise, at any scale, with gradient 0 where it is 0."""
+
+    @staticmethod
+    def forward(locs1: Tensor, locs2: Tensor) -> Tensor:
+        return torch.cat([length(some - locs2.unsqueeze(-3)) for some in _some_rows(locs1, locs2)], -2)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
+        locs1, locs2 = ctx.saved_tensors
+        return _pull_back(locs1, locs2, grad_outputs[0], _direction)
+
+
+def _direction(difference: Tensor) -> Tensor:
+    size = length(difference).unsqueeze(-1)
+    return difference / torch.where(size > 0, size, torch.ones_like(size))
+
+
+def _pull_back(
+    locs1: Tensor, locs2: Tensor, weights: Tensor, slope: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """The gradients in the means, from weights (..., n, m) and the slope in a difference of means."""
+    rows, grads1, grad2 = _some_rows(locs1, locs2), [], torch.zeros_like(locs2)
+    for some, part in zip(rows, weights.split([some.shape[-3] for some in rows], -2), strict=True):
+        products = part.unsqueeze(-1) * slope(some - locs2.unsqueeze(-3))
+        grads1.append(products.sum(-2))
+        grad2 = grad2 - products.sum(-3)
+    return torch.cat(grads1, -2).sum_to_size(locs1.shape), grad2.sum_to_size(locs2.shape)
 
 
 def _some_rows(locs1: Tensor, locs2: Tensor) -> tuple[Tensor, ...]:

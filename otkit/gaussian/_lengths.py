@@ -1,0 +1,59 @@
+"""Roots of squared lengths plus dispersions, where the square of a length would leave the range of float64.
+
+Dispersions are squares themselves, but means can be as far apart as float64 goes, or as near: the square of 1e200 is
+infinite, and that of 1e-170 is 0. In units of a power of two no square is far from one, and nothing is rounded.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from otkit._operators import transforming
+from otkit._root import root
+from otkit._units import SMALLEST_POWER, power_of_two
+
+SHORTEST, LONGEST = 1e-125, 1e150
+"""Between which coordinates have differences, 0 or no smaller than eps times them, whose squares keep their digits."""
+
+
+def moderate(squared: Tensor) -> bool:
+    """Whether squares are known to have all their digits; that none of them is 0 tells it."""
+    if transforming():
+        return False
+    if squared.numel() == 0:
+        return True
+    least, largest = squared.detach().aminmax()
+    return least.item() > SMALLEST_POWER and largest.item() < math.inf
+
+
+def ordinary(*vectors: Tensor) -> bool:
+    """Whether vectors, and their differences, are known to have squares with all their digits, but where they are 0."""
+    if transforming():
+        return False
+    sizes = [vector.detach().abs() for vector in vectors]
+    return not any(bool(((size > LONGEST) | ((size > 0) & (size < SHORTEST))).any()) for size in sizes)
+
+
+def length(difference: Tensor) -> Tensor:
+    """The length (...) of vectors (..., d), with gradient 0 at 0."""
+    unit = power_of_two(difference.detach().abs().amax(-1))
+    return root((difference / unit.unsqueeze(-1)).square().sum(-1), 2) * unit
+
+
+def relative_square(length: Tensor, dispersion: Tensor, unit: Tensor) -> Tensor:
+    """The sum of length² and a dispersion, in units of unit²."""
+    return (length / unit).square() + dispersion / unit / unit
+
+
+def size(length: Tensor, dispersion: Tensor) -> Tensor:
+    """The root of length² plus a dispersion to a factor of √2, without derivative."""
+    return torch.maximum(length.detach(), dispersion.detach().clamp(min=0).sqrt())
+
+
+def hypotenuse(length: Tensor, dispersion: Tensor) -> Tensor:
+    """The root of length² plus a dispersion, with gradient 0 at 0."""
+    unit = power_of_two(size(length, dispersion))
+    return root(relative_square(length, dispersion, unit), 2) * unit

@@ -1,0 +1,87 @@
+"""Distances between Gaussians whose squares float64 does not hold."""
+
+import numpy as np
+import pytest
+import torch
+
+from otkit.gaussian import mixture_plan, mixture_w2, pairwise_w2, w2
+
+SIZES = [1e200, 1e160, 1e-155, 1e-170, 1e-300]
+DIRECTION = torch.tensor([0.6, 0.8], dtype=torch.float64)
+ONE = torch.ones(1, dtype=torch.float64)
+
+
+def between(name):
+    """W2 between N(0, cov) and N(m, cov), as a function of m and cov."""
+    zero = torch.zeros(2, dtype=torch.float64)
+    return {
+        "w2": lambda m, cov: w2(zero, cov, m, cov),
+        "trace": lambda m, cov: w2(zero, cov, m, cov, method="trace"),
+        "pairwise_w2": lambda m, cov: pairwise_w2(torch.stack([zero, m]), cov.expand(2, 2, 2))[0, 1],
+        "pairwise_w2 of two lists": lambda m, cov: pairwise_w2(zero[None], cov[None], m[None], cov[None])[0, 0],
+        "mixture_w2": lambda m, cov: mixture_w2(ONE, zero[None], cov[None], ONE, m[None], cov[None]),
+    }[name]
+
+
+NAMES = ["w2", "trace", "pairwise_w2", "pairwise_w2 of two lists", "mixture_w2"]
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_distance_of_translates_is_the_length_at_any_scale(name, size, spread):
+    m, cov = (size * DIRECTION).requires_grad_(), spread * torch.eye(2, dtype=torch.float64)
+    if name == "trace" and size < 1 and spread:
+        pytest.skip("the textbooks' formula ends at the root of rounding")
+    value = between(name)(m, cov)
+    torch.testing.assert_close(value.item(), size, rtol=1e-12, atol=0)
+    torch.testing.assert_close(torch.autograd.grad(value, m)[0], DIRECTION, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_at_equal_gaussians_nothing_changes(name):
+    m, cov = torch.zeros(2, dtype=torch.float64, requires_grad=True), torch.zeros(2, 2, dtype=torch.float64)
+    value = between(name)(m, cov)
+    assert value == 0
+    assert not torch.autograd.grad(value, m)[0].any()
+
+
+@pytest.mark.parametrize("name", ["w2", "pairwise_w2 of two lists", "mixture_w2"])
+def test_a_batch_of_all_scales_is_its_elements(name):
+    sizes = torch.tensor([*SIZES, 0.0, 1.0], dtype=torch.float64)
+    cov = torch.eye(2, dtype=torch.float64)
+    values = torch.func.vmap(between(name), in_dims=(0, None))(sizes[:, None] * DIRECTION, cov)
+    torch.testing.assert_close(values, sizes, rtol=1e-12, atol=0)
+
+
+def test_a_matrix_of_all_scales():
+    sizes = np.array([0.0, 1e-170, 1.0, 1e200])
+    locs, covs = sizes[:, None] * DIRECTION.numpy(), np.stack([np.eye(2)] * 4)
+    expected = np.maximum.outer(sizes, sizes) * (1 - np.eye(4))
+    np.testing.assert_allclose(pairwise_w2(locs, covs), expected, rtol=1e-12, atol=0)
+
+
+def test_dispersions_count_beside_lengths_of_their_size():
+    loc, cov = np.array([0.0]), np.array([[1e-280]])
+    far = 3e-140
+    assert w2(loc, cov, loc + far, 25 * cov) == pytest.approx(5e-140, rel=1e-12)
+    assert pairwise_w2(loc[None], cov[None], loc[None] + far, 25 * cov[None]) == pytest.approx(5e-140, rel=1e-12)
+
+
+def test_second_derivatives():
+    def along(t, unit):
+        m = torch.stack([unit * torch.ones_like(t), unit * t])
+        return between("pairwise_w2 of two lists")(m, torch.eye(2, dtype=torch.float64)) / unit
+
+    for unit in (1.0, 1e200, 1e-170):
+        t = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+        second = torch.func.grad(torch.func.grad(lambda t, unit=unit: along(t, unit)))(t)
+        torch.testing.assert_close(second.item(), 1.25**-1.5, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-170])
+def test_plans_between_components_at_any_scale(size):
+    locs, covs, weights = size * np.array([[0.0], [4.0]]), np.zeros((2, 1, 1)), np.array([0.75, 0.25])
+    plan = mixture_plan(weights, locs, covs, np.array([0.5, 0.5]), locs, covs)
+    np.testing.assert_array_equal(plan, [[0.5, 0.25], [0.0, 0.25]])
+    assert mixture_w2(weights, locs, covs, np.array([0.5, 0.5]), locs, covs) == pytest.approx(2 * size)
