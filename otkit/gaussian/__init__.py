@@ -1,4 +1,8 @@
-"""Optimal transport between Gaussians, in closed form."""
+"""Optimal transport between Gaussians, in closed form.
+
+All functions work under `torch.func` transforms (``jacrev(jacrev(f))``, not ``hessian``, which wants forward mode) and
+under ``torch.compile(fullgraph=True)``, validation included.
+"""
 
 from otkit.gaussian._barycenter import barycenter as barycenter
 from otkit.gaussian._distance import w2 as w2

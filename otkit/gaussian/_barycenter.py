@@ -27,7 +27,7 @@ Y = F^\top \bar S F`, and then :math:`\bar w_k = \langle Y, H_k \rangle` and :ma
 ((V_k^\top Y V_k)_{ij} / (s_i + s_j)) A_k^\top`.
 
 References:
-    Agueh & Carlier, 2011. *Barycenters in the Wasserstein space* (Gaussians among its cases).
+    Agueh & Carlier, 2011. *Barycenters in the Wasserstein space*, theorem 6.1.
     Álvarez-Esteban, del Barrio, Cuesta-Albertos & Matrán, 2016. *A fixed-point approach to barycenters in
     Wasserstein space*, theorem 4.2.
 """
@@ -80,8 +80,6 @@ def barycenter(
     covariances is that at fixed rank; where the barycenter is singular too it is that of the fixed point with the range
     of S held: exact if the range holds all the covariances, and otherwise without the turn of the range, whose rate may
     be infinite; finite in any case.
-    Works under `torch.func` transforms (``jacrev(jacrev(f))``, not ``hessian``, which wants forward mode) and under
-    ``torch.compile(fullgraph=True)``, validation included.
     Everything is computed in float64 and returned in the dtype that came.
 
     Cost: :math:`O(K d^3)` an iteration, of which 10 to 20 are needed at condition numbers of 10 and about 100 at 1e8;

@@ -74,9 +74,6 @@ def w2_squared(
     Second derivatives are exact at positive definite covariances; at singular ones, where they are infinite, those
     within the ranges are given. Everything is computed in float64 and returned in the dtype that came.
 
-    Works under `torch.func` transforms (``jacrev(jacrev(f))``, not ``hessian``, which wants forward mode) and under
-    ``torch.compile(fullgraph=True)``, validation included.
-
     Cost: :math:`O(d^3)` a pair, about that of one symmetric eigendecomposition, gradients included, or down to a third
     of it where Numba is installed (the extra ``fast``; the first call on a machine then compiles for some ten to thirty
     seconds); elementwise for d = 1, 2. The pairs of a batch share torch's threads; those beyond d = 128 only where
@@ -89,7 +86,8 @@ def w2_squared(
         cov2: The covariance :math:`\Sigma_2`, with shape (..., d, d).
         method: "procrustes", or "trace" for the textbook formula, which loses its digits between near Gaussians and can
             come out slightly negative there.
-        validate: Whether to check values (finite, symmetric, positive semidefinite).
+        validate: Whether to check values (finite, symmetric, positive semidefinite); "procrustes" refuses indefinite
+            covariances in any case.
 
     Returns:
         :math:`W_2^2 \ge 0` in squared units of the data, with the broadcast batch shape (...).

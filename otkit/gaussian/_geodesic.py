@@ -16,7 +16,7 @@ differential :math:`dM = dB^\top A + B^\top dA` of :math:`B^\top A` that of the 
 :math:`dA = (I - \tfrac12 P)\,d\Sigma_1\,A^{+\top}` with P the projection onto its range.
 
 References:
-    McCann, 1997. *A convexity principle for interacting gases*.
+    McCann, 1997. *A convexity principle for interacting gases*, example 1.7.
     Villani, 2009. *Optimal Transport: Old and New*, corollary 7.22.
     Bhatia, Jain & Lim, 2019. *On the Bures–Wasserstein distance between positive definite matrices*.
 """

@@ -48,8 +48,6 @@ def transport_map(loc1: Array, cov1: Array, loc2: Array, cov2: Array, *, validat
     the smallest is given, :math:`\Sigma_2^{1/2} (\Sigma_2^{1/2} \Sigma_1 \Sigma_2^{1/2})^{+1/2} \Sigma_2^{1/2}`. There
     and at a singular :math:`\Sigma_2` the gradient is that at fixed rank; the derivative towards full rank is infinite,
     and second derivatives are refused.
-    Works under `torch.func` transforms (``jacrev(jacrev(f))``, not ``hessian``, which wants forward mode) and under
-    ``torch.compile(fullgraph=True)``, validation included.
     Everything is computed in float64 and returned in the dtype that came.
 
     Cost: :math:`O(d^3)` a pair: two Cholesky factors (an eigendecomposition where one does not exist) and one SVD.

@@ -12,7 +12,8 @@ d x d matrix and without loss at the singular covariance. By Gelbrich's bound th
 References:
     Dowson & Landau, 1982. *The Fréchet distance between multivariate normal distributions*.
     Heusel et al., 2017. *GANs trained by a two time-scale update rule converge to a local Nash equilibrium*, eq. (6).
-    Gelbrich, 1990. *On a formula for the L2 Wasserstein metric between measures on Euclidean and Hilbert spaces*.
+    Gelbrich, 1990. *On a formula for the L2 Wasserstein metric between measures on Euclidean and Hilbert spaces*,
+    theorem 2.1.
 """
 
 from __future__ import annotations

@@ -49,9 +49,6 @@ def pairwise_w2_squared(
     with a diagonal of exactly 0, and half of the work. Second derivatives are those of `w2_squared`, and hold
     :math:`n\,m\,d^2` numbers. Everything is computed in float64 and returned in the dtype that came.
 
-    Works under `torch.func` transforms (``jacrev(jacrev(f))``, not ``hessian``, which wants forward mode) and under
-    ``torch.compile(fullgraph=True)``, validation included.
-
     Cost: :math:`O((n + m + n m)\,d^3)` and as much again for the gradients; memory :math:`O(n m + (n + m) d^2)`.
 
     Args:
@@ -59,7 +56,7 @@ def pairwise_w2_squared(
         covs1: The covariances :math:`\Sigma_i`, with shape (..., n, d, d).
         locs2: The means :math:`m'_j`, with shape (..., m, d); the first list again where it is left out.
         covs2: The covariances :math:`\Sigma'_j`, with shape (..., m, d, d), left out together with locs2.
-        validate: Whether to check values (finite, symmetric, positive semidefinite).
+        validate: Whether to check values (finite, symmetric); indefinite covariances are refused in any case.
 
     Returns:
         :math:`W_2^2 \ge 0` in squared units of the data, with shape (..., n, m), of the broadcast batch shape.

@@ -1,4 +1,8 @@
-"""Matrix functions with exact derivatives, batched over leading dimensions."""
+"""Matrix functions with exact derivatives, batched over leading dimensions.
+
+All functions work under `torch.func` transforms (``jacrev(jacrev(f))``, not ``hessian``, which wants forward mode) and
+under ``torch.compile(fullgraph=True)``, validation included.
+"""
 
 from otkit.linalg._polar import polar as polar
 from otkit.linalg._square_root import inv_sqrtm as inv_sqrtm

@@ -44,8 +44,6 @@ def sqrtm(A: Array, *, validate: bool = True) -> Array:
     r"""The principal square root :math:`A^{1/2}` of symmetric positive semidefinite matrices.
 
     Gradient: the Lyapunov equation above, itself differentiable to any order; at zero eigenvalues the convention above.
-    Works under `torch.func` transforms (``jacrev(jacrev(f))``, not ``hessian``, which wants forward mode) and under
-    ``torch.compile(fullgraph=True)``, validation included.
 
     Cost: one symmetric eigendecomposition, :math:`O(d^3)` a matrix; the backward pass is four products.
 

@@ -28,7 +28,8 @@ For all measures :math:`\alpha, \beta, \gamma` on :math:`\mathbb{R}^d`, all p >=
 References:
     Villani, 2009. *Optimal Transport: Old and New*, definitions 6.1 and 6.4 (a distance), remark 6.6 (the order in p)
     and theorem 4.8 (convexity).
-    Gelbrich, 1990. *On a formula for the L2 Wasserstein metric between measures on Euclidean and Hilbert spaces*.
+    Gelbrich, 1990. *On a formula for the L2 Wasserstein metric between measures on Euclidean and Hilbert spaces*,
+    theorem 2.1.
     Kuhn, Mohajerin Esfahani, Nguyen & Shafieezadeh-Abadeh, 2019. *Wasserstein distributionally robust optimization*,
     theorem 4 (Gelbrich's bound).
     Talagrand, 1996. *Transportation cost for Gaussian and other product measures*, theorem 1.1.

@@ -11,8 +11,9 @@ moves the measure by
           \rho^2 \le \operatorname{Tr} |E| \le d\, \mathrm{eps}\, \|\Sigma\| ,
 
 to leading order, the first for regular covariances and the second for singular ones (where the condition number
-:math:`\kappa` exceeds 1/eps). And the *sum* is rounded: the power :math:`W_p^p`, a sum of k terms of the size of
-:math:`S^p`, comes with an error u = eps·k·S^p, and its root with
+:math:`\kappa` exceeds 1/eps); the first is taken without its quarter, so that it ends in the second. And the *sum* is
+rounded: the power :math:`W_p^p`, a sum of k terms of the size of :math:`S^p`, comes with an error u = eps·k·S^p, and
+its root with
 
 .. math:: (W^p + u)^{1/p} - W ,
 
@@ -93,6 +94,6 @@ def _moved(measure: AnyMeasure, eps: float) -> float:
     eigenvalues = np.linalg.eigvalsh(measure.cov)
     largest = max(float(eigenvalues[-1]), 0.0)
     smallest = max(float(eigenvalues[0]), eps * largest)
-    # eps * sqrt(cond) / 2, which at a condition number of 1/eps is the sqrt(eps) of a singular covariance, over two.
+    # Twice the bound for regular ones: at a condition number of 1/eps it is the sqrt(eps) of a singular covariance.
     spread = eps * np.sqrt(largest / smallest) if largest else 0.0
     return eps * float(np.linalg.norm(measure.loc)) + float(np.sqrt(len(eigenvalues) * largest) * spread)

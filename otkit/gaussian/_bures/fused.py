@@ -56,7 +56,7 @@ class Fused:
         q = (norms / inverse_norms).sqrt()
         X.addcmul_(Y, q[:, None, None])
         torch.bmm(X.mT, X, out=A)
-        # The largest eigenvalue is at most mean + sqrt(d - 1) standard deviations (Wolkowicz & Styan, 1980).
+        # The largest eigenvalue is at most mean + sqrt(d - 1) deviations (Wolkowicz & Styan, 1980, theorem 2.1).
         mean = _diagonals(A).sum(1) / d
         variance = (_squared_norms(A) / d - mean * mean).clamp(min=0)
         scale = 1 / ((mean + ((d - 1) * variance).sqrt()) * (1 + 1e-14 * d))

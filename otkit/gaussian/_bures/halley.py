@@ -162,7 +162,7 @@ def _polar(room: Room, least: float) -> tuple[Matrix, Matrix, Matrix]:
     d = X.rows
     A.array.fill(0)
     gram(1.0, X, A, transposed=True)
-    # The largest eigenvalue is at most mean + sqrt(d - 1) standard deviations (Wolkowicz & Styan, 1980).
+    # The largest eigenvalue is at most mean + sqrt(d - 1) standard deviations (Wolkowicz & Styan, 1980, theorem 2.1).
     diagonal = A.diagonal.copy()
     mean = float(diagonal.sum()) / d
     variance = max((2 * squared_norm(A) - float((diagonal * diagonal).sum())) / d - mean * mean, 0)

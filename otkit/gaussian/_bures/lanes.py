@@ -120,7 +120,7 @@ def newton(room, p, d, X, A, Y, multiples, scales, lowest):
     for k in range(p * stride(p)):
         store(room, X + k, multiply_add(factors, load(room, Y + k), load(room, X + k)))
     gram(room, p, A, 1.0, X, 0.0)
-    # The largest eigenvalue is at most mean + sqrt(d - 1) standard deviations (Wolkowicz & Styan, 1980).
+    # The largest eigenvalue is at most mean + sqrt(d - 1) standard deviations (Wolkowicz & Styan, 1980, theorem 2.1).
     zero = mean = in_all_lanes(0.0)
     for place in range(A, A + p * stride(p), stride(p) + 1):
         mean = mean + load(room, place)

@@ -8,6 +8,9 @@ keeps the polar factor and takes singular values :math:`\sigma` to :math:`\sigma
 number :math:`\kappa` becomes about :math:`\sqrt\kappa/2`, and the smallest singular value has a known bound. The
 largest has one from the trace and the norm of :math:`X^\top X`. With both known, the polynomials of `ladder` finish
 in a number of products known beforehand.
+
+References:
+    Wolkowicz & Styan, 1980. *Bounds for eigenvalues using traces*, theorem 2.1.
 """
 
 from __future__ import annotations
@@ -145,7 +148,7 @@ def polar_by_newton_and_ladder(U1: ndarray, U2: ndarray, V1: ndarray, V2: ndarra
     X.flat += Y.flat
     np.copyto(Y.flat, X.flat)
     np.matmul(transposed(Y.matrices), X.matrices, out=A.matrices)
-    # The largest eigenvalue is at most mean + sqrt(d - 1) standard deviations (Wolkowicz & Styan, 1980).
+    # The largest eigenvalue is at most mean + sqrt(d - 1) standard deviations (Wolkowicz & Styan, 1980, theorem 2.1).
     mean = A.diagonals.reshape(n, d).sum(1) / d
     variance = np.maximum(squared_norms(A.matrices) / d - mean * mean, 0)
     scale = 1 / ((mean + np.sqrt((d - 1) * variance)) * (1 + 1e-14 * d))
