@@ -56,8 +56,9 @@ from otkit._operators import checked, operator
 from otkit.gaussian._bures.procrustes import factor
 from otkit.gaussian._checks import require_covariance, require_probabilities
 from otkit.gaussian._conjugate_gradients import conjugate_gradients
-from otkit.gaussian._coupling import symmetric
+from otkit.gaussian._coupling import reciprocal_sums
 from otkit.linalg import sqrtm
+from otkit.linalg._symmetric import symmetric
 
 
 def barycenter(
@@ -191,13 +192,13 @@ def _implicit_gradients(C: Tensor, w: Tensor, S: Tensor, grad: Tensor) -> tuple[
     F = (Q * eigenvalues.sqrt().unsqueeze(-2)).unsqueeze(-3)
     _, s, Vh = torch.linalg.svd(factor("covs", C)[0].mT @ F)
     V, s, w = Vh.mT, torch.where(s > 1e-15 * s[..., :1], s, torch.zeros_like(s)), w[..., None, None]
-    quotients, harmonic = _sums(s)
+    quotients, harmonic = reciprocal_sums(s), _harmonic(s)
 
     def operator(X: Tensor) -> Tensor:
         return (w * (V @ ((Vh @ X.unsqueeze(-3) @ V) * harmonic) @ Vh)).sum(-3)
 
     # In these coordinates the operator is diagonal where all the covariances are S: what is left is near the identity.
-    scale = _sums(eigenvalues)[1]
+    scale = _harmonic(eigenvalues)
     scale = torch.where(scale > 0, scale.rsqrt(), torch.zeros_like(scale))
     right = scale * (F.mT @ grad.unsqueeze(-3) @ F).squeeze(-3)
     Y = (scale * conjugate_gradients(lambda X: scale * operator(scale * X), right)).unsqueeze(-3)
@@ -207,11 +208,9 @@ def _implicit_gradients(C: Tensor, w: Tensor, S: Tensor, grad: Tensor) -> tuple[
     return grad_C, grad_w
 
 
-def _sums(s: Tensor) -> tuple[Tensor, Tensor]:
-    """1 / (s_i + s_j), with 1/0 = 0, and s_i s_j / (s_i + s_j), for s (..., d)."""
-    sums = s.unsqueeze(-1) + s.unsqueeze(-2)
-    quotients = torch.where(sums > 0, 1 / sums, torch.zeros_like(sums))
-    return quotients, s.unsqueeze(-1) * (s.unsqueeze(-2) * quotients)
+def _harmonic(s: Tensor) -> Tensor:
+    """The products s_i s_j / (s_i + s_j), 0 where both are, for s (..., d)."""
+    return s.unsqueeze(-1) * (s.unsqueeze(-2) * reciprocal_sums(s))
 
 
 def _require_family(m: Tensor, C: Tensor, w: Tensor | None) -> torch.Size:

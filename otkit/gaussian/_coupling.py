@@ -26,6 +26,7 @@ from otkit._derivatives import Function
 from otkit._operators import operator
 from otkit._units import power_of_two
 from otkit.gaussian._bures.procrustes import factor
+from otkit.linalg._symmetric import symmetric
 
 
 class Coupling(NamedTuple):
@@ -58,14 +59,13 @@ def _couple(cov1: Tensor, cov2: Tensor) -> list[Tensor]:
     size = F.square().sum((-2, -1)).sqrt() * G.square().sum((-2, -1)).sqrt()
     zero = s.shape[-1] * torch.finfo(s.dtype).eps * size
     s = torch.where(s > zero.unsqueeze(-1), s, torch.zeros_like(s))
+    return [F @ Vh.mT, Vh @ F_inverse, G @ U, U.mT @ G_inverse, s, reciprocal_sums(s), null1, null2]
+
+
+def reciprocal_sums(s: Tensor) -> Tensor:
+    """1 / (s_i + s_j), with 1/0 = 0, for s (..., d)."""
     sums = s.unsqueeze(-1) + s.unsqueeze(-2)
-    quotients = torch.where(sums > 0, 1 / sums, torch.zeros_like(sums))
-    return [F @ Vh.mT, Vh @ F_inverse, G @ U, U.mT @ G_inverse, s, quotients, null1, null2]
-
-
-def symmetric(matrix: Tensor) -> Tensor:
-    """The symmetric part of matrices (..., d, d)."""
-    return 0.5 * (matrix + matrix.mT)
+    return torch.where(sums > 0, 1 / sums, torch.zeros_like(sums))
 
 
 def solve_product_lyapunov(P: Tensor, Q: Tensor, A: Tensor, A_inverse: Tensor, quotients: Tensor, C: Tensor) -> Tensor:

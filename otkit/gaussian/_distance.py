@@ -50,6 +50,7 @@ from otkit.gaussian._bures import bures_squared
 from otkit.gaussian._checks import require_covariance, require_gaussians, require_nonnegative
 from otkit.gaussian._lengths import hypotenuse, length, moderate, ordinary
 from otkit.linalg import sqrtm
+from otkit.linalg._symmetric import symmetric, trace
 
 Method = Literal["procrustes", "trace"]
 
@@ -122,8 +123,8 @@ def _parts(
             C1, C2 = (checked(require_covariance, f"cov{k}", C, restore.eps) for k, C in ((1, C1), (2, C2)))
         half = sqrtm(C1, validate=False)
         inner = half @ C2 @ half
-        cross = sqrtm(0.5 * (inner + inner.mT), validate=False)
-        dispersion = _trace(C1) + _trace(C2) - 2 * _trace(cross)
+        cross = sqrtm(symmetric(inner), validate=False)
+        dispersion = trace(C1) + trace(C2) - 2 * trace(cross)
     else:
         raise ValueError(f"method is {method!r}; expected 'procrustes' or 'trace'")
     return m1 - m2, dispersion, restore
@@ -199,7 +200,3 @@ def w2(
     if moderate(squared) or ordinary(difference):
         return restore(root(squared, 2))
     return restore(hypotenuse(length(difference), dispersion))
-
-
-def _trace(matrix: Tensor) -> Tensor:
-    return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)

@@ -53,6 +53,7 @@ from otkit._arguments import Array, as_tensors, require_positive, working_precis
 from otkit._derivatives import Function
 from otkit.gaussian._checks import checked_values, require_gaussians
 from otkit.gaussian._riccati import correlate, entropic_map, q_plus_s
+from otkit.linalg._symmetric import symmetric, trace
 
 
 def entropic_cost(loc1: Array, cov1: Array, loc2: Array, cov2: Array, *, reg: float, validate: bool = True) -> Array:
@@ -133,7 +134,7 @@ def _between(dispersion: Any, loc1: Any, cov1: Any, loc2: Any, cov2: Any, reg: f
     m1, C1, m2, C2 = (working_precision(t) for t in (m1, C1, m2, C2))
     C1, C2 = torch.broadcast_tensors(C1, C2)
     eps, tiny = torch.finfo(C1.dtype).eps, torch.finfo(C1.dtype).tiny
-    s = (eps * (C1 + C2).diagonal(dim1=-2, dim2=-1).sum(-1)).detach().clamp(min=max(reg / 2, tiny))
+    s = (eps * trace(C1 + C2)).detach().clamp(min=max(reg / 2, tiny))
     return restore((m1 - m2).square().sum(-1) + dispersion.apply(C1, C2, s[..., None])[0])
 
 
@@ -188,7 +189,7 @@ class _SinkhornDivergence(Function):
             value = value + 0.5 * (k_self[..., :, None] * X.square() * e[..., None, :]).sum((-2, -1))
             value = value - 0.5 * (s * _minus_log1p(y)).sum(-1)
             gradients.append(-(V @ X @ V.mT))
-        gradient1, gradient2 = (0.5 * (gradient + gradient.mT) for gradient in gradients)
+        gradient1, gradient2 = map(symmetric, gradients)
         return value, gradient1, gradient2
 
     @staticmethod

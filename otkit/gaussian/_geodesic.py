@@ -32,8 +32,9 @@ from otkit._arguments import Array, as_tensors, require_broadcast, require_finit
 from otkit._derivatives import Function
 from otkit._operators import checked, value_check
 from otkit.gaussian._checks import checked_values, require_gaussians
-from otkit.gaussian._coupling import Coupling, couple, solve_product_lyapunov, symmetric
+from otkit.gaussian._coupling import Coupling, couple, solve_product_lyapunov
 from otkit.gaussian._map import differentiable_map, only_first
+from otkit.linalg._symmetric import symmetric
 
 
 def geodesic(

@@ -32,7 +32,8 @@ from otkit._arguments import Array, as_tensors, working_precision
 from otkit._derivatives import Function
 from otkit._operators import checked, value_check
 from otkit.gaussian._checks import checked_values, require_gaussians
-from otkit.gaussian._coupling import Coupling, couple, solve_product_lyapunov, symmetric
+from otkit.gaussian._coupling import Coupling, couple, solve_product_lyapunov
+from otkit.linalg._symmetric import symmetric
 
 
 def transport_map(loc1: Array, cov1: Array, loc2: Array, cov2: Array, *, validate: bool = True) -> tuple[Array, Array]:

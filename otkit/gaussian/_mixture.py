@@ -230,14 +230,11 @@ def _solve(costs: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]
     """The plans (..., K, L) and the potentials (..., K) and (..., L), without derivative."""
     batch, (K, L) = costs.shape[:-2], costs.shape[-2:]
     # The solver wants a largest cost of one.
-    largest = costs.detach().flatten(-2).amax(-1)
+    largest = costs.flatten(-2).amax(-1)
     largest = torch.where(largest > 0, largest, torch.ones_like(largest))
-    relative = costs.detach() / largest[..., None, None]
+    relative = costs / largest[..., None, None]
     flat = [t.reshape(-1, *t.shape[len(batch) :]).numpy(force=True) for t in (a, b, relative)]
-    with warnings.catch_warnings():
-        # POT warns in its own words; entered here, in one thread, as the filters are global.
-        warnings.simplefilter("ignore")
-        couplings = in_parallel(couple, list(zip(*flat, strict=True)))
+    couplings = in_parallel(couple, list(zip(*flat, strict=True)))
     if not all(coupling.optimal for coupling in couplings):
         warn("the network simplex stopped before a plan between the components was optimal; the value is not the cost")
     plan = np.zeros((len(couplings), K, L))

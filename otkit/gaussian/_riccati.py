@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from otkit._derivatives import Function
+from otkit.linalg._symmetric import symmetric
 
 
 def entropic_map(A: Tensor, B: Tensor, s: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class _Riccati(Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
         A, s, T, P, Nk, z = ctx.saved_tensors
-        Y = _Sylvester.apply(A @ T, 0.5 * (grad_outputs[0] + grad_outputs[0].mT), s, P, Nk, z)
+        Y = _Sylvester.apply(A @ T, symmetric(grad_outputs[0]), s, P, Nk, z)
         return -(T @ Y @ T), Y, None
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from otkit._arguments import allowance
 from otkit._derivatives import Function
+from otkit.linalg._symmetric import symmetric
 
 
 def solve_lyapunov(S: Tensor, s: Tensor, V: Tensor, C: Tensor, *, zero: float) -> Tensor:
@@ -68,8 +69,7 @@ class _Lyapunov(Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, Tensor, None]:
         S, s, V, X = ctx.saved_tensors
         Y = _Lyapunov.apply(S, s, V, grad_outputs[0], ctx.zero)
-        S_bar = -(Y @ X.mT + X.mT @ Y)
-        return 0.5 * (S_bar + S_bar.mT), None, None, Y, None
+        return -symmetric(Y @ X.mT + X.mT @ Y), None, None, Y, None
 
 
 class _PseudoInverse(Function):
@@ -83,8 +83,7 @@ class _PseudoInverse(Function):
     @staticmethod
     def forward(S: Tensor, s: Tensor, V: Tensor, zero: float) -> Tensor:
         inverse = torch.where(s > zero * s[..., -1:], 1 / s, torch.zeros_like(s))
-        X = (V * inverse.unsqueeze(-2)) @ V.mT
-        return 0.5 * (X + X.mT)
+        return symmetric((V * inverse.unsqueeze(-2)) @ V.mT)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

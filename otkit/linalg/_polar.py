@@ -21,6 +21,7 @@ from torch import Tensor
 from otkit._arguments import Array, as_tensors, checked_finite, require_square, working_precision
 from otkit._derivatives import Function
 from otkit.linalg._lyapunov import pseudo_inverse, rounding, solve_lyapunov
+from otkit.linalg._symmetric import symmetric
 
 
 def polar(M: Array, *, validate: bool = True) -> tuple[Array, Array]:
@@ -59,7 +60,7 @@ def polar(M: Array, *, validate: bool = True) -> tuple[Array, Array]:
     matrix = working_precision(matrix)
     R = polar_factor(matrix, restore.eps)
     H = R.mT @ matrix
-    return restore(R), restore(0.5 * (H + H.mT))
+    return restore(R), restore(symmetric(H))
 
 
 def polar_factor(M: Tensor, eps: float = 0.0) -> Tensor:
@@ -92,8 +93,7 @@ class _PolarFactor(Function):
         if grad is None:
             return None, None
         zero = rounding(h, ctx.eps)
-        H = R.mT @ M
-        H = 0.5 * (H + H.mT)
+        H = symmetric(R.mT @ M)
         inner = R.mT @ grad
         M_bar = R @ solve_lyapunov(H, h, V, inner - inner.mT, zero=zero)
         if M.shape[-2] > M.shape[-1]:

@@ -38,6 +38,7 @@ from otkit._arguments import (
 from otkit._derivatives import Function
 from otkit._operators import checked
 from otkit.linalg._lyapunov import pseudo_inverse, rounding, solve_lyapunov
+from otkit.linalg._symmetric import symmetric
 
 
 def sqrtm(A: Array, *, validate: bool = True) -> Array:
@@ -104,7 +105,7 @@ class _SquareRoot(Function):
             eigenvalues = checked(require_nonnegative_spectrum, "A", eigenvalues, eps)
         s = eigenvalues.clamp(min=0).sqrt()
         S = (V * s.unsqueeze(-2)) @ V.mT
-        return 0.5 * (S + S.mT), s, V
+        return symmetric(S), s, V
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -116,4 +117,4 @@ class _SquareRoot(Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         S, s, V = ctx.saved_tensors
         zero = rounding(s, ctx.eps) ** 0.5  # the roots of eigenvalues that are zero to rounding
-        return solve_lyapunov(S, s, V, 0.5 * (grad_outputs[0] + grad_outputs[0].mT), zero=zero), None, None
+        return solve_lyapunov(S, s, V, symmetric(grad_outputs[0]), zero=zero), None, None

@@ -19,6 +19,7 @@ from otkit._units import power_of_two
 from otkit.gaussian._bures import blocks, procrustes
 from otkit.linalg._lyapunov import pseudo_inverse, rounding, solve_lyapunov
 from otkit.linalg._square_root import square_root
+from otkit.linalg._symmetric import symmetric, trace
 
 
 def bures_squared(cov1: Tensor, cov2: Tensor, *, eps: float, validate: bool) -> Tensor:
@@ -51,19 +52,19 @@ def _numbers(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: 
     if cov1.device.type == "cpu" and cov1.dtype == torch.float64:
         arrays = [np.ascontiguousarray(cov.numpy()) for cov in pair]
         numbers = blocks.value_and_gradients(arrays[0], arrays[1], eps, gradients=gradients, validate=validate)
-        value, gradient1, gradient2, trace = (torch.from_numpy(part) for part in numbers)
+        value, gradient1, gradient2, traces = (torch.from_numpy(part) for part in numbers)
     else:
         if validate:
             for name, cov in zip(("cov1", "cov2"), pair, strict=True):
                 require_symmetric(name, cov, eps)
         value, gradient1, gradient2 = procrustes.value_and_gradients(pair[0], pair[1], eps)
-        trace = (pair[0] + pair[1]).diagonal(dim1=-2, dim2=-1).sum(-1)
+        traces = trace(pair[0] + pair[1])
     # Equal covariances have equal factors and R = I to rounding: what is left is rounding, and means 0. Where they are
     # near singular R is not I, and the entries have to say it.
     rounding_level = 8 * d * torch.finfo(value.dtype).eps
-    small = value <= rounding_level * trace
+    small = value <= rounding_level * traces
     if bool(small.any()):
-        equal = small & ((value <= rounding_level**2 * trace) | (pair[0] == pair[1]).flatten(1).all(1))
+        equal = small & ((value <= rounding_level**2 * traces) | (pair[0] == pair[1]).flatten(1).all(1))
         value[equal] = 0
         if gradients:
             gradient1[equal] = gradient2[equal] = 0
@@ -111,9 +112,8 @@ class _ValueAndGradients(Function):
         unit = power_of_two(cov1.detach().abs().amax((-2, -1), keepdim=True))  # Y is inverse to the scale
         A, a, basis = square_root(cov1 / unit, validate=False)
         A_inverse = pseudo_inverse(A, a, basis, zero=rounding(a) ** 0.5)
-        S = A @ T @ A
-        S = 0.5 * (S + S.mT)
+        S = symmetric(A @ T @ A)
         s, V = torch.linalg.eigh(S.detach())
-        C = A_inverse @ (0.5 * (H + H.mT)) @ A_inverse
+        C = A_inverse @ symmetric(H) @ A_inverse
         Y = A @ solve_lyapunov(S, s.clamp(min=0), V, C, zero=rounding(s)) @ A / unit
         return -(T @ Y @ T), Y, None, None

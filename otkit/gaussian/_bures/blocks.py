@@ -49,7 +49,7 @@ Look = Callable[[slice], None]
 Result = tuple[ndarray, ndarray, ndarray, ndarray]
 
 
-def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: bool, validate: bool = True) -> Result:
+def value_and_gradients(cov1: ndarray, cov2: ndarray, eps: float, *, gradients: bool, validate: bool) -> Result:
     """The value (n,), the gradients I - T and I - T⁻¹ (n, d, d), empty where not wanted, and Tr(Σ1 + Σ2) (n,).
 
     Args:

@@ -142,10 +142,9 @@ HALVED = 48
 """The size from which leaving the zeros of a triangular factor out pays."""
 
 
-def triangle_times(triangle: ndarray, B: ndarray, *, lower: bool, out: ndarray | None = None) -> ndarray:
+def triangle_times(triangle: ndarray, B: ndarray, *, lower: bool, out: ndarray) -> ndarray:
     """The product of a triangular matrix and B, a quarter of the work left out."""
     d = triangle.shape[-1]
-    out = np.empty(B.shape) if out is None else out
     if d < HALVED:
         return np.matmul(triangle, B, out=out)
     k = d // 2
@@ -158,17 +157,12 @@ def triangle_times(triangle: ndarray, B: ndarray, *, lower: bool, out: ndarray |
     return out
 
 
-def times_triangle(B: ndarray, triangle: ndarray, *, lower: bool, out: ndarray | None = None) -> ndarray:
-    """The product of B and a triangular matrix, a quarter of the work left out."""
+def times_triangle(B: ndarray, triangle: ndarray, *, out: ndarray) -> ndarray:
+    """The product of B and an upper triangular matrix, a quarter of the work left out."""
     d = triangle.shape[-1]
-    out = np.empty(B.shape) if out is None else out
     if d < HALVED:
         return np.matmul(B, triangle, out=out)
     k = d // 2
-    if lower:
-        np.matmul(B, triangle[..., :, :k], out=out[..., :, :k])
-        np.matmul(B[..., :, k:], triangle[..., k:, k:], out=out[..., :, k:])
-    else:
-        np.matmul(B[..., :, :k], triangle[..., :k, :k], out=out[..., :, :k])
-        np.matmul(B, triangle[..., :, k:], out=out[..., :, k:])
+    np.matmul(B[..., :, :k], triangle[..., :k, :k], out=out[..., :, :k])
+    np.matmul(B, triangle[..., :, k:], out=out[..., :, k:])
     return out

@@ -77,10 +77,10 @@ class Loops:
         polar = polar_by_newton_and_ladder(U1, U2, V1, V2, self.scratch)
         R = polar.matrices
         first, other, spare = [buffer.plain for buffer in self.scratch if buffer is not polar]
-        times_triangle(transposed(R), U2, lower=False, out=first)
+        times_triangle(transposed(R), U2, out=first)
         np.subtract(U1, first, out=first)
         if second:
-            times_triangle(R, U1, lower=False, out=other)
+            times_triangle(R, U1, out=other)
             np.subtract(U2, other, out=other)
         return Residuals(squared_norms(R), squared_norms(first), first, other, spare)
 
@@ -162,7 +162,7 @@ def climb(
     A: Scratch,
     Z: Scratch,
     *,
-    scale: ndarray | None = None,
+    scale: ndarray,
     squared: bool = False,
 ) -> Scratch:
     """Apply the polynomials to X in turn; the buffer that is returned holds the result.
@@ -173,16 +173,13 @@ def climb(
         Y: A buffer, like A and Z.
         A: A buffer.
         Z: A buffer.
-        scale: Factors (n,) of XᵀX; by default one.
+        scale: Factors (n,) of XᵀX.
         squared: Whether A holds XᵀX already, not scaled.
     """
     start, rungs = leading_ones(steps)
-    if scale is None:
-        X.flat *= start
-    else:
-        X.scale(start * np.sqrt(scale))
-        if squared:
-            A.scale(rungs[0].scale * start**2 * scale)
+    X.scale(start * np.sqrt(scale))
+    if squared:
+        A.scale(rungs[0].scale * start**2 * scale)
     for degree, r, shifts in rungs:
         if squared:
             squared = False

@@ -14,6 +14,7 @@ from torch import Tensor
 from otkit._arguments import require_nonnegative_spectrum
 from otkit.gaussian._bures.cholesky import steepest
 from otkit.linalg._lyapunov import rounding
+from otkit.linalg._symmetric import symmetric
 
 
 def value_and_gradients(cov1: Tensor, cov2: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -34,7 +35,7 @@ def value_and_gradients(cov1: Tensor, cov2: Tensor, eps: float) -> tuple[Tensor,
     residual = F - G @ R
     gradient1 = (F @ F_inverse).mT @ residual @ F_inverse
     gradient2 = (G @ G_inverse).mT @ (-residual @ R.mT) @ G_inverse
-    return residual.square().sum((-2, -1)), _symmetric(gradient1) + null1, _symmetric(gradient2) + null2
+    return residual.square().sum((-2, -1)), symmetric(gradient1) + null1, symmetric(gradient2) + null2
 
 
 def factor(name: str, cov: Tensor, eps: float = math.inf) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,7 +65,3 @@ def factor(name: str, cov: Tensor, eps: float = math.inf) -> tuple[Tensor, Tenso
         F_inverse[singular] = torch.where(regular, 1 / scale, 0 * scale).unsqueeze(-1) * V.mT
         null[singular] = V_null @ V_null.mT
     return F, F_inverse, null
-
-
-def _symmetric(matrix: Tensor) -> Tensor:
-    return 0.5 * (matrix + matrix.mT)

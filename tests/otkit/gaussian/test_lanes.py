@@ -31,7 +31,7 @@ def covariances(n, d, cond, seed):
 
 def solved(route, A, B, gradients=True):
     with by(route):
-        return blocks.value_and_gradients(A, B, EPS, gradients=gradients)
+        return blocks.value_and_gradients(A, B, EPS, gradients=gradients, validate=True)
 
 
 def assert_close(found, expected, cond):
@@ -251,9 +251,9 @@ def test_registers_of_either_width_and_a_disk_that_keeps_nothing(width):
         for d in 7, 33:
             z = np.random.default_rng(0).standard_normal((2, 13, d, d))
             A, B = z @ z.swapaxes(-1, -2) + np.eye(d)
-            found = blocks.value_and_gradients(A, B, 2e-16, gradients=True)
+            found = blocks.value_and_gradients(A, B, 2e-16, gradients=True, validate=True)
             loops, compiled.loops = compiled.loops, lambda: None
-            for ours, theirs in zip(found, blocks.value_and_gradients(A, B, 2e-16, gradients=True)):
+            for ours, theirs in zip(found, blocks.value_and_gradients(A, B, 2e-16, gradients=True, validate=True)):
                 np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
             compiled.loops = loops
         print("same")

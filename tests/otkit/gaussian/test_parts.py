@@ -31,12 +31,12 @@ def test_the_ratio_on_the_diagonal_bounds_the_condition():
 @pytest.mark.parametrize("d", [5, cholesky.HALVED, cholesky.HALVED + 1])
 def test_products_with_triangles_are_products(d):
     A, B = rng.normal(size=(2, 3, d, d))
-    upper, lower = np.triu(A), np.tril(A)
+    upper, lower, out = np.triu(A), np.tril(A), np.full((3, d, d), np.nan)
     for triangle in (upper, lower):
-        for of, factors in ((cholesky.triangle_times, (triangle, B)), (cholesky.times_triangle, (B, triangle))):
-            out = np.full((3, d, d), np.nan)
-            for found in (of(*factors, lower=triangle is lower, out=out), out, of(*factors, lower=triangle is lower)):
-                np.testing.assert_allclose(found, factors[0] @ factors[1], atol=1e-12)
+        assert cholesky.triangle_times(triangle, B, lower=triangle is lower, out=out) is out
+        np.testing.assert_allclose(out, triangle @ B, atol=1e-12)
+    assert cholesky.times_triangle(B, upper, out=out) is out
+    np.testing.assert_allclose(out, B @ upper, atol=1e-12)
 
 
 def test_the_deepest_ladder_is_the_last():
@@ -50,7 +50,7 @@ def test_a_ladder_takes_every_singular_value_to_one(lowest):
     spectrum[:, 0], spectrum[:, 1] = lowest, 1.0
     buffers = [polar.Scratch(4, 6) for _ in range(4)]
     buffers[0].matrices[...] = U * spectrum[:, None] @ V
-    found = polar.climb(buffers[0], ladder.ladder(lowest), *buffers[1:]).matrices
+    found = polar.climb(buffers[0], ladder.ladder(lowest), *buffers[1:], scale=np.ones(4)).matrices
     np.testing.assert_allclose(found, U @ V, atol=1e-13 / lowest)
     np.testing.assert_allclose(np.linalg.svd(found)[1], 1, atol=1e-13)
 

@@ -147,9 +147,9 @@ def test_products_on_threads_to_the_rounding_of_the_inputs(cond, ratio, kind, mo
     # Of the others of the batch one is put off.
     covs1, covs2 = np.stack([A] * 9), np.stack([B] * 9)
     covs1[3] = covs2[3] = np.diag(np.geomspace(1, 1e-9, 16))
-    values, gradients1, gradients2, _ = blocks.value_and_gradients(covs1, covs2, EPS, gradients=True)
+    values, gradients1, gradients2, _ = blocks.value_and_gradients(covs1, covs2, EPS, gradients=True, validate=True)
     np.testing.assert_allclose(values[3], 0, atol=1e-25)
-    alone, *_ = blocks.value_and_gradients(covs1, covs2, EPS, gradients=False)
+    alone, *_ = blocks.value_and_gradients(covs1, covs2, EPS, gradients=False, validate=True)
     np.testing.assert_array_equal(alone, values)
     for value, gradient1, gradient2 in zip(values[[0, 8]], gradients1[[0, 8]], gradients2[[0, 8]], strict=True):
         assert abs(value / exact.value - 1) <= max(1e-13, 8 * EPS * np.sqrt(cond * np.trace(A + B) / exact.value))
@@ -169,7 +169,7 @@ def test_one_thread_or_two_are_one_distance(d, route):
         for threads in (1, 2):
             torch.set_num_threads(threads)
             with by(route):
-                found.append(blocks.value_and_gradients(A.numpy(), B.numpy(), EPS, gradients=True))
+                found.append(blocks.value_and_gradients(A.numpy(), B.numpy(), EPS, gradients=True, validate=True))
     finally:
         torch.set_num_threads(usual)
     for one, two in zip(*found, strict=True):
@@ -183,16 +183,20 @@ def test_large_pairs_on_threads_are_those_pair_by_pair(d, n, monkeypatch):
     calls, of = [], blocks.blas_on_one_thread
     monkeypatch.setattr(blocks, "blas_on_one_thread", lambda: calls.append(1) or of())
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    together = blocks.value_and_gradients(A.numpy(), B.numpy(), EPS, gradients=True)
+    together = blocks.value_and_gradients(A.numpy(), B.numpy(), EPS, gradients=True, validate=True)
     assert calls == [1]
     for k in range(n):
-        alone = blocks.value_and_gradients(A[k : k + 1].numpy(), B[k : k + 1].numpy(), EPS, gradients=True)
+        alone = blocks.value_and_gradients(
+            A[k : k + 1].numpy(), B[k : k + 1].numpy(), EPS, gradients=True, validate=True
+        )
         for one, other in zip(together, alone, strict=True):
             np.testing.assert_allclose(one[k], other[0], rtol=1e-11, atol=1e-11)
     assert calls == [1]
     # Without what sets the threads of BLAS, one thread of ours.
     monkeypatch.setattr(blocks, "blas", lambda: None)
-    for one, other in zip(together, blocks.value_and_gradients(A.numpy(), B.numpy(), EPS, gradients=True), strict=True):
+    for one, other in zip(
+        together, blocks.value_and_gradients(A.numpy(), B.numpy(), EPS, gradients=True, validate=True), strict=True
+    ):
         np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-11)
     assert calls == [1]
 
