@@ -24,6 +24,8 @@ ArrayLike: TypeAlias = np.ndarray | Tensor | Sequence[Any] | float
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
+# Tuples, as torch.compile does not trace through unions of types.
+NUMPY, ARRAYS, SEQUENCES = (np.ndarray, np.generic), (np.ndarray, Tensor), (list, tuple)
 HALF = (torch.float16, torch.bfloat16)
 FLOATING = (torch.float64, torch.float32, *HALF)
 
@@ -99,11 +101,11 @@ def as_tensors(*, optional: tuple[str, ...] = (), **named: ArrayLike | None) -> 
 
 def _numpy_arrays(named: dict[str, Any]) -> dict[str, np.ndarray | np.generic]:
     """NumPy's arrays, and its numbers: beside arrays, floating ones are like Python's, and left out."""
-    alone = not any(isinstance(value, np.ndarray | Tensor) for value in named.values())
+    alone = not any(isinstance(value, ARRAYS) for value in named.values())
     return {
         name: value
         for name, value in named.items()
-        if isinstance(value, np.ndarray | np.generic) and (alone or not isinstance(value, np.floating))
+        if isinstance(value, NUMPY) and (alone or not isinstance(value, np.floating))
     }
 
 
@@ -142,7 +144,7 @@ def _from_sequence(name: str, value: Any, *, like: Any) -> Tensor:
 
 
 def _holds_tensors(value: Any) -> bool:
-    return isinstance(value, list | tuple) and any(isinstance(part, Tensor) or _holds_tensors(part) for part in value)
+    return isinstance(value, SEQUENCES) and any(isinstance(part, Tensor) or _holds_tensors(part) for part in value)
 
 
 def require_one_dtype_and_device(tensors: dict[str, Tensor]) -> None:
