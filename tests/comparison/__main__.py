@@ -21,12 +21,15 @@ HEAD = """# Which laws peers break
 Each function is held to each law that applies to it by `otkit.testing.check_laws`, on {examples} examples that
 Hypothesis draws (few points, coordinates up to 10, condition numbers up to 1e4). A number is how far the first
 counterexample found is off; where that is less than a million times what rounding explains, both are shown:
-*off / explained by rounding*. "holds" is no proof: no counterexample was found. An error is one that was raised.
+*off / explained by rounding*. "holds" is no proof: no counterexample was found. "–": the law does not apply, or is not
+asked; sliced distances are held only to what they share with W.
 Sinkhorn is no exact distance and is not meant to be; it stands here to show what its bias costs. A library that is not
 installed is left out; what the laws say is in {{doc}}`verify-your-own-distance`.
 
 Made by `python -m tests.comparison --fast --write docs/which-laws-peers-break.md`, with {versions}.
 """
+
+TITLES = {"line": "the line"}
 
 
 def verdict(entry: Entry, law: str, examples: int) -> str:
@@ -59,7 +62,8 @@ def table(examples: int) -> str:
     parts = []
     for on, rows in found.items():
         laws = [law for law in LAWS if any(law in row for _, row in rows)]
-        lines = [f"\n## On {on}\n", "| law | " + " | ".join(f"{e.library}<br>`{e.name}`" for e, _ in rows) + " |"]
+        title = f"\n## On {TITLES.get(on, on)}\n"
+        lines = [title, "| law | " + " | ".join(f"{e.library}<br>`{e.name}`" for e, _ in rows) + " |"]
         lines.append("|" + "---|" * (len(rows) + 1))
         lines += [f"| {law} | " + " | ".join(row.get(law, "–") for _, row in rows) + " |" for law in laws]
         parts.append("\n".join(lines))
