@@ -6,7 +6,7 @@ serves everything that makes a large matrix bearable:
 
 - **cores and clusters**: each tile is one joblib task that carries the measures of its rows and columns and nothing
   else. ``n_jobs`` means what it means in scikit-learn, and whatever backend ``joblib.parallel_config`` names takes over
-  (``"dask"``, ``"ray"``);
+  (``"dask"``, or ``"ray"`` after ``ray.util.joblib.register_ray()``);
 - **streaming**: `pairwise_tiles` yields tiles as they are done, for matrices that are not to be held;
 - **resuming**: with ``out=`` each tile goes into a .npy file and then into a record beside it, one line a tile. A
   computation that was interrupted goes on from there, with nothing done twice but the tiles that were under way.
