@@ -95,7 +95,9 @@ def fit(
         fused=fused,
         max_gradient_norm=max_gradient_norm,
     )
-    folder = Folder(out, checkpoint_steps)
+    folder = Folder(out, checkpoint_steps, trainer.max_steps)
+    # With a limit of steps the engine takes a checkpoint of an epoch's end for one before it, and ends the epoch again.
+    trainer.fit_loop.epoch_loop.max_steps = -1
     trainer.callbacks += [*([Progress()] if progress else []), folder]  # pyright: ignore[reportAttributeAccessIssue]
     least = objective.penalty.min_batch
     file = out / CHECKPOINT
@@ -158,6 +160,11 @@ class Training(lightning.LightningModule):
         trainer = self.trainer
         an_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
         return epoch * an_epoch + batch_idx // trainer.accumulate_grad_batches
+
+    @property
+    def whole(self) -> bool:
+        """Whether the epoch has had all its batches."""
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready >= self.trainer.num_training_batches
 
     def configure_model(self) -> None:
         """Take on the precision of the training before a checkpoint is read, which the engine would round."""
@@ -239,8 +246,8 @@ class Training(lightning.LightningModule):
         return {name: total / n for name, total in zip(COLUMNS, totals, strict=True)}
 
     def on_train_epoch_end(self) -> None:  # noqa: D102
-        if self.trainer.fit_loop.epoch_loop.batch_progress.current.ready < self.trainer.num_training_batches:
-            return  # stopped within the epoch
+        if not self.whole:
+            return
         self.settle()
         row: dict[str, float] = {"epoch": self.current_epoch}
         for part, sums in self._totals().items():
@@ -331,15 +338,19 @@ class Training(lightning.LightningModule):
 class Folder(Checkpoint):
     """Leaves metrics.csv and checkpoint.ckpt in the run folder, each written in one step.
 
+    A training ends with a checkpoint. None can be between gradients that are accumulated, or after an evaluation within
+    an epoch: an end that is asked for there comes after the optimiser's next step.
+
     Args:
         out: The folder.
-        every: Over how many steps a checkpoint is written; at the end of each epoch if None. When the training ends
-            there is one in any case.
+        every: Over how many steps a checkpoint is written; at the end of each epoch if None.
+        max_steps: After how many steps the training ends; -1 for no limit.
     """
 
-    def __init__(self, out: Path, every: int | None):
-        self.out, self.every = out, every
+    def __init__(self, out: Path, every: int | None, max_steps: int):
+        self.out, self.every, self.max_steps = out, every, max_steps
         self.saved: int | None = None
+        self._postponed = False
 
     def last(self, training: Training) -> str:
         """What to say of the last checkpoint."""
@@ -349,9 +360,9 @@ class Folder(Checkpoint):
         return f"the last checkpoint is {file}, of step {self.saved}: otkit-vae train --resume {self.out} goes on there"
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:  # noqa: D102
+        trainer.fit_loop.epoch_loop.max_steps = self.max_steps
         if trainer.ckpt_path:
-            batches = trainer.train_dataloader
-            self.saved = pl_module.steps(batches.epoch, batches.position)  # pyright: ignore
+            self.saved = pl_module.steps(trainer.current_epoch, _batches(trainer).position)
             self._write_metrics(trainer, pl_module)
 
     def on_train_batch_end(  # noqa: D102
@@ -363,22 +374,39 @@ class Folder(Checkpoint):
         batch_idx: int,
     ) -> None:
         done = batch_idx + 1
-        # Not between gradients that are accumulated, which no checkpoint has; the last batch is the epoch's end.
-        if done % trainer.accumulate_grad_batches or done >= trainer.num_training_batches:
-            return
+        if pl_module.whole:
+            return  # saved at the epoch's end, with its evaluation
         steps = pl_module.steps(trainer.current_epoch, done)
-        stops = trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
-        if stops or (self.every is not None and steps % self.every == 0):
+        if done % trainer.accumulate_grad_batches:
+            self._postpone(trainer, steps)
+            return
+        trainer.should_stop = trainer.should_stop or self._postponed
+        if self._ends(trainer) or (self.every is not None and steps % self.every == 0):
             self._save(trainer, pl_module, batch_idx, steps)
 
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:  # noqa: D102
+        if not pl_module.whole:
+            done = trainer.fit_loop.epoch_loop.batch_idx + 1
+            self._postpone(trainer, pl_module.steps(trainer.current_epoch, done))
+
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:  # noqa: D102
-        if trainer.fit_loop.epoch_loop.batch_progress.current.ready < trainer.num_training_batches:
+        if not pl_module.whole:
             return
+        trainer.should_stop = trainer.should_stop or self._postponed
         self._write_metrics(trainer, pl_module)
-        before, steps = (pl_module.steps(trainer.current_epoch + k, 0) for k in (0, 1))
-        due = self.every is None or steps // self.every > before // self.every
-        if due or trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs:
+        steps = pl_module.steps(trainer.current_epoch + 1, 0)
+        due = self.every is None or steps % self.every == 0
+        if due or self._ends(trainer) or trainer.current_epoch + 1 == trainer.max_epochs:
             self._save(trainer, pl_module, int(trainer.num_training_batches) - 1, steps)
+
+    @staticmethod
+    def _ends(trainer: lightning.Trainer) -> bool:
+        return trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
+
+    def _postpone(self, trainer: lightning.Trainer, steps: int) -> None:
+        """Do not end the training after so many steps, unless there is a checkpoint of them."""
+        if trainer.should_stop and self.saved != steps:
+            self._postponed, trainer.should_stop = True, False
 
     def _save(self, trainer: lightning.Trainer, training: Training, batch_idx: int, steps: int) -> None:
         training.settle()
@@ -401,9 +429,9 @@ class Progress(Callback):
     """One bar over the whole training, with the means of the epoch so far and the time left."""
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: D102
-        n, batches = int(trainer.num_training_batches), trainer.train_dataloader
+        n, batches = int(trainer.num_training_batches), _batches(trainer)
         total = None if trainer.max_epochs is None else n * trainer.max_epochs
-        done = batches.epoch * n + batches.position  # pyright: ignore
+        done = batches.epoch * n + batches.position
         shown = {"unit": "step", "desc": "training", "disable": not trainer.is_global_zero}
         # Four times a second: drawing it is what a bar costs.
         self._bar = tqdm(total=total, initial=done, mininterval=0.25, **shown)
@@ -429,3 +457,10 @@ class Progress(Callback):
     ) -> None:
         if hasattr(self, "_bar"):
             self._bar.close()
+
+
+def _batches(trainer: lightning.Trainer) -> Batches:
+    """The training's batches, where it goes on; at the start of an epoch the engine has not told them which."""
+    batches: Any = trainer.train_dataloader
+    batches.set_epoch(trainer.current_epoch)
+    return batches

@@ -1,14 +1,16 @@
 """The engine on a tiny model: exact resume, accumulated gradients, its own options, and what it leaves behind."""
 
 import copy
+import math
 import random
+import re
 
 import numpy as np
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from otkit_vae import VAE, Objective, checkpoint, penalties
+from otkit_vae import VAE, Objective, checkpoint, engine, penalties
 from otkit_vae.batches import Batches
 from otkit_vae.engine import fit
 from otkit_vae.trainer import make_trainer
@@ -50,6 +52,7 @@ def train(
     resume=False,
     epochs=EPOCHS,
     max_gradient_norm=None,
+    progress=False,
     **model_options,
 ):
     out.mkdir(exist_ok=True)
@@ -65,7 +68,7 @@ def train(
         checkpoint_steps=every,
         max_gradient_norm=max_gradient_norm,
         resume=resume,
-        progress=False,
+        progress=progress,
     )
     return trainer
 
@@ -89,6 +92,7 @@ def assert_alike(folder, expected):
     ("penalty", "options"),
     [
         ("kl", {}),
+        ("kl", {"max_steps": 15}),
         ("wae_gan", {"precision": "64-true"}),
         ("sliced", {"accumulate_grad_batches": 2, "gradient_clip_val": 1.0}),
     ],
@@ -121,6 +125,64 @@ def test_a_limit_of_steps_within_an_epoch_is_a_pause(tmp_path):
     assert len(before[checkpoint.KEY]["history"]) == 1
     train(tmp_path / "parts", resume=True)
     assert_alike(tmp_path / "parts", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("steps", "options"), [(10, {}), (6, {"accumulate_grad_batches": 2})], ids=str)
+def test_a_limit_of_steps_at_the_end_of_an_epoch_is_a_pause(tmp_path, steps, options):
+    train(tmp_path / "whole", options=options)
+    train(tmp_path / "parts", options={"max_steps": steps, **options}, every=100)
+    before = checkpoint.read(tmp_path / "parts" / "checkpoint.ckpt")
+    assert before["global_step"] == steps
+    assert len(before[checkpoint.KEY]["history"]) == 2
+    train(tmp_path / "parts", options=options, resume=True)
+    assert_alike(tmp_path / "parts", tmp_path / "whole")
+
+
+class Ask(Callback):
+    """Asks for an end after a batch, or after an evaluation, as a limit of time does, or of patience."""
+
+    def __init__(self, at, hook):
+        self.left = at
+        setattr(self, hook, self.ask)
+
+    def ask(self, trainer, *_):
+        self.left -= 1
+        trainer.should_stop |= not self.left
+
+
+@pytest.mark.parametrize(
+    ("at", "hook", "options", "stopped"),
+    [
+        (7, "on_train_batch_end", {}, 7),
+        (10, "on_train_batch_end", {}, 10),
+        (6, "on_train_batch_end", {"accumulate_grad_batches": 3}, 3),
+        (9, "on_train_batch_end", {"accumulate_grad_batches": 3}, 4),
+        (3, "on_validation_end", {"val_check_interval": 2}, 8),
+        (3, "on_validation_end", {"val_check_interval": 2, "accumulate_grad_batches": 3}, 3),
+        (2, "on_validation_end", {}, 10),
+    ],
+    ids=str,
+)
+def test_a_training_that_is_asked_to_end_leaves_a_checkpoint_of_its_end(tmp_path, at, hook, options, stopped):
+    """Within a window of accumulated gradients it ends with the window, of which the checkpoint can be."""
+    train(tmp_path / "whole", options=options)
+    ended = train(tmp_path / "parts", options=options, every=100, callback=Ask(at, hook))
+    assert ended.global_step == checkpoint.read(tmp_path / "parts" / "checkpoint.ckpt")["global_step"] == stopped
+    train(tmp_path / "parts", options=options, resume=True)
+    assert_alike(tmp_path / "parts", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("every", "steps"), [(None, [5, 10, 15]), (3, [3, 6, 9, 12, 15]), (4, [4, 8, 12, 15])])
+def test_checkpoints_are_as_many_steps_apart_as_was_asked_for(tmp_path, monkeypatch, every, steps):
+    written, write = [], checkpoint.write
+
+    def noted(content, file):
+        written.append(content["global_step"])
+        write(content, file)
+
+    monkeypatch.setattr(checkpoint, "write", noted)
+    train(tmp_path, every=every)
+    assert written == steps
 
 
 def test_the_global_states_do_not_matter_and_generators_of_others_are_seeded_too(tmp_path):
@@ -250,6 +312,26 @@ def test_a_gradient_above_its_limit_names_its_batch_and_where_to_go_on(tmp_path,
     assert f"the last checkpoint is {tmp_path / 'checkpoint.ckpt'}, of step 5" in str(error.value)
     train(tmp_path / "unlimited", Poison(8, "large"), **poison)
     train(tmp_path / "whole", Poison(99, "large"), max_gradient_norm=1e6, **poison)
+
+
+@pytest.mark.parametrize("options", [{}, {"max_steps": 99}, {"accumulate_grad_batches": 2}], ids=str)
+@pytest.mark.parametrize("stop", [5, 10, 12])
+def test_what_is_said_after_a_resume_counts_from_the_beginning(tmp_path, monkeypatch, options, stop):
+    bars, bar = [], engine.tqdm
+    monkeypatch.setattr(engine, "tqdm", lambda **shown: bars.append(bar(**shown)) or bars[-1])
+    options, pause = {"options": options, "every": 1 if stop % 5 else None, "warmup": 0}, Stop(stop + 1)
+    with pytest.raises(EOFError):
+        train(tmp_path, Poison(99, "loss"), callback=pause, **options)
+    with pytest.raises(ArithmeticError) as error:
+        train(tmp_path, Poison(1, "loss"), resume=True, progress=True, **options)
+    ((epoch, batch),) = re.findall(r"epoch (\d+), batch (\d+)", str(error.value))
+    at = bars[0].initial
+    assert (int(epoch), int(batch)) == divmod(at, 5)
+    each = options["options"].get("accumulate_grad_batches", 1)
+    step = at // 5 * math.ceil(5 / each) + at % 5 // each
+    assert f"at step {step} " in str(error.value)
+    assert f"checkpoint.ckpt, of step {step}:" in str(error.value)
+    assert at == stop
 
 
 def test_checkpoints_have_their_format_version_and_config(tmp_path):
