@@ -12,6 +12,7 @@ import csv
 import inspect
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,9 @@ def fit(
         OSError: The folder cannot be written to; what it has is whole.
         KeyboardInterrupt: The training was interrupted.
     """
-    # The engine does not clip gradients that an optimiser in one kernel is to unscale.
-    fused = not str(trainer.precision).startswith("16")
+    # The engine does not clip gradients that an optimiser in one kernel might unscale, in bfloat16 neither.
+    precision = str(trainer.precision)
+    fused = not (precision.startswith("16") or (precision.endswith("mixed") and trainer.gradient_clip_val))
     training = Training(
         model,
         objective,
@@ -179,13 +181,16 @@ class Training(lightning.LightningModule):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:  # noqa: D102
         n, seed = self.trainer.train_dataloader.size, seed_of(self.seed, 3, self.current_epoch, batch_idx)  # pyright: ignore
         with processes.known(n, seed):  # of several processes each has its share of the loss
-            terms = self.objective(self.model, batch, step=self.steps(self.current_epoch, batch_idx))
+            terms = self._terms(batch, self.steps(self.current_epoch, batch_idx))
             self._note("train", terms, batch_idx, len(batch))
             if isinstance(self.objective.penalty, AdversarialPenalty):
                 ours, theirs = self.optimizers()  # pyright: ignore[reportGeneralTypeIssues]
                 self._minimise(ours, terms.loss)
                 self._minimise(theirs, self.objective.penalty.adversary_loss(terms.z, self.model.prior))
         return terms.loss
+
+    # The engine asks for it at every step, and Python would work it out each time.
+    training_step.__signature__ = inspect.signature(training_step)  # pyright: ignore[reportFunctionMemberAccess]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: D102
         batch_idx = self.trainer.fit_loop.epoch_loop.batch_idx
@@ -200,11 +205,8 @@ class Training(lightning.LightningModule):
             raise self.failure(
                 f"the norm of the gradient is {norm:.4g}, more than max_gradient_norm {self.max_gradient_norm:g},",
                 self.current_epoch,
-                batch_idx,
+                self._window(batch_idx),
             )
-
-    # The engine asks for it at every step, and Python would work it out each time.
-    training_step.__signature__ = inspect.signature(training_step)  # pyright: ignore[reportFunctionMemberAccess]
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:  # noqa: D102
         for group in optimizer.param_groups:
@@ -216,12 +218,17 @@ class Training(lightning.LightningModule):
         self.manual_backward(loss)
         optimizer.step()
 
+    def on_validation_start(self) -> None:
+        """Forget an earlier evaluation within the epoch, of other weights."""
+        self._noted = [noted for noted in self._noted if noted[0] == "train"]
+        self._sums.pop("held_out", None)
+
     def on_validation_batch_start(self, batch: Tensor, batch_idx: int, dataloader_idx: int = 0) -> None:  # noqa: D102
         reseed(self.seed, 2, self.current_epoch, batch_idx, self.global_rank)
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:  # noqa: D102
         step = self.steps(self.current_epoch + 1, 0)
-        self._note("held_out", self.objective(self.model, batch, step=step), batch_idx, len(batch))
+        self._note("held_out", self._terms(batch, step), batch_idx, len(batch))
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:  # noqa: D102
         penalty = self.objective.penalty
@@ -256,6 +263,8 @@ class Training(lightning.LightningModule):
         row["step"] = self.steps(self.current_epoch + 1, 0)
         self._sums = {}
         self.history.append(row)
+        # For callbacks to monitor.
+        self.log_dict({name: value for name, value in row.items() if name not in ("epoch", "step")}, logger=False)
         for logger in self.loggers:
             logger.log_metrics(row, step=int(row["step"]))
 
@@ -283,6 +292,20 @@ class Training(lightning.LightningModule):
             for part, sums in self._sums.items()
         }
 
+    def _terms(self, batch: Tensor, step: int) -> Terms:
+        """The terms of a batch; an ArithmeticError if a solver fails on them, as on codes that are not finite."""
+        try:
+            return self.objective(self.model, batch, step=step)
+        except (ValueError, IndexError, torch.linalg.LinAlgError) as error:  # pyright: ignore
+            epoch, batch_idx = self.current_epoch, self.trainer.fit_loop.epoch_loop.batch_idx
+            if self.trainer.validating:
+                self.check_weights(epoch, batch_idx)
+                what, batches = "the loss of held-out observations", self._window(batch_idx)
+            else:
+                self._check_weights_before(epoch, batch_idx)
+                what, batches = "the loss", [batch_idx]
+            raise self.failure(f"{what} cannot be computed ({error})", epoch, batches) from error
+
     def _note(self, part: str, terms: Terms, batch_idx: int, n: int) -> None:
         form = gaussian_form(terms.posterior)
         scale = form.scale if form is not None and form.is_diagonal else terms.posterior.stddev
@@ -308,13 +331,9 @@ class Training(lightning.LightningModule):
         for part, epoch, batch_idx, n, values in noted:
             numbers = [value.item() for value in (next(whole) if spread and part == "train" else values)]
             if part == "train" and not math.isfinite(numbers[0]):
-                if len(noted) == 1 and not spread and self.steps(epoch, batch_idx):
-                    # The weights are those of the step before, whose gradient may be what broke them.
-                    before = (
-                        (epoch, batch_idx - 1) if batch_idx else (epoch - 1, int(self.trainer.num_training_batches) - 1)
-                    )
-                    self.check_weights(*before)
-                raise self.failure(f"the loss is {numbers[0]:g}", epoch, batch_idx)
+                if len(noted) == 1 and not spread:
+                    self._check_weights_before(epoch, batch_idx)
+                raise self.failure(f"the loss is {numbers[0]:g}", epoch, [batch_idx])
             sums = self._sums.setdefault(part, [0.0] * (len(numbers) + 1))
             for k, number in enumerate((*numbers, 1.0)):
                 sums[k] += n * number
@@ -323,15 +342,29 @@ class Training(lightning.LightningModule):
         """Raise an ArithmeticError if a parameter is not finite after the step of a batch."""
         for name, parameter in self.named_parameters():
             if not bool(torch.isfinite(parameter).all()):
-                raise self.failure(f"the gradient of {name} was not finite", epoch, batch_idx)
+                raise self.failure(f"the gradient of {name} was not finite", epoch, self._window(batch_idx))
 
-    def failure(self, what: str, epoch: int, batch_idx: int) -> ArithmeticError:
-        """An error that says what happened at a batch, which observations it had, and where to go on."""
+    def _check_weights_before(self, epoch: int, batch_idx: int) -> None:
+        """As `check_weights`, after the step before that of a batch, whose gradient may be what broke them."""
+        first = self._window(batch_idx)[0]
+        if first:
+            self.check_weights(epoch, first - 1)
+        elif epoch:
+            self.check_weights(epoch - 1, int(self.trainer.num_training_batches) - 1)
+
+    def _window(self, batch_idx: int) -> range:
+        """The batches of an epoch, up to one, whose gradients are accumulated with its own."""
+        return range(batch_idx - batch_idx % self.trainer.accumulate_grad_batches, batch_idx + 1)
+
+    def failure(self, what: str, epoch: int, batches: Sequence[int]) -> ArithmeticError:
+        """An error that says what happened at batches of a step, which observations they had, and where to go on."""
         folder = next(c for c in self.trainer.callbacks if isinstance(c, Folder))  # pyright: ignore
-        indices = self.trainer.train_dataloader.indices(epoch, batch_idx).tolist()  # pyright: ignore
+        order: Any = self.trainer.train_dataloader
+        indices = torch.cat([order.indices(epoch, batch_idx) for batch_idx in batches]).tolist()
+        place = f"batch {batches[0]}" if len(batches) == 1 else f"batches {batches[0]} to {batches[-1]}"
         return ArithmeticError(
-            f"{what} at step {self.steps(epoch, batch_idx)} (epoch {epoch}, batch {batch_idx}, of the training "
-            f"observations {indices}); {folder.last(self)}; try a smaller learning_rate or weight"
+            f"{what} at step {self.steps(epoch, batches[-1])} (epoch {epoch}, {place}, of the training observations "
+            f"{indices}); {folder.last(self)}; try a smaller learning_rate or weight"
         )
 
 
@@ -351,6 +384,10 @@ class Folder(Checkpoint):
         self.out, self.every, self.max_steps = out, every, max_steps
         self.saved: int | None = None
         self._postponed = False
+
+    def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
+        """Learn from the first process which folder it is, of which the others know no name."""
+        self.out = trainer.strategy.broadcast(self.out)
 
     def last(self, training: Training) -> str:
         """What to say of the last checkpoint."""

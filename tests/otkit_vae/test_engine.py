@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 
 from otkit_vae import VAE, Objective, checkpoint, engine, penalties
 from otkit_vae.batches import Batches
@@ -332,6 +332,118 @@ def test_what_is_said_after_a_resume_counts_from_the_beginning(tmp_path, monkeyp
     assert f"at step {step} " in str(error.value)
     assert f"checkpoint.ckpt, of step {step}:" in str(error.value)
     assert at == stop
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_gradients_in_mixed_precision_are_clipped(tmp_path, precision):
+    class Largest(Callback):
+        norm = 0.0
+
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            norm = torch.nn.utils.get_total_norm([p.grad for p in pl_module.parameters()]).item()
+            self.norm = max(self.norm, norm)
+
+    seen = Largest()
+    train(tmp_path, options={"precision": precision, "gradient_clip_val": 1e-3}, callback=seen)
+    assert 0 < seen.norm < 1.01e-3
+
+
+class Overflow(Callback):
+    """Gives the model weights that are finite, of codes that are not."""
+
+    def __init__(self, at, hook):
+        self.left = at
+        setattr(self, hook, self.overflow)
+
+    def overflow(self, trainer, training, *_):
+        self.left -= 1
+        if not self.left:
+            encoder = training.model.encoder.network
+            with torch.no_grad():
+                encoder[0].weight.fill_(1e30)
+                encoder[-1].weight.copy_(torch.tensor([3e38, -3e38]).repeat(4))
+
+
+TRAINED = (8, "on_train_batch_start", r"the loss (cannot be computed \(.+\)|is nan) at step 7", 2)
+HELD_OUT = (10, "on_train_batch_end", r"the loss of held-out observations cannot be computed \(.+\) at step 9", 4)
+
+
+@pytest.mark.parametrize(
+    ("penalty", "at", "hook", "said", "batch"),
+    [
+        *((penalty, *TRAINED) for penalty in ("aggregated_gaussian_w2", "cramer_wold", "sinkhorn")),
+        *((penalty, *HELD_OUT) for penalty in ("cramer_wold", "sinkhorn")),
+    ],
+)
+def test_codes_that_a_solver_fails_on_name_their_batch(tmp_path, penalty, at, hook, said, batch):
+    with pytest.raises(ArithmeticError, match=said) as error:
+        train(tmp_path, penalty, callback=Overflow(at, hook), posterior="deterministic", warmup=0)
+    indices = Batches(X, SIZE, seed=3).indices(1, batch).tolist()
+    assert f"(epoch 1, batch {batch}, of the training observations {indices}); the last checkpoint" in str(error.value)
+
+
+class Raises(penalties.PerSamplePenalty):
+    def __init__(self, error):
+        super().__init__()
+        self.error, self.left = error, 3
+
+    def per_observation(self, posterior, z, prior, *, generator=None):
+        self.left -= z.requires_grad
+        if not self.left:
+            raise self.error
+        return z.square().sum(-1)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("too little"), RuntimeError("Connection closed by peer")])
+def test_faults_that_are_not_of_the_codes_stay_what_they_are(tmp_path, error):
+    with pytest.raises(type(error), match=str(error)):
+        train(tmp_path, Raises(error))
+
+
+def test_a_step_of_accumulated_gradients_that_fails_names_all_its_batches(tmp_path):
+    options, order = {"options": {"accumulate_grad_batches": 3}, "warmup": 0}, Batches(X, SIZE, seed=3)
+
+    def names(error, epoch, first, last):
+        indices = torch.cat([order.indices(epoch, k) for k in range(first, last + 1)]).tolist()
+        return f"epoch {epoch}, batches {first} to {last}, of the training observations {indices})" in str(error.value)
+
+    with pytest.raises(ArithmeticError, match="norm of the gradient") as error:
+        train(tmp_path / "norm", Poison(7, "large"), max_gradient_norm=1e6, **options)
+    assert names(error, 1, 0, 2)
+    # Found in the loss of the next batch, or in the checkpoint at the epoch's end.
+    for at, epoch, first, last in ((7, 1, 0, 2), (9, 1, 3, 4)):
+        with pytest.raises(ArithmeticError, match=r"gradient of .* was not finite") as error:
+            train(tmp_path / f"{at}", Poison(at, "gradient"), **options)
+        assert names(error, epoch, first, last)
+    with pytest.raises(ArithmeticError, match=r"the loss is nan .*epoch 1, batch 1, "):
+        train(tmp_path / "loss", Poison(7, "loss"), **options)
+
+
+def test_a_row_has_the_last_evaluation_of_its_epoch(tmp_path):
+    class Last(Callback):
+        model = None
+
+        def on_validation_end(self, trainer, pl_module):
+            self.model = copy.deepcopy(pl_module.model)
+
+    last = Last()
+    options = {"posterior": "deterministic", "warmup": 0}
+    train(tmp_path, "gaussian_w2", options={"val_check_interval": 2}, callback=last, epochs=1, **options)
+    (row,) = checkpoint.read(tmp_path / "checkpoint.ckpt")[checkpoint.KEY]["history"]
+    _, objective = objective_and_model("gaussian_w2", **options)
+    expected = objective(last.model.eval(), X[:21]).reconstruction.item()
+    assert row["held_out_reconstruction"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_callbacks_can_monitor_what_a_row_of_metrics_has(tmp_path):
+    patience = EarlyStopping(monitor="held_out_loss", patience=1, min_delta=1e9)
+    ended = train(tmp_path / "parts", callback=patience)
+    assert ended.current_epoch == 2
+    history = checkpoint.read(tmp_path / "parts" / "checkpoint.ckpt")[checkpoint.KEY]["history"]
+    assert patience.best_score.item() == pytest.approx(history[0]["held_out_loss"], rel=1e-6)
+    train(tmp_path / "parts", resume=True)
+    train(tmp_path / "whole")
+    assert_alike(tmp_path / "parts", tmp_path / "whole")
 
 
 def test_checkpoints_have_their_format_version_and_config(tmp_path):
