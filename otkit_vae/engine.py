@@ -12,7 +12,7 @@ import csv
 import inspect
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,7 @@ def fit(
         progress: Whether to show a progress bar.
 
     Raises:
+        ValueError: An epoch has other steps than in the checkpoint.
         ArithmeticError: The loss or the weights are no longer finite, or a gradient is above its limit.
         OSError: The folder cannot be written to; what it has is whole.
         KeyboardInterrupt: The training was interrupted.
@@ -120,6 +121,25 @@ def fit(
                 raise KeyboardInterrupt(folder.last(training)) from None
             raise
     model.eval()
+
+
+AN_EPOCH = ("accumulate_grad_batches", "limit_train_batches")
+"""The options of the engine that make the number of steps of an epoch."""
+
+
+def same_epochs(about: Mapping[str, Any], trainer: lightning.Trainer) -> None:
+    """See that an epoch has the steps that it has in a checkpoint, by what the checkpoint says of the training.
+
+    Raises:
+        ValueError: It has not: steps that were counted would be others.
+    """
+    for name, before in about.get("an_epoch", {}).items():
+        now = repr(getattr(trainer, name))
+        if now != before:
+            raise ValueError(
+                f"trainer: {name} is {now}, and was {before} when the checkpoint was written; expected the same, as it "
+                "makes the steps of an epoch (to change it, train in a new folder)"
+            )
 
 
 class Training(lightning.LightningModule):
@@ -274,12 +294,14 @@ class Training(lightning.LightningModule):
             "config": self.config,
             "data": self.data,
             "weight": self.objective.weight,
+            "an_epoch": {name: repr(getattr(self.trainer, name)) for name in AN_EPOCH},
             "history": self.history,
             "sums": self._totals(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
         about = checkpoint[checkpoints.KEY]
+        same_epochs(about, self.trainer)
         self.history, self.objective.weight = about["history"], about["weight"]
         # Sums over all processes, for the first of them.
         self._sums = {part: (sums * (self.global_rank == 0)).tolist() for part, sums in about["sums"].items()}

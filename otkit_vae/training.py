@@ -60,7 +60,8 @@ def resume(folder: str | Path, **changes: Any) -> Run | None:
     Args:
         folder: The run folder.
         **changes: Options to go on with: epochs, progress, checkpoint_steps, max_gradient_norm or trainer. All others
-            stay, those of the trainer that are not among the new ones too.
+            stay, those of the trainer that are not among the new ones too, and accumulate_grad_batches and
+            limit_train_batches of it, which make the steps of an epoch.
 
     Raises:
         FileNotFoundError: The folder is not there, or is none of a training.
@@ -103,6 +104,7 @@ def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | No
         config = config.with_weight(data.train.shape[1:])
         model, objective = prepare(config, data)
         trainer = make_trainer(config.trainer, objective.penalty, epochs=config.epochs)
+        engine.same_epochs(begun or {}, trainer)
         folder = Path(config.out or "runs")
         if trainer.is_global_zero:
             if begun is None:

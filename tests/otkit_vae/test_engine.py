@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping
+from pytorch_lightning.callbacks import Callback
 
 from otkit_vae import VAE, Objective, checkpoint, engine, penalties
 from otkit_vae.batches import Batches
@@ -106,6 +106,21 @@ def test_what_goes_on_from_a_checkpoint_is_what_would_have_gone_on(tmp_path, pen
             train(out, penalty, options=options, every=every, callback=Stop(stop))
         train(out, penalty, options=options, every=every, resume=True)
         assert_alike(out, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("changed", [{"accumulate_grad_batches": 2}, {"limit_train_batches": 3}], ids=str)
+def test_what_makes_the_steps_of_an_epoch_stays(tmp_path, changed):
+    train(tmp_path, options={"limit_train_batches": 1.0}, epochs=1)
+    ((name, value),) = changed.items()
+    with pytest.raises(ValueError, match=rf"^trainer: {name} is {value}, and was 1(\.0)? when .*; expected the same"):
+        train(tmp_path, options=changed, resume=True)
+    assert checkpoint.read(tmp_path / "checkpoint.ckpt")["epoch"] == 0
+    # A checkpoint of an earlier version does not say.
+    content = checkpoint.read(tmp_path / "checkpoint.ckpt")
+    del content[checkpoint.KEY]["an_epoch"]
+    checkpoint.write(content, tmp_path / "checkpoint.ckpt")
+    train(tmp_path, resume=True)
+    assert checkpoint.read(tmp_path / "checkpoint.ckpt")["epoch"] == 2
 
 
 def test_more_epochs_later_are_as_many_at_once(tmp_path):
@@ -435,14 +450,17 @@ def test_a_row_has_the_last_evaluation_of_its_epoch(tmp_path):
     assert row["held_out_reconstruction"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_callbacks_can_monitor_what_a_row_of_metrics_has(tmp_path):
-    patience = EarlyStopping(monitor="held_out_loss", patience=1, min_delta=1e9)
-    ended = train(tmp_path / "parts", callback=patience)
+@pytest.mark.parametrize("within", [1.0, 0.5])
+def test_callbacks_can_monitor_what_a_row_of_metrics_has(tmp_path, within):
+    arguments = {"monitor": "held_out_loss", "patience": 1, "min_delta": 1e9, "check_on_train_epoch_end": True}
+    options = {"val_check_interval": within, "callbacks": [{"class_path": "EarlyStopping", "init_args": arguments}]}
+    ended = train(tmp_path / "parts", options=options)
     assert ended.current_epoch == 2
+    patience = ended.early_stopping_callback
     history = checkpoint.read(tmp_path / "parts" / "checkpoint.ckpt")[checkpoint.KEY]["history"]
     assert patience.best_score.item() == pytest.approx(history[0]["held_out_loss"], rel=1e-6)
-    train(tmp_path / "parts", resume=True)
-    train(tmp_path / "whole")
+    train(tmp_path / "parts", options={"val_check_interval": within}, resume=True)
+    train(tmp_path / "whole", options={"val_check_interval": within})
     assert_alike(tmp_path / "parts", tmp_path / "whole")
 
 
