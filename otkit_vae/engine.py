@@ -1,4 +1,4 @@
-"""Training with PyTorch Lightning: with `trainer` the only module that imports the training engine.
+"""Training with PyTorch Lightning, which only this module, `callbacks` and `trainer` import.
 
 A training is a function of its options. The order of the data follows from the seed and the epoch, what is drawn at a
 step from the seed, the step and the process, the weight of the penalty from the step. A checkpoint therefore keeps the
@@ -8,9 +8,7 @@ goes on from it is what would have gone on without it, bit by bit.
 
 from __future__ import annotations
 
-import csv
 import inspect
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,14 +17,12 @@ from typing import Any
 import pytorch_lightning as lightning
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, Checkpoint
 from torch import Tensor
-from tqdm import tqdm
 
 from otkit_vae import checkpoint as checkpoints
 from otkit_vae import processes
-from otkit_vae._files import write_text
 from otkit_vae.batches import Batches
+from otkit_vae.callbacks import CHECKPOINT, Folder, Progress
 from otkit_vae.denormals import EVERY, drop_denormals
 from otkit_vae.distributions import gaussian_form
 from otkit_vae.model import VAE
@@ -36,7 +32,6 @@ from otkit_vae.sampling import reseed, seed_of
 from otkit_vae.trainer import restored
 
 COLUMNS = ("loss", "reconstruction", "penalty", "posterior_scale")
-CHECKPOINT, METRICS = "checkpoint.ckpt", "metrics.csv"
 TOGETHER = 10
 """After how many steps the metrics of several processes come together: each time all wait for the slowest."""
 
@@ -118,7 +113,7 @@ def fit(
         except SystemExit:
             # The engine's answer to Ctrl-C.
             if trainer.interrupted:
-                raise KeyboardInterrupt(folder.last(training)) from None
+                raise KeyboardInterrupt(folder.last()) from None
             raise
     model.eval()
 
@@ -386,140 +381,5 @@ class Training(lightning.LightningModule):
         place = f"batch {batches[0]}" if len(batches) == 1 else f"batches {batches[0]} to {batches[-1]}"
         return ArithmeticError(
             f"{what} at step {self.steps(epoch, batches[-1])} (epoch {epoch}, {place}, of the training observations "
-            f"{indices}); {folder.last(self)}; try a smaller learning_rate or weight"
+            f"{indices}); {folder.last()}; try a smaller learning_rate or weight"
         )
-
-
-class Folder(Checkpoint):
-    """Leaves metrics.csv and checkpoint.ckpt in the run folder, each written in one step.
-
-    A training ends with a checkpoint. None can be between gradients that are accumulated, or after an evaluation within
-    an epoch: an end that is asked for there comes after the optimiser's next step.
-
-    Args:
-        out: The folder.
-        every: Over how many steps a checkpoint is written; at the end of each epoch if None.
-        max_steps: After how many steps the training ends; -1 for no limit.
-    """
-
-    def __init__(self, out: Path, every: int | None, max_steps: int):
-        self.out, self.every, self.max_steps = out, every, max_steps
-        self.saved: int | None = None
-        self._postponed = False
-
-    def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
-        """Learn from the first process which folder it is, of which the others know no name."""
-        self.out = trainer.strategy.broadcast(self.out)
-
-    def last(self, training: Training) -> str:
-        """What to say of the last checkpoint."""
-        file = self.out / CHECKPOINT
-        if self.saved is None:
-            return "there is no checkpoint of this training yet"
-        return f"the last checkpoint is {file}, of step {self.saved}: otkit-vae train --resume {self.out} goes on there"
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:  # noqa: D102
-        trainer.fit_loop.epoch_loop.max_steps = self.max_steps
-        if trainer.ckpt_path:
-            self.saved = pl_module.steps(trainer.current_epoch, _batches(trainer).position)
-            self._write_metrics(trainer, pl_module)
-
-    def on_train_batch_end(  # noqa: D102
-        self,
-        trainer: lightning.Trainer,
-        pl_module: Any,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        done = batch_idx + 1
-        if pl_module.whole:
-            return  # saved at the epoch's end, with its evaluation
-        steps = pl_module.steps(trainer.current_epoch, done)
-        if done % trainer.accumulate_grad_batches:
-            self._postpone(trainer, steps)
-            return
-        trainer.should_stop = trainer.should_stop or self._postponed
-        if self._ends(trainer) or (self.every is not None and steps % self.every == 0):
-            self._save(trainer, pl_module, batch_idx, steps)
-
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:  # noqa: D102
-        if not pl_module.whole:
-            done = trainer.fit_loop.epoch_loop.batch_idx + 1
-            self._postpone(trainer, pl_module.steps(trainer.current_epoch, done))
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:  # noqa: D102
-        if not pl_module.whole:
-            return
-        trainer.should_stop = trainer.should_stop or self._postponed
-        self._write_metrics(trainer, pl_module)
-        steps = pl_module.steps(trainer.current_epoch + 1, 0)
-        due = self.every is None or steps % self.every == 0
-        if due or self._ends(trainer) or trainer.current_epoch + 1 == trainer.max_epochs:
-            self._save(trainer, pl_module, int(trainer.num_training_batches) - 1, steps)
-
-    @staticmethod
-    def _ends(trainer: lightning.Trainer) -> bool:
-        return trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
-
-    def _postpone(self, trainer: lightning.Trainer, steps: int) -> None:
-        """Do not end the training after so many steps, unless there is a checkpoint of them."""
-        if trainer.should_stop and self.saved != steps:
-            self._postponed, trainer.should_stop = True, False
-
-    def _save(self, trainer: lightning.Trainer, training: Training, batch_idx: int, steps: int) -> None:
-        training.settle()
-        training.check_weights(trainer.current_epoch, batch_idx)
-        trainer.save_checkpoint(self.out / CHECKPOINT)
-        self.saved = steps
-
-    def _write_metrics(self, trainer: lightning.Trainer, training: Training) -> None:
-        if not trainer.is_global_zero:
-            return
-        names = dict.fromkeys(name for row in training.history for name in row)
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(names), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(training.history)
-        write_text(self.out / METRICS, text.getvalue())
-
-
-class Progress(Callback):
-    """One bar over the whole training, with the means of the epoch so far and the time left."""
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: D102
-        n, batches = int(trainer.num_training_batches), _batches(trainer)
-        total = None if trainer.max_epochs is None else n * trainer.max_epochs
-        done = batches.epoch * n + batches.position
-        shown = {"unit": "step", "desc": "training", "disable": not trainer.is_global_zero}
-        # Four times a second: drawing it is what a bar costs.
-        self._bar = tqdm(total=total, initial=done, mininterval=0.25, **shown)
-
-    def on_train_batch_end(  # noqa: D102
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        if self._bar.update(1) and isinstance(pl_module, Training):
-            means = pl_module.means("train")
-            shown = {name: f"{means[name]:.4g}" for name in ("loss", "penalty") if name in means}
-            self._bar.set_postfix({"epoch": trainer.current_epoch, **shown}, refresh=False)
-
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: D102
-        self._bar.close()
-
-    def on_exception(  # noqa: D102
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
-    ) -> None:
-        if hasattr(self, "_bar"):
-            self._bar.close()
-
-
-def _batches(trainer: lightning.Trainer) -> Batches:
-    """The training's batches, where it goes on; at the start of an epoch the engine has not told them which."""
-    batches: Any = trainer.train_dataloader
-    batches.set_epoch(trainer.current_epoch)
-    return batches

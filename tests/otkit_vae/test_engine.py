@@ -10,7 +10,7 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from otkit_vae import VAE, Objective, checkpoint, engine, penalties
+from otkit_vae import VAE, Objective, callbacks, checkpoint, penalties
 from otkit_vae.batches import Batches
 from otkit_vae.engine import fit
 from otkit_vae.trainer import make_trainer
@@ -332,8 +332,8 @@ def test_a_gradient_above_its_limit_names_its_batch_and_where_to_go_on(tmp_path,
 @pytest.mark.parametrize("options", [{}, {"max_steps": 99}, {"accumulate_grad_batches": 2}], ids=str)
 @pytest.mark.parametrize("stop", [5, 10, 12])
 def test_what_is_said_after_a_resume_counts_from_the_beginning(tmp_path, monkeypatch, options, stop):
-    bars, bar = [], engine.tqdm
-    monkeypatch.setattr(engine, "tqdm", lambda **shown: bars.append(bar(**shown)) or bars[-1])
+    bars, bar = [], callbacks.tqdm
+    monkeypatch.setattr(callbacks, "tqdm", lambda **shown: bars.append(bar(**shown)) or bars[-1])
     options, pause = {"options": options, "every": 1 if stop % 5 else None, "warmup": 0}, Stop(stop + 1)
     with pytest.raises(EOFError):
         train(tmp_path, Poison(99, "loss"), callback=pause, **options)
