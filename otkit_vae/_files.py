@@ -16,7 +16,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: It could not be written; what was there before is kept.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = partial_of(path)
     try:
         with partial.open("wb") as file:
             yield file
@@ -33,8 +33,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             partial.unlink()
 
 
+def partial_of(path: Path) -> Path:
+    """What a kill may leave of a file that was being written, beside it."""
+    return path.with_name(f".{path.name}.partial")
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a text, in one step."""
+    """Write a text, in UTF-8, in one step."""
     with replacing(path) as file:
         file.write(text.encode())
 

@@ -8,8 +8,8 @@ checkpoint. Penalties and seeds can be added later; all other options must stay,
 from __future__ import annotations
 
 import csv
+import io
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from otkit_vae import pictures
+from otkit_vae._files import partial_of, write_text
 from otkit_vae.checkpoint import load
 from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data
@@ -152,7 +153,8 @@ def compare(
     Raises:
         ValueError: An unknown penalty, options that do not fit the data or a penalty, or data that have changed since
             the comparison began; nothing was trained.
-        FileExistsError: The folder has something else in it, or a comparison with other options.
+        FileExistsError: The folder has something else in it, or a comparison with other options; or the folder of a run
+            has files, and not its options.
     """
     out = Path(out)
     configs = _configs(base, penalties, n_seeds, out, dict(weights or {}))
@@ -236,19 +238,19 @@ def _claim(out: Path, config: TrainConfig, data: Data) -> None:
             )
         same_data(known.get("fingerprint", {}), data, config.data, out)
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(path != partial_of(file) for path in out.iterdir())):
         raise FileExistsError(f"out: {out} exists and is no comparison; expected a new or empty folder, or one")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        file.write_text(yaml.safe_dump(options | {"fingerprint": data.fingerprint}, sort_keys=False))
     except OSError as error:
         raise OSError(f"out: {out} cannot be made ({error.strerror}); expected a folder that can be written") from None
+    write_text(file, yaml.safe_dump(options | {"fingerprint": data.fingerprint}, sort_keys=False))
 
 
 def _options(file: Path) -> dict[str, Any]:
     """The options of a comparison that was begun."""
     try:
-        return dict(yaml.safe_load(file.read_text()))
+        return dict(yaml.safe_load(file.read_text(encoding="utf-8")))
     except (TypeError, ValueError, yaml.YAMLError) as error:
         raise ValueError(
             f"out: {file} does not hold the options of a comparison ({error}); expected the file as it was written, or "
@@ -260,21 +262,40 @@ def _run(config: TrainConfig, reference: Reference) -> dict[str, Any]:
     """The content of a run's evaluation.json, after what is left to do for it."""
     folder, options = Path(str(config.out)), EvaluationOptions(seed=config.seed)
     file = folder / EVALUATION
-    known = json.loads(file.read_text()) if file.is_file() else {}
+    known = _evaluated(file)
     if known:
         _same(folder, known["training"], config)
     elif (folder / CONFIG).is_file():
         _same(folder, identity(read_config(folder / CONFIG)), config)
         resume(folder)
     else:
-        if folder.exists():
-            # A training writes its options first: there is nothing of it yet.
-            shutil.rmtree(folder)
+        _clear(folder)
         train(config)
     if not known or known["evaluation"] != asdict(options):
         run = open_run(folder, reference.data)
         write_report(run, write_evaluation(run, options, reference))
-    return json.loads(file.read_text())
+    return _evaluated(file)
+
+
+def _evaluated(file: Path) -> dict[str, Any]:
+    """The content of a run's evaluation.json; empty if there is none of this version, so that it is made anew."""
+    if not file.is_file():
+        return {}
+    try:
+        content = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (TypeError, ValueError):
+        return {}
+    return content if {"training", "evaluation", "measures"} <= content.keys() else {}
+
+
+def _clear(folder: Path) -> None:
+    """Empty the folder of a start that was killed: a training writes its options first, so a part of them is all."""
+    if not folder.is_dir():
+        return
+    partial = partial_of(folder / CONFIG)
+    if any(path != partial for path in folder.iterdir()):
+        raise FileExistsError(f"out: {folder} has files but no {CONFIG}; expected a run with its options, or no folder")
+    partial.unlink(missing_ok=True)
 
 
 def _same(folder: Path, known: Mapping[str, Any], config: TrainConfig) -> None:
@@ -324,13 +345,12 @@ def _aligned(lines: list[list[str]]) -> str:
 
 
 def _write(comparison: Comparison) -> None:
-    with (comparison.folder / "comparison.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Row._fields)
-        writer.writerows(comparison.rows)
+    lines = io.StringIO(newline="")
+    csv.writer(lines).writerows([Row._fields, *comparison.rows])
     rows = [row._asdict() for row in comparison.rows]
-    (comparison.folder / "comparison.json").write_text(json.dumps(rows, indent=2, ensure_ascii=False))
-    (comparison.folder / "comparison.md").write_text(comparison.markdown() + "\n")
+    write_text(comparison.folder / "comparison.csv", lines.getvalue())
+    write_text(comparison.folder / "comparison.json", json.dumps(rows, indent=2, ensure_ascii=False))
+    write_text(comparison.folder / "comparison.md", comparison.markdown() + "\n")
 
 
 def _draw(configs: Sequence[TrainConfig], data: Data, out: Path) -> dict[str, dict[str, Tensor]]:

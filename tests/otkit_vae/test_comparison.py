@@ -1,0 +1,79 @@
+"""What a comparison does with what it finds in its folder, and with what a training gives it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from otkit_vae import comparison
+from otkit_vae.config import TrainConfig
+
+# The engine and its dependencies warn of their own deprecations in a first import.
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+def compare(**options):
+    base = TrainConfig(data="x.npy", epochs=1, widths=[8], latent_dim=2, progress=False, **options)
+    return comparison.compare(base, ["kl"], n_seeds=1, out="out", progress=False)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compared")
+    np.save(folder / "x.npy", np.random.default_rng(0).random((60, 6), dtype=np.float32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        compare()
+    return folder
+
+
+@pytest.fixture
+def done(compared, tmp_path, monkeypatch):
+    """A comparison that is finished, in a folder of its own."""
+    folder = shutil.copytree(compared, tmp_path / "done")
+    monkeypatch.chdir(folder)
+    for picture in ("reconstructions", "samples", "latent_map", "side_by_side"):  # seconds in all
+        monkeypatch.setattr(f"otkit_vae.pictures.{picture}", lambda *_, **__: None)
+    return folder
+
+
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("left", ["config.yaml.moved", ".config.yaml.partial"])
+def test_a_run_folder_without_options_is_kept(done, left):
+    run = done / "out" / "kl-0"
+    (run / "evaluation.json").unlink()
+    (run / "config.yaml").rename(run / left)
+    (run / "notes.txt").write_text("precious")
+    before = content(run)
+    with pytest.raises(FileExistsError, match=r"out: .*kl-0 has files but no config\.yaml; expected"):
+        compare()
+    assert content(run) == before
+
+
+def test_what_a_killed_start_leaves_is_begun_anew(done):
+    run = done / "out" / "kl-0"
+    expected = json.loads((run / "evaluation.json").read_text())
+    shutil.rmtree(run)
+    run.mkdir()
+    (run / ".config.yaml.partial").write_text("penalty: k")
+    compare()
+    assert json.loads((run / "evaluation.json").read_text()) == expected
+    # A start that was killed as it wrote the options of the comparison.
+    shutil.rmtree(done / "out")
+    (done / "out").mkdir()
+    (done / "out" / ".options.yaml.partial").write_text("data: [dig")
+    compare()
+    assert json.loads((run / "evaluation.json").read_text()) == expected
+
+
+@pytest.mark.parametrize("other", ['{"measures": {}}', "[]", "{", ""])
+def test_an_evaluation_of_another_version_is_made_anew(done, other):
+    file = done / "out" / "kl-0" / "evaluation.json"
+    expected = file.read_text()
+    file.write_text(other)
+    compare()
+    assert file.read_text() == expected
