@@ -201,5 +201,8 @@ def _new_file(out: str) -> Path:
 def _save(file: Path, **tensors: object) -> None:
     import numpy as np
 
+    from otkit_vae._files import replacing
+
     arrays: Any = {name: np.asarray(tensor) for name, tensor in tensors.items()}
-    np.savez_compressed(file, **arrays)
+    with replacing(file) as opened:
+        np.savez_compressed(opened, **arrays)

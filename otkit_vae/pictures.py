@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from otkit_vae._files import replacing
 from otkit_vae.evaluation import encode
 from otkit_vae.model import VAE
 from otkit_vae.report._codes import map_of
@@ -56,7 +57,12 @@ def _sheet(rows: Sequence[Tensor], path: Path, title: str, names: Sequence[str] 
     ax.axis("off")
     for row, name in enumerate(names):
         ax.text(-0.1, row + 0.5, name, ha="right", va="center")
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=120)
 
 
 def _draw_images(ax: Axes, rows: Sequence[Tensor], painter: Painter) -> None:
@@ -102,7 +108,7 @@ def latent_map(model: VAE, x: Tensor, labels: Tensor | None, path: Path) -> None
     x_low, y_low = ellipses[-1][ellipses[-1][:, 1].argmin()]
     said = "dashed: one and two standard deviations of the prior"
     ax.text(x_low, y_low, said, ha="center", va="top", color="grey", fontsize=8)
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def prior_ellipse(moments: tuple[np.ndarray, np.ndarray], radius: float) -> np.ndarray:

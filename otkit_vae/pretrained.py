@@ -7,7 +7,6 @@ be described is what `VAE.sized` makes; a model with modules of your own is desc
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import torch
 from torch import nn
 
 from otkit import __version__
+from otkit_vae._files import replacing
 
 if TYPE_CHECKING:
     from otkit_vae.model import VAE
@@ -67,10 +67,11 @@ def save(model: VAE, folder: str | Path) -> Path:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, content in contents.items():
-            _replace(folder / name, content)
     except OSError as error:
         raise type(error)(f"folder: {folder} cannot be written ({error.strerror}); expected one that can") from None
+    for name, content in contents.items():
+        with replacing(folder / name) as file:
+            file.write(content)
     return folder
 
 
@@ -111,7 +112,7 @@ def load(folder: str | Path) -> VAE:
 
 def _architecture(file: Path) -> dict[str, Any]:
     try:
-        about = json.loads(file.read_text())
+        about = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
         raise ValueError(f"folder: {file} is not JSON ({error})") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
@@ -163,13 +164,6 @@ def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tu
         if name in found and found[name] != shape
     ]
     return "; ".join(said[:3]) + (f"; and {len(said) - 3} more" if len(said) > 3 else "")
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Write a file in one step."""
-    partial = file.with_name(f"{file.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(file)
 
 
 def _safetensors() -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 
 from otkit import __version__
 from otkit_vae import checkpoint
+from otkit_vae._files import write_text
 from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data, load_data
 from otkit_vae.evaluation import EvaluationOptions, FullEvaluation, Reference, evaluate_fully
@@ -112,7 +112,7 @@ def read_config(file: Path) -> TrainConfig:
     """
     if not file.is_file():
         raise FileNotFoundError(f"run: no file {file}; expected a run folder of otkit-vae train")
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     try:
         return TrainConfig(**yaml.safe_load(text))
     except (TypeError, ValueError, yaml.YAMLError) as error:
@@ -156,8 +156,5 @@ def write_evaluation(run: SavedRun, options: EvaluationOptions, reference: Refer
         run.model, run.objective, run.data, options, batch_size=run.config.batch_size, reference=reference
     )
     content = {"training": identity(run.config), "evaluation": asdict(options), **evaluation.as_dict()}
-    file = run.folder / EVALUATION
-    partial = file.with_name(f"{file.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    partial.replace(file)
+    write_text(run.folder / EVALUATION, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return evaluation

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from otkit import __version__
+from otkit_vae._files import write_text
 from otkit_vae.report._run import number
 
 REPORT = "report.html"
@@ -27,7 +27,5 @@ def write_page(folder: Path, template: str, **content: Any) -> Path:
     environment.filters["number"] = number
     text = environment.get_template(template).render(version=__version__, **content)
     file = folder / REPORT
-    partial = file.with_name(f"{file.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
+    write_text(file, text)
     return file

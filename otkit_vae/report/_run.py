@@ -61,7 +61,7 @@ def numbers(run: SavedRun, evaluation: Evaluation | FullEvaluation | None) -> Nu
 
 def _from_file(file: Path) -> Numbers:
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
         measures = {key: Measure(key, **about) for key, about in content["measures"].items()}
         sections = [
             Section(part["heading"], part["null"], tuple(measures[key] for key in part["measures"]))

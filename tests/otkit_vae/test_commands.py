@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -96,6 +97,17 @@ def test_sample_writes_images_codes_and_a_picture(run, source):
     assert np.array_equal(a["images"], b["images"])
     assert not np.array_equal(a["images"], c["images"])
     assert matplotlib.image.imread("a.png")[..., :3].std() > 0.02
+
+
+def test_a_killed_sample_leaves_no_file_that_the_next_one_would_refuse(run, monkeypatch):
+    def killed(file, **_):
+        (file.write if hasattr(file, "write") else Path(file).write_bytes)(b"PK")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez_compressed", killed)
+        assert command("sample", run, "--n", 2, "--out", "a.npz") == 130
+    assert command("sample", run, "--n", 2, "--out", "a.npz") == 0
 
 
 def test_augment_writes_labelled_data_that_can_be_trained_on(run):
