@@ -89,11 +89,12 @@ def sample(run: str, n: int = 100, out: str = "samples.npz", source: str = "prio
     from otkit_vae import pictures
     from otkit_vae.evaluation import decode, encode, fit_mixture
     from otkit_vae.runs import open_run
+    from otkit_vae.sampling import checked_seed
     from otkit_vae.sampling import sample as draw
 
     if n < 1:
         raise ValueError(f"n is {n}; expected a whole number >= 1")
-    file, generator = _new_file(out), torch.Generator().manual_seed(_seed(seed))
+    file, generator = _new_file(out), torch.Generator().manual_seed(checked_seed(seed))
     opened = open_run(run)
     codes = opened.model.prior
     if source == "mixture":
@@ -128,12 +129,13 @@ def augment(
     from otkit_vae.evaluation import augment as generate
     from otkit_vae.evaluation import labelled, labelled_subset
     from otkit_vae.runs import open_run
+    from otkit_vae.sampling import checked_seed
 
     if n_per_class < 1:
         raise ValueError(f"n_per_class is {n_per_class}; expected a whole number >= 1")
     if labelled_per_class is not None and labelled_per_class < 2:
         raise ValueError(f"labelled_per_class is {labelled_per_class}; expected a whole number >= 2, or null for all")
-    file, generator = _new_file(out), torch.Generator().manual_seed(_seed(seed))
+    file, generator = _new_file(out), torch.Generator().manual_seed(checked_seed(seed))
     opened = open_run(run)
     data = labelled(opened.data)
     if data is None:
@@ -177,12 +179,6 @@ def compare(
     print(f"\n{found.folder}")
     for file in sorted(path for path in found.folder.iterdir() if path.is_file()):
         print(f"  {file.name}")
-
-
-def _seed(seed: int) -> int:
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed is {seed}; expected a whole number from 0 to 2**32 - 1")
-    return seed
 
 
 def _new_file(out: str) -> Path:

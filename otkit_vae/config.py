@@ -16,6 +16,7 @@ from otkit_vae.likelihoods import LIKELIHOODS
 from otkit_vae.networks import NETWORKS
 from otkit_vae.posteriors import POSTERIORS
 from otkit_vae.priors import PRIORS
+from otkit_vae.sampling import checked_seed
 
 CHOICES = {
     "likelihood": tuple(LIKELIHOODS),
@@ -134,8 +135,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} is {value}; expected a finite number > 0")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed is {self.seed}; expected a whole number from 0 to 2**32 - 1")
+        checked_seed(self.seed)
 
     def with_weight(self, event_shape: Sequence[int]) -> TrainConfig:
         """These options with the default weight for observations of a shape, if the weight is open.

@@ -14,6 +14,17 @@ from torch.distributions import Distribution
 from torch.random import fork_rng
 
 
+def checked_seed(seed: int) -> int:
+    """A seed that torch, NumPy and scikit-learn take.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed!r}; expected a whole number from 0 to 2**32 - 1")
+    return seed
+
+
 @contextmanager
 def seeded(generator: Generator | None) -> Iterator[None]:
     """Let what draws from the global state draw by a generator: the state is forked, seeded from it, and restored.

@@ -20,6 +20,7 @@ from otkit_vae.evaluation._reference import Reference
 from otkit_vae.evaluation._samples import Quality, sample_quality
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective
+from otkit_vae.sampling import checked_seed
 
 LARGEST_BOUND = 1000
 """The most held-out observations of which the importance-weighted bound is computed."""
@@ -42,15 +43,11 @@ class EvaluationOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("importance_samples", 1),
-            ("labelled_per_class", 2),
-            ("generated_per_class", 1),
-            ("seed", 0),
-        ):
+        for name, least in (("importance_samples", 1), ("labelled_per_class", 2), ("generated_per_class", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} is {value!r}; expected a whole number >= {least}")
+        checked_seed(self.seed)
 
 
 @dataclass(frozen=True)

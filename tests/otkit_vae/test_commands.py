@@ -284,6 +284,7 @@ def test_the_best_is_bold_unless_there_are_two(tmp_path):
         (("evaluate", "nowhere"), "run: no file nowhere/config.yaml"),
         (("evaluate", "RUN", "--importance_samples", 0), "importance_samples is 0"),
         (("evaluate", "RUN", "--labelled_per_class", 1), "labelled_per_class is 1"),
+        (("evaluate", "RUN", "--seed", 2**32), "seed is 4294967296; expected a whole number from 0 to 2**32 - 1"),
         (("sample", "nowhere"), "run: no file nowhere/config.yaml"),
         (("sample", "RUN", "--n", 0), "n is 0"),
         (("sample", "RUN", "--out", "samples.png"), "out is 'samples.png'; expected the name of an .npz file"),
