@@ -21,6 +21,7 @@ from torch import Generator, Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from otkit._convergence import ConvergenceWarning
+from otkit_vae.evaluation._mode import evaluating
 from otkit_vae.model import VAE
 from otkit_vae.sampling import sample
 
@@ -50,16 +51,18 @@ class Codes(NamedTuple):
 
 @torch.no_grad()
 def encode(model: VAE, x: Tensor, *, generator: Generator | None = None, batch_size: int = 2000) -> Codes:
-    """The codes of observations x (n, *event), batch by batch."""
-    posteriors = [model.encode(batch) for batch in x.split(batch_size)]
+    """The codes of observations x (n, *event), batch by batch, with the model in evaluation mode."""
+    with evaluating(model):
+        posteriors = [model.encode(batch) for batch in x.split(batch_size)]
     parts = [(q.mean, q.stddev, sample(q, generator=generator)) for q in posteriors]
     return Codes(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
 @torch.no_grad()
 def decode(model: VAE, z: Tensor, *, batch_size: int = 2000) -> Tensor:
-    """The means of p(x|z) for codes z (n, d), with shape (n, *event), batch by batch."""
-    return torch.cat([model.decode(batch).mean for batch in z.split(batch_size)])
+    """The means of p(x|z) for codes z (n, d), with shape (n, *event), batch by batch, in evaluation mode."""
+    with evaluating(model):
+        return torch.cat([model.decode(batch).mean for batch in z.split(batch_size)])
 
 
 def fit_mixture(z: Tensor, *, components: int = COMPONENTS, seed: int = 0) -> MixtureSameFamily:

@@ -11,7 +11,9 @@ from torch.distributions import Distribution
 from otkit import empirical
 from otkit_vae.batches import Batches
 from otkit_vae.distributions import Deterministic, gaussian_form
+from otkit_vae.evaluation._codes import decode
 from otkit_vae.evaluation._measures import Measure, Section, table
+from otkit_vae.evaluation._mode import evaluating
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective, Terms
 from otkit_vae.penalties import AggregatedGaussianW2
@@ -80,7 +82,7 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 128, seed: int = 0) -> Evaluation:
-    r"""Evaluate a model on held-out observations.
+    r"""Evaluate a model, in evaluation mode, on held-out observations.
 
     The moments of the aggregated posterior carry no sampling noise of z: they are those of `AggregatedGaussianW2`, on
     all observations at once. Of posteriors neither Gaussian nor deterministic they are those of the codes z.
@@ -96,16 +98,20 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
     generator, least = torch.Generator().manual_seed(seed), objective.penalty.min_batch
     if len(x) < least:
         raise ValueError(f"x has {len(x)} observations; the penalty needs at least {least}")
-    terms = [objective(model, batch, generator=generator) for batch in Batches(x, batch_size, min_batch=least)]
+    with evaluating(model, objective):
+        terms = [objective(model, batch, generator=generator) for batch in Batches(x, batch_size, min_batch=least)]
     sizes = [len(t.z) for t in terms]
     reconstruction, penalty = (
         _mean([getattr(t, name).item() for t in terms], sizes) for name in ("reconstruction", "penalty")
     )
     prior = model.prior
     moments = AggregatedGaussianW2()
-    scales, z, statistics = (
+    means, scales, z, statistics = (
         torch.cat(parts)
-        for parts in zip(*((t.posterior.stddev, t.z, moments.statistics(_known(t), t.z)) for t in terms), strict=True)
+        for parts in zip(
+            *((t.posterior.mean, t.posterior.stddev, t.z, moments.statistics(_known(t), t.z)) for t in terms),
+            strict=True,
+        )
     )
     # Exact transport between more codes than this takes minutes, and its null value falls with their number alike.
     few = z[:LARGEST_SAMPLE]
@@ -113,7 +119,7 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
     y_many = sample(prior, len(z), generator).unsqueeze(-1)
     return Evaluation(
         reconstruction=reconstruction,
-        squared_error=(x - model.reconstruct(x)).square().flatten(1).sum(-1).mean().item(),
+        squared_error=(x - decode(model, means)).square().flatten(1).sum(-1).mean().item(),
         penalty=penalty,
         penalty_null=_mean([objective.penalty.null_value(prior, size, seed=seed) for size in sizes], sizes),
         posterior_scale=scales.mean().item(),

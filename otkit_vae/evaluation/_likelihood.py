@@ -19,6 +19,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from otkit_vae.evaluation._mode import evaluating
 from otkit_vae.model import VAE
 from otkit_vae.sampling import sample
 
@@ -30,7 +31,7 @@ LARGEST_CHUNK = 2**22
 def importance_weighted_bound(
     model: VAE, x: Tensor, *, n_samples: int = 100, generator: Generator | None = None
 ) -> Tensor:
-    r"""One draw of the bound :math:`\mathcal L_K(x)` for each observation, in nats.
+    r"""One draw of the bound :math:`\mathcal L_K(x)` for each observation, in nats, with the model in evaluation mode.
 
     Cost: O(n K) decoded observations, in chunks: memory grows neither with n nor with K.
 
@@ -57,14 +58,16 @@ def importance_weighted_bound(
         raise ValueError("the posterior is deterministic and has no density; expected one with noise")
     rows = max(1, LARGEST_CHUNK // max(1, x[0].numel()))
     at_once = min(n_samples, rows)
-    return torch.cat(
-        [_bound(model, batch, n_samples, at_once, generator) for batch in x.split(max(1, rows // at_once))]
-    )
+    with evaluating(model):
+        return torch.cat(
+            [_bound(model, batch, n_samples, at_once, generator) for batch in x.split(max(1, rows // at_once))]
+        )
 
 
 def has_density(model: VAE, x: Tensor) -> bool:
     """Whether the posterior of observations x (n, *event) has a density, as a deterministic one has not."""
-    posterior = model.encode(x)
+    with evaluating(model):
+        posterior = model.encode(x)
     try:
         posterior.log_prob(posterior.mean)
     except NotImplementedError:

@@ -6,7 +6,7 @@ from torch import nn
 from torch.distributions import Independent, Laplace
 
 from otkit_vae import VAE, Objective, penalties
-from otkit_vae.evaluation import evaluate
+from otkit_vae.evaluation import decode, encode, evaluate, importance_weighted_bound
 from otkit_vae.likelihoods import Bernoulli, Gaussian
 from otkit_vae.posteriors import DeterministicPosterior
 
@@ -57,3 +57,35 @@ def test_the_scale_of_a_posterior_stands_beside_that_of_the_prior():
     assert found.posterior_scale_null == pytest.approx(5**0.5, rel=1e-3)
     (measure,) = (measure for measure in found.section.measures if measure.key == "posterior_scale")
     assert measure.null == found.posterior_scale_null
+
+
+def test_modules_of_ones_own_are_evaluated_in_evaluation_mode():
+    torch.manual_seed(0)
+    encoder = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 6))
+    model = VAE(encoder, nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5)), Gaussian(1.0), 3)
+    objective, x = Objective(penalties.get("sliced")), torch.randn(50, 4)
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    encoder[2].eval()  # a part that is kept so in training
+    modes = [part.training for part in model.modules()]
+
+    def numbers():
+        generator = torch.Generator().manual_seed(0)
+        codes = encode(model, x, generator=generator)
+        bound = importance_weighted_bound(model, x, n_samples=2, generator=generator)
+        return evaluate(model, objective, x), codes.mean, codes.scale, decode(model, codes.z), bound
+
+    (evaluation, *found), after = numbers(), [part.training for part in model.modules()]
+    assert after == modes
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+    model.eval()
+    expected, *tensors = numbers()
+    assert evaluation == expected
+    assert all(map(torch.equal, found, tensors))
+
+
+def test_observations_are_reconstructed_batch_by_batch(monkeypatch):
+    model = VAE(nn.Identity(), nn.Identity(), Gaussian(1.0), 2, posterior=DeterministicPosterior())
+    decoded, decode = [], model.decode
+    monkeypatch.setattr(model, "decode", lambda z: decoded.append(len(z)) or decode(z))
+    assert evaluate(model, Objective(penalties.get("none")), torch.randn(5000, 2)).squared_error == 0
+    assert max(decoded) <= 2000
