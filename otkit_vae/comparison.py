@@ -30,6 +30,7 @@ from otkit_vae.evaluation import EvaluationOptions, Reference, decode, encode, f
 from otkit_vae.report import write_comparison, write_report
 from otkit_vae.runs import CONFIG, EVALUATION, data_of, identity, open_run, read_config, same_data, write_evaluation
 from otkit_vae.sampling import sample
+from otkit_vae.trainer import make_trainer, restored
 from otkit_vae.training import prepare, resume, train
 
 COLUMNS = {
@@ -211,10 +212,14 @@ def _configs(
 
 
 def _try(config: TrainConfig, data: Data) -> None:
-    """Make model and objective once, so that what cannot work says so before the first training."""
-    with torch.random.fork_rng():
+    """Make model, objective and trainer once, so that what cannot work says so before the first training."""
+    with torch.random.fork_rng(), restored():
         try:
-            prepare(config, data)
+            _, objective = prepare(config, data)
+            trainer = make_trainer(config.trainer, objective.penalty, epochs=config.epochs)
+            # Each of the processes would go on with this program, to the evaluation and the next training.
+            if (n := trainer.num_devices * trainer.num_nodes) > 1:
+                raise ValueError(f"trainer asks for {n} processes; expected one, in which a comparison trains all")
         except (ValueError, NotImplementedError) as error:
             raise ValueError(f"penalties: {config.penalty} cannot be trained with these options: {error}") from None
 

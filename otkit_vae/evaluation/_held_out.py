@@ -98,20 +98,22 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
     generator, least = torch.Generator().manual_seed(seed), objective.penalty.min_batch
     if len(x) < least:
         raise ValueError(f"x has {len(x)} observations; the penalty needs at least {least}")
+    batches = list(Batches(x, batch_size, min_batch=least))
     with evaluating(model, objective):
-        terms = [objective(model, batch, generator=generator) for batch in Batches(x, batch_size, min_batch=least)]
+        terms = [objective(model, batch, generator=generator) for batch in batches]
+    squared_errors = [
+        (batch - decode(model, t.posterior.mean)).square().flatten(1).sum(-1)
+        for batch, t in zip(batches, terms, strict=True)
+    ]
     sizes = [len(t.z) for t in terms]
     reconstruction, penalty = (
         _mean([getattr(t, name).item() for t in terms], sizes) for name in ("reconstruction", "penalty")
     )
     prior = model.prior
     moments = AggregatedGaussianW2()
-    means, scales, z, statistics = (
+    scales, z, statistics = (
         torch.cat(parts)
-        for parts in zip(
-            *((t.posterior.mean, t.posterior.stddev, t.z, moments.statistics(_known(t), t.z)) for t in terms),
-            strict=True,
-        )
+        for parts in zip(*((t.posterior.stddev, t.z, moments.statistics(_known(t), t.z)) for t in terms), strict=True)
     )
     # Exact transport between more codes than this takes minutes, and its null value falls with their number alike.
     few = z[:LARGEST_SAMPLE]
@@ -119,7 +121,7 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
     y_many = sample(prior, len(z), generator).unsqueeze(-1)
     return Evaluation(
         reconstruction=reconstruction,
-        squared_error=(x - decode(model, means)).square().flatten(1).sum(-1).mean().item(),
+        squared_error=torch.cat(squared_errors).mean().item(),
         penalty=penalty,
         penalty_null=_mean([objective.penalty.null_value(prior, size, seed=seed) for size in sizes], sizes),
         posterior_scale=scales.mean().item(),

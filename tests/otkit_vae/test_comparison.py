@@ -77,3 +77,15 @@ def test_an_evaluation_of_another_version_is_made_anew(done, other):
     file.write_text(other)
     compare()
     assert file.read_text() == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"devices": 2, "accelerator": "cpu"}, "trainer asks for 2 processes; expected one"), ({"colour": 1}, "trainer:")],
+)
+def test_what_the_trainer_cannot_do_is_said_before_a_training(compared, tmp_path, monkeypatch, options, said):
+    shutil.copy(compared / "x.npy", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"penalties: kl cannot be trained with these options: {said}"):
+        compare(trainer=options)
+    assert not (tmp_path / "out").exists()
