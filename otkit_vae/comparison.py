@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -332,7 +333,8 @@ def _rows(evaluations: Mapping[tuple[str, int], dict[str, Any]]) -> list[Row]:
 
 
 def _best(rows: Sequence[Row]) -> str | None:
-    """The penalty with the best mean; None where there is no better and worse, or no single best."""
+    """The penalty with the best finite mean; None where there is no better and worse, or no single best."""
+    rows = [row for row in rows if math.isfinite(row.mean)]
     if len(rows) < 2 or rows[0].better is None:
         return None
     best = (min if rows[0].better == "lower" else max)(row.mean for row in rows)

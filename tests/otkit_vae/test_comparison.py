@@ -89,3 +89,17 @@ def test_what_the_trainer_cannot_do_is_said_before_a_training(compared, tmp_path
     with pytest.raises(ValueError, match=f"penalties: kl cannot be trained with these options: {said}"):
         compare(trainer=options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_mean_that_is_not_finite_is_not_the_best(tmp_path):
+    def table(*means):
+        names = ("kl", "mmd", "sliced")
+        rows = (comparison.Row(n, "w2", "W2", m, None, None, "lower", 1) for n, m in zip(names, means, strict=True))
+        return comparison.Comparison(tmp_path, tuple(rows)).markdown()
+
+    nan = float("nan")
+    assert table(nan, 2.0, 1.0).count("**1**") == 1
+    assert table(2.0, nan, 1.0).count("**1**") == 1
+    assert table(2.0, 1.0, float("-inf")).count("**1**") == 1
+    for nothing in (table(nan, nan, nan), table(nan, nan, 1.0), table(1.0, 1.0, nan)):
+        assert "**" not in nothing
