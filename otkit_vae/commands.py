@@ -87,7 +87,7 @@ def sample(run: str, n: int = 100, out: str = "samples.npz", source: str = "prio
     import torch
 
     from otkit_vae import pictures
-    from otkit_vae.evaluation import decode, encode, fit_mixture
+    from otkit_vae.evaluation import decode, ex_post
     from otkit_vae.runs import open_run
     from otkit_vae.sampling import checked_seed
     from otkit_vae.sampling import sample as draw
@@ -98,7 +98,7 @@ def sample(run: str, n: int = 100, out: str = "samples.npz", source: str = "prio
     opened = open_run(run)
     codes = opened.model.prior
     if source == "mixture":
-        codes = fit_mixture(encode(opened.model, opened.data.train, generator=generator).z, seed=seed)
+        codes = ex_post(opened.model, opened.data.train, seed=seed, generator=generator)
     with torch.no_grad():
         z = draw(codes, n, generator)
     images = decode(opened.model, z)

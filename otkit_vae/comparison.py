@@ -27,7 +27,7 @@ from otkit_vae._files import partial_of, write_text
 from otkit_vae.checkpoint import load
 from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data
-from otkit_vae.evaluation import EvaluationOptions, Reference, decode, encode, fit_mixture
+from otkit_vae.evaluation import EvaluationOptions, Reference, decode, ex_post
 from otkit_vae.report import write_comparison, write_report
 from otkit_vae.runs import CONFIG, EVALUATION, data_of, identity, open_run, read_config, same_data, write_evaluation
 from otkit_vae.sampling import sample
@@ -366,7 +366,7 @@ def _draw(configs: Sequence[TrainConfig], data: Data, out: Path) -> dict[str, di
     samples, mixtures, reconstructions = {}, {}, {"originals": originals}
     for config in configs:
         model, generator = load(str(config.out)), Generator().manual_seed(config.seed)
-        mixture = fit_mixture(encode(model, data.train, generator=generator).z, seed=config.seed)
+        mixture = ex_post(model, data.train, seed=config.seed, generator=generator)
         samples[config.penalty] = model.sample(SHOWN, generator=generator)
         mixtures[config.penalty] = decode(model, sample(mixture, SHOWN, generator))
         reconstructions[config.penalty] = model.reconstruct(originals)

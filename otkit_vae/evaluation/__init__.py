@@ -16,6 +16,7 @@ from otkit_vae.evaluation._classifier import fit_classifier as fit_classifier
 from otkit_vae.evaluation._codes import Codes as Codes
 from otkit_vae.evaluation._codes import decode as decode
 from otkit_vae.evaluation._codes import encode as encode
+from otkit_vae.evaluation._codes import ex_post as ex_post
 from otkit_vae.evaluation._codes import fit_classes as fit_classes
 from otkit_vae.evaluation._codes import fit_mixture as fit_mixture
 from otkit_vae.evaluation._full import Bound as Bound
@@ -62,6 +63,7 @@ __all__ = [
     "encode",
     "evaluate",
     "evaluate_fully",
+    "ex_post",
     "fit_classes",
     "fit_classifier",
     "fit_mixture",

@@ -112,6 +112,18 @@ def fit_mixture(z: Tensor, *, components: int = COMPONENTS, seed: int = 0) -> Mi
     )
 
 
+def ex_post(model: VAE, train: Tensor, *, seed: int, generator: Generator | None = None) -> MixtureSameFamily:
+    """`fit_mixture` of a draw of each posterior of training observations (n, *event): of 20,000 at most, the first.
+
+    Args:
+        model: The model.
+        train: The observations that it was trained on, with shape (n, *event).
+        seed: Seeds the start of the fit.
+        generator: The source of the draws.
+    """
+    return fit_mixture(encode(model, train[:LARGEST_FIT], generator=generator).z, seed=seed)
+
+
 class ClassGaussians(NamedTuple):
     """A Gaussian of codes for each class.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from otkit_vae.data import Data
 from otkit_vae.evaluation._augmentation import Augmentation, augmentation
-from otkit_vae.evaluation._codes import LARGEST_FIT, encode, fit_mixture
+from otkit_vae.evaluation._codes import encode, ex_post
 from otkit_vae.evaluation._held_out import Evaluation, evaluate
 from otkit_vae.evaluation._latent import Latent, latent
 from otkit_vae.evaluation._likelihood import has_density, importance_weighted_bound
@@ -58,13 +58,11 @@ class Bound:
         n: The number of observations.
         n_samples: The number of samples K for each.
         value: The mean bound of log p(x), in nats.
-        standard_error: Its standard error, over observations.
     """
 
     n: int
     n_samples: int
     value: float
-    standard_error: float
 
 
 @dataclass(frozen=True)
@@ -218,13 +216,13 @@ def _bound(model: VAE, x: Tensor, n_samples: int, generator: torch.Generator) ->
     if not has_density(model, x[:1]):
         return None
     bounds = importance_weighted_bound(model, x, n_samples=n_samples, generator=generator)
-    return Bound(len(x), n_samples, bounds.mean().item(), (bounds.std() / len(x) ** 0.5).item())
+    return Bound(len(x), n_samples, bounds.mean().item())
 
 
 def _samples(model: VAE, reference: Reference, seed: int, generator: torch.Generator) -> Samples:
-    mixture = fit_mixture(encode(model, reference.data.train[:LARGEST_FIT], generator=generator).z, seed=seed)
-    prior, ex_post = (
+    fitted = ex_post(model, reference.data.train, seed=seed, generator=generator)
+    prior, mixture = (
         sample_quality(model, codes, reference.features, reference.real, generator=generator)
-        for codes in (model.prior, mixture)
+        for codes in (model.prior, fitted)
     )
-    return Samples(accuracy=reference.accuracy, prior=prior, mixture=ex_post, real=reference.null)
+    return Samples(accuracy=reference.accuracy, prior=prior, mixture=mixture, real=reference.null)

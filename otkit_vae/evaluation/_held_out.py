@@ -8,19 +8,16 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from otkit import empirical
 from otkit_vae.batches import Batches
 from otkit_vae.distributions import Deterministic, gaussian_form
 from otkit_vae.evaluation._codes import decode
+from otkit_vae.evaluation._distances import LARGEST_EXACT, exact_w2
 from otkit_vae.evaluation._measures import Measure, Section, table
 from otkit_vae.evaluation._mode import evaluating
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective, Terms
 from otkit_vae.penalties import AggregatedGaussianW2
 from otkit_vae.sampling import sample
-
-LARGEST_SAMPLE = 2000
-"""The most codes between which exact transport is computed."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +112,8 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
         torch.cat(parts)
         for parts in zip(*((t.posterior.stddev, t.z, moments.statistics(_known(t), t.z)) for t in terms), strict=True)
     )
-    # Exact transport between more codes than this takes minutes, and its null value falls with their number alike.
-    few = z[:LARGEST_SAMPLE]
+    # The null value of exact transport falls with the number of codes: it is of as many.
+    few = z[:LARGEST_EXACT]
     y, y_other = sample(prior, len(few), generator), sample(prior, len(few), generator)
     y_many = sample(prior, len(z), generator).unsqueeze(-1)
     return Evaluation(
@@ -126,8 +123,8 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
         penalty_null=_mean([objective.penalty.null_value(prior, size, seed=seed) for size in sizes], sizes),
         posterior_scale=scales.mean().item(),
         posterior_scale_null=_scale(prior),
-        w2=empirical.wasserstein(few, y).item(),
-        w2_null=empirical.wasserstein(y_other, y).item(),
+        w2=exact_w2(few, y),
+        w2_null=exact_w2(y_other, y),
         moments_w2=moments.compare(statistics, prior, None).item() ** 0.5,
         moments_w2_null=moments.compare(y_many, prior, None).item() ** 0.5,
     )

@@ -26,8 +26,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-LARGEST_SAMPLE = 5000
-"""The most points of each kind in an evaluation, as all distances between them are computed."""
+LARGEST_SUPPORT = 5000
+"""The most points of a support in an evaluation, as all distances between them are computed."""
 
 NEIGHBOUR = 3
 """The neighbour k that a ball extends to, as the authors take it."""

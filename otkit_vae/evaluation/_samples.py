@@ -23,7 +23,7 @@ from otkit import gaussian
 from otkit_vae.evaluation._codes import decode
 from otkit_vae.evaluation._distances import LARGEST_EXACT, exact_w2, sliced_w2
 from otkit_vae.evaluation._measures import Better, Measure
-from otkit_vae.evaluation._precision_recall import LARGEST_SAMPLE, NEIGHBOUR, precision_recall
+from otkit_vae.evaluation._precision_recall import LARGEST_SUPPORT, NEIGHBOUR, precision_recall
 from otkit_vae.model import VAE
 from otkit_vae.sampling import sample
 
@@ -50,7 +50,7 @@ class Quality:
 
     def measures(self, source: str, null: Quality) -> list[Measure]:
         """The numbers of samples from a source, "prior" or "mixture", beside those of training observations."""
-        few, some = min(self.n, LARGEST_EXACT), min(self.n, LARGEST_SAMPLE)
+        few, some = min(self.n, LARGEST_EXACT), min(self.n, LARGEST_SUPPORT)
         titles: tuple[tuple[str, str, Better], ...] = (
             ("frechet", f"Fréchet distance, n = {self.n}", "lower"),
             ("w2", f"W2, n = {few}", "lower"),
@@ -67,7 +67,7 @@ class Quality:
 
 def quality(features: Tensor, real: Tensor, *, generator: Generator | None = None) -> Quality:
     """Compare features with those of real observations, both with shape (n, d) and in random order."""
-    some, covered = LARGEST_SAMPLE, None
+    some, covered = LARGEST_SUPPORT, None
     if min(len(real), len(features)) > NEIGHBOUR:
         covered = precision_recall(real[:some], features[:some])
     return Quality(

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from torch import Generator, Tensor
 
 from otkit_vae.config import TrainConfig
-from otkit_vae.evaluation import Codes, Evaluation, FullEvaluation, decode, encode, evaluate, fit_mixture
+from otkit_vae.evaluation import Codes, Evaluation, FullEvaluation, decode, encode, evaluate, ex_post
 from otkit_vae.evaluation._measures import Measure, Section
 from otkit_vae.report import _codes, _figures
 from otkit_vae.report._images import Painter
@@ -82,7 +82,7 @@ def content(run: SavedRun, evaluation: Evaluation | FullEvaluation | None) -> di
     shown = numbers(run, evaluation)
     codes = encode(model, data.held_out, generator=generator)
     painter = Painter.of(data.held_out)
-    mixture = fit_mixture(encode(model, data.train, generator=generator).z, seed=run.config.seed)
+    mixture = ex_post(model, data.train, seed=run.config.seed, generator=generator)
     drawn = {
         "prior": model.sample(SAMPLES, generator=generator),
         "mixture": decode(model, sample(mixture, SAMPLES, generator)),

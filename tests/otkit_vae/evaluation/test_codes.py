@@ -6,7 +6,7 @@ from torch.distributions import Independent, Normal
 
 from otkit import ConvergenceWarning
 from otkit_vae import VAE
-from otkit_vae.evaluation import Codes, active_units, encode, fit_classes, fit_mixture, latent, noiseless_units
+from otkit_vae.evaluation import Codes, active_units, encode, ex_post, fit_classes, fit_mixture, latent, noiseless_units
 
 
 def test_codes_by_batches_are_the_codes():
@@ -133,3 +133,15 @@ def test_class_gaussians_of_two_or_equal_codes_exist_and_of_one_do_not():
     assert torch.allclose(fitted.gaussians.mean[1], torch.full((3,), 5.0))
     with pytest.raises(ValueError, match="class 1 has one observation"):
         fit_classes(z[:3], torch.tensor([0, 0, 1]))
+
+
+def test_an_ex_post_mixture_is_that_of_the_first_codes(monkeypatch):
+    torch.manual_seed(0)
+    model, x = VAE.sized((4, 4), 3), torch.rand(50, 4, 4)
+    monkeypatch.setattr("otkit_vae.evaluation._codes.LARGEST_FIT", 40)
+    encoded, encode_ = [], model.encode
+    monkeypatch.setattr(model, "encode", lambda x: encoded.append(len(x)) or encode_(x))
+    found = ex_post(model, x, seed=3, generator=torch.Generator().manual_seed(1))
+    assert sum(encoded) == 40
+    expected = fit_mixture(encode(model, x[:40], generator=torch.Generator().manual_seed(1)).z, seed=3)
+    assert torch.equal(found.component_distribution.mean, expected.component_distribution.mean)
