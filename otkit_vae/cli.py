@@ -148,12 +148,12 @@ def _run(command: str, options: Any) -> None:
 
 
 def _resume(options: Any) -> None:
-    from otkit_vae import commands
+    from otkit_vae import commands, trainer
 
     chosen = _plain(options)
     if "trainer" in options:
         # All that were given: one may be set back to its default.
-        chosen["trainer"] = options.trainer.as_dict()
+        chosen["trainer"] = trainer.plain(options.trainer.as_dict())
     commands.resume(chosen.pop("resume"), **chosen)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import signal
@@ -9,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from enum import Enum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,9 +43,17 @@ def add_options(parser: ArgumentParser) -> None:
 
 def chosen(options: Namespace) -> dict[str, Any]:
     """Those of the parsed group that are not as they are by default, as plain values."""
-    parser = _parser()
-    default = parser.get_defaults().trainer.as_dict()
-    return {name: value for name, value in options.as_dict().items() if value != default.get(name)}
+    default = _parser().get_defaults().trainer.as_dict()
+    return {name: value for name, value in plain(options.as_dict()).items() if value != default.get(name)}
+
+
+def plain(value: Any) -> Any:
+    """A parsed value as a file has it: parsed callbacks and loggers have enumerations among their defaults."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [plain(part) for part in value]
+    return value.value if isinstance(value, Enum) else value
 
 
 @lru_cache(1)
@@ -72,7 +82,9 @@ def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int
         with warnings.catch_warnings():
             # A new name in recent versions of the parser, which older ones do not know.
             warnings.filterwarnings("ignore", message="(?s).*(instantiate_classes|DeprecationWarning)")
-            given = vars(parser.instantiate_classes(parser.parse_object({"trainer": options}))["trainer"])
+            # A copy, as the parser puts its own objects into lists that it is given.
+            parsed = parser.parse_object({"trainer": copy.deepcopy(options)})
+            given = vars(parser.instantiate_classes(parsed)["trainer"])
     except (ArgumentError, TypeError) as error:
         raise ValueError(f"trainer: {error}") from None
     if isinstance(penalty, AdversarialPenalty):

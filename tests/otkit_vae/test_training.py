@@ -1,5 +1,6 @@
 """Training as a user starts it: short, on real digits, for every penalty."""
 
+import copy
 import csv
 import re
 import subprocess
@@ -14,7 +15,7 @@ import torch
 import yaml
 
 import otkit_vae
-from otkit_vae import VAE, Objective, cli, penalties
+from otkit_vae import VAE, Objective, cli, penalties, training
 from otkit_vae.checkpoint import load
 from otkit_vae.config import TrainConfig
 from otkit_vae.engine import Training
@@ -248,6 +249,19 @@ def test_options_of_numpy_and_paths_are_those_that_a_file_has(tmp_path):
 def test_an_option_that_no_file_can_hold_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         TrainConfig(**options)
+
+
+def test_callbacks_and_loggers_of_the_engine_are_lists(tmp_path):
+    """From Python, and from the config that the run leaves."""
+    callback = {"class_path": "pytorch_lightning.callbacks.Timer", "init_args": {"duration": "00:01:00:00"}}
+    logger = {"class_path": "pytorch_lightning.loggers.CSVLogger", "init_args": {"save_dir": "logs"}}
+    options = {"callbacks": [callback], "logger": [logger]}
+    config = TrainConfig(penalty="kl", epochs=1, widths=[8], progress=False, out="run", trainer=copy.deepcopy(options))
+    training.train(config)
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["trainer"] == options
+    assert train("--config", "run/config.yaml", "--out", "again") == 0
+    assert train("--resume", "again", "--epochs", "2", "--trainer.callbacks", yaml.safe_dump([callback])) == 0
+    assert len(list((tmp_path / "logs").rglob("metrics.csv"))) == 3
 
 
 def test_a_loss_that_is_not_finite_stops(capsys):
