@@ -102,7 +102,12 @@ class Objective(nn.Module):
         return self.weight * min(1.0, step / self.warmup) if self.warmup else self.weight
 
     def forward(self, model: VAE, x: Tensor, *, generator: Generator | None = None, step: int | None = None) -> Terms:
-        """The objective of a model on observations x (N, *event), at a step of its weight's schedule."""
+        """The objective of a model on observations x (N, *event), at a step of its weight's schedule.
+
+        Raises:
+            ValueError: The batch is too small, the decoder's observations have another shape, or the penalty is no
+                scalar.
+        """
         if not processes.spread() and len(x) < self.penalty.min_batch:
             raise ValueError(
                 f"x has {len(x)} observations; the penalty {type(self.penalty).__name__} needs "
@@ -110,7 +115,12 @@ class Objective(nn.Module):
             )
         posterior = model.encode(x)
         z = sample(posterior, generator=generator)
-        reconstructions = -model.decode(z).log_prob(x)
+        decoded = model.decode(z)
+        if decoded.event_shape != x.shape[1:]:
+            raise ValueError(
+                f"decoder gives observations of shape {tuple(decoded.event_shape)}; expected {tuple(x.shape[1:])}"
+            )
+        reconstructions = -decoded.log_prob(x)
         penalties = None
         if isinstance(self.penalty, PerSamplePenalty):
             penalties = self.penalty.per_observation(posterior, z, model.prior, generator=generator)
@@ -150,11 +160,6 @@ class Objective(nn.Module):
                     "expected codes of the dimension of the prior (latent_dim)"
                 )
             self.penalty.check(posterior, prior)
-            decoded = model.decode(posterior.mean)
-            if decoded.event_shape != x.shape[1:]:
-                raise ValueError(
-                    f"decoder gives observations of shape {tuple(decoded.event_shape)}; expected {tuple(x.shape[1:])}"
-                )
             with torch.random.fork_rng(), processes.alone():
                 self(model, x)
 

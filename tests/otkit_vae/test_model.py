@@ -354,6 +354,13 @@ def test_sizes_that_do_not_go_together():
         Objective(penalties.get("kl")).check(sized, 2 * x)
 
 
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_observations_of_another_shape_are_refused_in_any_loop(likelihood):
+    """They would be broadcast, and the loss be wrong by a factor."""
+    with pytest.raises(ValueError, match=r"decoder gives observations of shape \(1, 8, 8\); expected \(8, 8\)"):
+        Objective(penalties.get("kl"))(VAE.sized((1, 8, 8), 2, likelihood), torch.rand(16, 8, 8))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
