@@ -14,6 +14,7 @@ from otkit_vae import pretrained
 from otkit_vae.likelihoods import LIKELIHOODS, Gaussian, Likelihood
 from otkit_vae.networks import CHANNELS, NETWORKS, default_widths
 from otkit_vae.posteriors import POSTERIORS, DiagonalPosterior, Posterior
+from otkit_vae.precision import widened
 from otkit_vae.priors import PRIORS, FixedPrior, MixturePrior, Prior, StandardNormal
 from otkit_vae.sampling import sample
 
@@ -140,11 +141,11 @@ class VAE(nn.Module):
     def encode(self, x: Tensor) -> Distribution:
         """The posteriors q(z|x), with batch shape (N,), of observations (N, *event)."""
         encoded = self.encoder(x)
-        return encoded if isinstance(encoded, Distribution) else self.posterior(encoded)
+        return encoded if isinstance(encoded, Distribution) else self.posterior(widened(encoded))
 
     def decode(self, z: Tensor) -> Distribution:
         """The distributions p(x|z), with batch shape (N,), for codes (N, d)."""
-        return self.likelihood(self.decoder(z))
+        return self.likelihood(widened(self.decoder(z)))
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: Generator | None = None) -> Tensor:

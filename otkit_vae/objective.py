@@ -34,6 +34,7 @@ from torch.distributions import Distribution
 from otkit_vae import processes
 from otkit_vae.model import VAE
 from otkit_vae.penalties import AggregatedPenalty, LatentPenalty, PerSamplePenalty
+from otkit_vae.precision import without_autocast
 from otkit_vae.sampling import sample
 
 
@@ -114,25 +115,28 @@ class Objective(nn.Module):
                 f"at least {self.penalty.min_batch} in a batch"
             )
         posterior = model.encode(x)
-        z = sample(posterior, generator=generator)
+        precise = without_autocast(x)
+        with precise:
+            z = sample(posterior, generator=generator)
         decoded = model.decode(z)
         if decoded.event_shape != x.shape[1:]:
             raise ValueError(
                 f"decoder gives observations of shape {tuple(decoded.event_shape)}; expected {tuple(x.shape[1:])}"
             )
-        reconstructions = -decoded.log_prob(x)
-        penalties = None
-        if isinstance(self.penalty, PerSamplePenalty):
-            penalties = self.penalty.per_observation(posterior, z, model.prior, generator=generator)
-            reconstruction, penalty = processes.means(reconstructions, penalties)
-        else:
-            (reconstruction,) = processes.means(reconstructions)
-            penalty = self.penalty(posterior, z, model.prior, generator=generator)
-            if processes.spread() and not isinstance(self.penalty, AggregatedPenalty):
-                raise ValueError(
-                    f"the penalty {type(self.penalty).__name__} was computed of the part of the batch that one process "
-                    "has; expected, over several processes, one derived from AggregatedPenalty or PerSamplePenalty"
-                )
+        with precise:
+            reconstructions = -decoded.log_prob(x)
+            penalties = None
+            if isinstance(self.penalty, PerSamplePenalty):
+                penalties = self.penalty.per_observation(posterior, z, model.prior, generator=generator)
+                reconstruction, penalty = processes.means(reconstructions, penalties)
+            else:
+                (reconstruction,) = processes.means(reconstructions)
+                penalty = self.penalty(posterior, z, model.prior, generator=generator)
+        if processes.spread() and not isinstance(self.penalty, AggregatedPenalty | PerSamplePenalty):
+            raise ValueError(
+                f"the penalty {type(self.penalty).__name__} was computed of the part of the batch that one process "
+                "has; expected, over several processes, one derived from AggregatedPenalty or PerSamplePenalty"
+            )
         if penalty.shape != ():
             raise ValueError(
                 f"the penalty {type(self.penalty).__name__} has shape {tuple(penalty.shape)}; "

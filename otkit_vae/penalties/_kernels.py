@@ -9,6 +9,7 @@ from torch import Tensor
 
 from otkit._derivatives import attach
 from otkit_vae.distributions import GaussianForm
+from otkit_vae.precision import single
 
 
 def squares_of_pairs(x: Tensor) -> Tensor:
@@ -16,7 +17,7 @@ def squares_of_pairs(x: Tensor) -> Tensor:
 
     The derivative is 0 where two points coincide, as that of the square is.
     """
-    return torch.pdist(x).square().double()
+    return torch.pdist(single(x)).square().double()
 
 
 BLOCK = 8192

@@ -36,6 +36,7 @@ from otkit_vae.distributions import GaussianForm, gaussian_form
 from otkit_vae.penalties._interface import AggregatedPenalty
 from otkit_vae.penalties._kernels import whitened
 from otkit_vae.penalties._registry import register
+from otkit_vae.precision import single
 
 
 @register("cramer_wold")
@@ -61,7 +62,7 @@ class CramerWold(AggregatedPenalty):
         _form(prior)
 
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:  # noqa: D102
-        z = whitened(statistics, _form(prior))
+        z = whitened(single(statistics), GaussianForm(*map(single, _form(prior))))
         n, d = z.shape
         gamma = (4 / (3 * n)) ** 0.4 if self.gamma is None else self.gamma
         distances = torch.pdist(z)
@@ -76,12 +77,13 @@ class CramerWold(AggregatedPenalty):
             squared = pair * phi[:-n].sum() + code * phi[-n:].sum() + 1 / (2 * math.pi**0.5 * (1 + gamma) ** 0.5)
             in_distances = (slope[:-n] * r).mul_(pair / (2 * gamma))
             in_codes = x * slope[-n:, None].mul_(code / (1 + 2 * gamma))
-        return attach(
+        value = attach(
             squared.to(z.dtype),
             (distances, z),
             (in_distances.to(z.dtype), in_codes.to(z.dtype)),
             refuse="second derivatives of the penalty cramer_wold are not implemented",
         )
+        return value.to(statistics.dtype)
 
 
 def _form(prior: Distribution) -> GaussianForm:

@@ -24,6 +24,7 @@ from torch.distributions import Distribution, MultivariateNormal, kl_divergence
 from otkit_vae.distributions import Deterministic, gaussian_form
 from otkit_vae.penalties._interface import PerSamplePenalty
 from otkit_vae.penalties._registry import register
+from otkit_vae.precision import single
 
 
 @register("kl")
@@ -51,5 +52,5 @@ class KL(PerSamplePenalty):
         if q.is_diagonal and p.is_diagonal:
             ratios, shifts = q.scale / p.scale, (q.loc - p.loc) / p.scale
             return (0.5 * (ratios.square() + shifts.square() - 1) - ratios.log()).sum(-1)
-        full = (MultivariateNormal(f.loc, scale_tril=f.factor, validate_args=False) for f in (q, p))
-        return kl_divergence(*full)
+        full = (MultivariateNormal(single(f.loc), scale_tril=single(f.factor), validate_args=False) for f in (q, p))
+        return kl_divergence(*full).to(z.dtype)

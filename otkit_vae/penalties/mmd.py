@@ -38,6 +38,7 @@ from otkit_vae.distributions import GaussianForm, gaussian_form
 from otkit_vae.penalties._interface import AggregatedPenalty
 from otkit_vae.penalties._kernels import mean_multiquadric, squares_of_pairs
 from otkit_vae.penalties._registry import register
+from otkit_vae.precision import single
 from otkit_vae.sampling import sample
 
 SCALES = {"imq": (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0), "gaussian": (0.2, 1.0, 5.0)}
@@ -74,7 +75,7 @@ class MMD(AggregatedPenalty):
         return squared.to(statistics.dtype)
 
     def _multiquadric(self, z: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:
-        y = sample(prior, len(z), generator)
+        z, y = single(z), single(sample(prior, len(z), generator))
         size = 2 * prior.variance.double().sum()
         # Differences, without the products that lose the digits of points far from the origin.
         cross = torch.cdist(z, y, compute_mode="donot_use_mm_for_euclid_dist")

@@ -119,6 +119,14 @@ def test_every_choice_trains_loads_and_repeats(tmp_path, options):
     assert torch.equal(models[0].reconstruct(x), models[1].reconstruct(x))
 
 
+@pytest.mark.parametrize("penalty", ["wasserstein", "mmd", "wae_gan"])
+def test_a_training_in_mixed_precision(tmp_path, penalty):
+    options = ("--penalty", penalty, "--epochs", "2", "--trainer.precision", "bf16-mixed")
+    assert train(*options, "--posterior", "full", "--out", str(tmp_path / "run")) == 0
+    rows = metrics(tmp_path / "run")
+    assert rows[1]["train_loss"] < rows[0]["train_loss"]
+
+
 def test_an_adversary_is_trained_by_an_optimiser_of_its_own():
     model, objective, x = VAE.sized((4,), 2), Objective(penalties.get("wae_gan", learning_rate=0.5)), torch.rand(8, 4)
     objective.check(model, x)
