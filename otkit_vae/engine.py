@@ -278,8 +278,9 @@ class Training(lightning.LightningModule):
         row["step"] = self.steps(self.current_epoch + 1, 0)
         self._sums = {}
         self.history.append(row)
-        # For callbacks to monitor.
-        self.log_dict({name: value for name, value in row.items() if name not in ("epoch", "step")}, logger=False)
+        # For callbacks to monitor; log_dict would take milliseconds.
+        metrics = {name: torch.tensor(value) for name, value in row.items() if name not in ("epoch", "step")}
+        self.trainer.callback_metrics.update(metrics)
         for logger in self.loggers:
             logger.log_metrics(row, step=int(row["step"]))
 
