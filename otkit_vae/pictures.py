@@ -16,25 +16,29 @@ from otkit_vae._files import replacing
 from otkit_vae.evaluation import encode
 from otkit_vae.model import VAE
 from otkit_vae.report._codes import map_of
+from otkit_vae.report._figures import ellipse
 from otkit_vae.report._images import Painter
 
+PAIRS, SAMPLES, PER_ROW = 20, 60, 10
+"""How many reconstructions and samples are shown, and how many observations in a row."""
 
-def reconstructions(model: VAE, x: Tensor, path: Path, *, pairs: int = 20, per_row: int = 10) -> None:
+
+def reconstructions(model: VAE, x: Tensor, path: Path) -> None:
     """Originals, and below each its reconstruction from the posterior mean."""
-    x = x[:pairs]
-    parts = (x.split(per_row), model.reconstruct(x).split(per_row))
+    x = x[:PAIRS]
+    parts = (x.split(PER_ROW), model.reconstruct(x).split(PER_ROW))
     _sheet(list(chain(*zip(*parts, strict=True))), path, "held-out originals, and reconstructions below them")
 
 
-def samples(model: VAE, path: Path, *, n: int = 60, per_row: int = 10, seed: int = 0) -> None:
+def samples(model: VAE, path: Path, *, seed: int = 0) -> None:
     """Means of p(x|z) for codes drawn from the prior."""
-    drawn = model.sample(n, generator=torch.Generator().manual_seed(seed))
-    grid(drawn, path, title="samples: decoded from z ~ p(z)", per_row=per_row)
+    drawn = model.sample(SAMPLES, generator=torch.Generator().manual_seed(seed))
+    grid(drawn, path, title="samples: decoded from z ~ p(z)")
 
 
-def grid(x: Tensor, path: Path, *, title: str, per_row: int = 10) -> None:
+def grid(x: Tensor, path: Path, *, title: str) -> None:
     """Observations (n, *event), row after row."""
-    _sheet(x.split(per_row), path, title)
+    _sheet(x.split(PER_ROW), path, title)
 
 
 def side_by_side(rows: Mapping[str, Tensor], path: Path, *, title: str) -> None:
@@ -95,29 +99,15 @@ def latent_map(model: VAE, x: Tensor, labels: Tensor | None, path: Path) -> None
     points = np.column_stack([found.points, np.zeros((n, 2 - k))])
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")
     ax = figure.subplots()
-    ellipses = [prior_ellipse(found.prior, radius) for radius in (1, 2)]
-    for ellipse in ellipses:
-        ax.plot(*ellipse.T, linestyle="--", color="grey", linewidth=1)
+    loc, cov = (np.pad(part, (0, 2 - k)) for part in found.prior)
+    for radius in (1, 2):
+        ax.add_patch(ellipse(loc, cov, radius, linestyle="--", edgecolor="grey", linewidth=1))
     if labels is None:
         ax.scatter(*points.T, s=9, alpha=0.8)
     else:
         shown = ax.scatter(*points.T, c=labels[:n].numpy(), s=9, cmap="tab10", alpha=0.9)
         ax.legend(*shown.legend_elements(), title="label", loc="center left", bbox_to_anchor=(1, 0.5))
     ax.set_aspect("equal", adjustable="datalim")
-    ax.set(title="posterior means, two main directions", xlabel="first direction", ylabel="second direction")
-    x_low, y_low = ellipses[-1][ellipses[-1][:, 1].argmin()]
-    said = "dashed: one and two standard deviations of the prior"
-    ax.text(x_low, y_low, said, ha="center", va="top", color="grey", fontsize=8)
+    ax.set(xlabel="first direction", ylabel="second direction")
+    ax.set_title("posterior means, and one and two standard deviations of the prior (dashed)", fontsize=10)
     _save(figure, path)
-
-
-def prior_ellipse(moments: tuple[np.ndarray, np.ndarray], radius: float) -> np.ndarray:
-    """The points (200, 2) that are some standard deviations from the mean, by the mean and covariance in the plane.
-
-    A mixture has those of all its parts together; of one dimension there are the two ends, on a line.
-    """
-    loc, cov = moments
-    angle = np.linspace(0, 2 * np.pi, 200)
-    circle = np.column_stack([np.cos(angle), np.sin(angle)])[:, : len(loc)]
-    points = loc + radius * circle @ np.linalg.cholesky(cov).T
-    return np.column_stack([points, np.zeros((len(points), 2 - len(loc)))])

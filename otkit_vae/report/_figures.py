@@ -130,7 +130,7 @@ def latent_map(
     """
     with drawing(3.7, 3.5) as (figure, ax):
         for k in (1, 2):
-            ax.add_patch(_ellipse(*prior, k, edgecolor=MUTED, linestyle=(0, (4, 3)), linewidth=1))
+            ax.add_patch(ellipse(*prior, k, edgecolor=MUTED, linestyle=(0, (4, 3)), linewidth=1))
         style: dict[str, Any] = {"s": 7, "linewidths": 0, "rasterized": True, "alpha": 0.85}
         kinds = [] if labels is None else legend(np.unique(labels).tolist())
         if labels is None:
@@ -175,8 +175,8 @@ def _frame(ax: Axes, title: str, x: str, y: str) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=x == "epoch", steps=[1, 2, 5, 10]))
 
 
-def _ellipse(mean: np.ndarray, cov: np.ndarray, k: float, **style: Any) -> Ellipse:
-    """The points k standard deviations from the mean, in every direction."""
+def ellipse(mean: np.ndarray, cov: np.ndarray, k: float, **style: Any) -> Ellipse:
+    """The points k standard deviations from the mean (2,) in every direction, by the covariance (2, 2)."""
     values, vectors = np.linalg.eigh(cov)
     width, height = 2 * k * np.sqrt(np.maximum(values, 0))
     angle = np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0]))

@@ -9,18 +9,25 @@ from torch.distributions import Categorical, Independent, Normal, StudentT
 
 from otkit_vae import VAE, pictures
 from otkit_vae.priors import EqualMixture, FixedPrior
+from otkit_vae.report._figures import ellipse
 
 
 def test_points_at_some_standard_deviations_of_the_prior():
     loc, cov = np.array([1.0, -2.0]), np.array([[4.0, 1.5], [1.5, 1.0]])
-    points = pictures.prior_ellipse((loc, cov), 2)
-    offsets = points - loc
+    patch = ellipse(loc, cov, 2)
+    unit = np.column_stack([np.cos(angles := np.linspace(0, 2 * np.pi, 200)), np.sin(angles)])
+    offsets = patch.get_patch_transform().transform(unit) - loc
     assert np.einsum("ni,ij,nj->n", offsets, np.linalg.inv(cov), offsets) == pytest.approx(4.0)
-    assert np.abs(offsets).max(0) == pytest.approx([4.0, 2.0], rel=1e-3)
+    assert extents(patch) == pytest.approx(np.array([[-3.0, -4.0], [5.0, 0.0]]), abs=1e-4)
     # On a line, the ends.
-    line = pictures.prior_ellipse((np.array([3.0]), np.array([[0.25]])), 2)
-    assert (line[:, 0].min(), line[:, 0].max()) == pytest.approx((2.0, 4.0), rel=1e-3)
-    assert not line[:, 1].any()
+    assert extents(ellipse(np.array([3.0, 0.0]), np.diag([0.25, 0.0]), 2)) == pytest.approx(
+        np.array([[2.0, 0.0], [4.0, 0.0]]), rel=1e-3
+    )
+
+
+def extents(patch):
+    """The lower left and the upper right corner around an ellipse, with shape (2, 2)."""
+    return patch.get_patch_transform().transform_path(patch.get_path()).get_extents().get_points()
 
 
 def mixture(d):
@@ -45,8 +52,8 @@ def test_the_map_has_the_prior_of_the_model(prior, variance, d, tmp_path, monkey
     model.prior_module = FixedPrior(prior(d))
     x = torch.rand(50, 6)
     drawn = []
-    plot = Axes.plot
-    monkeypatch.setattr(Axes, "plot", lambda ax, *a, **k: drawn.append(np.stack(a, -1)) or plot(ax, *a, **k))
+    add = Axes.add_patch
+    monkeypatch.setattr(Axes, "add_patch", lambda ax, patch: drawn.append(extents(patch)) or add(ax, patch))
     pictures.latent_map(model, x, torch.arange(50) % 3 if d == 2 else None, tmp_path / "latent.png")
     assert (tmp_path / "latent.png").stat().st_size > 0
     means = model.encode(x).mean.detach().double()
