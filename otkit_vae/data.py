@@ -108,23 +108,23 @@ def load_data(source: str, *, held_out: float = 0.2, root: str | None = None) ->
     if path.is_dir() and find_idx(path, "train", "images") is not None:
         return _from_idx(path.name, path)
     if source == "digits":
-        name, known = "digits", _digits()
+        name, observations = "digits", _digits()
     elif path.is_dir():
-        name, known = path.name, _from_images(path)
+        name, observations = path.name, _from_images(path)
     else:
-        name, known = path.stem, _from_file(path)
-    return _split(name, source, known, held_out)
+        name, observations = path.stem, _from_file(path)
+    return _split(name, source, observations, held_out)
 
 
-class Known(NamedTuple):
+class Observations(NamedTuple):
     """Observations (n, *event), and their labels (n,) if there are any."""
 
     x: Tensor
     labels: Tensor | None
 
 
-def _split(name: str, source: str, known: Known, held_out: float) -> Data:
-    x, labels = known
+def _split(name: str, source: str, observations: Observations, held_out: float) -> Data:
+    x, labels = observations
     n_held_out = round(held_out * len(x))
     if min(n_held_out, len(x) - n_held_out) < 2:
         raise ValueError(
@@ -137,11 +137,11 @@ def _split(name: str, source: str, known: Known, held_out: float) -> Data:
     return Data(name, x[train], x[test], labels[test], labels[train])
 
 
-def _digits() -> Known:
+def _digits() -> Observations:
     from sklearn.datasets import load_digits
 
     x, labels = load_digits(return_X_y=True)
-    return Known(torch.tensor(x.reshape(-1, 8, 8) / 16, dtype=torch.float32), torch.tensor(labels))
+    return Observations(torch.tensor(x.reshape(-1, 8, 8) / 16, dtype=torch.float32), torch.tensor(labels))
 
 
 def _published(name: str, root: Path | None) -> Data:
@@ -173,20 +173,20 @@ def _published(name: str, root: Path | None) -> Data:
 
 
 def _from_idx(name: str, folder: Path) -> Data:
-    parts: list[Known] = []
+    parts: list[Observations] = []
     for part in ("train", "t10k"):
         images, labels = find_idx(folder, part, "images"), find_idx(folder, part, "labels")
         if images is None:
             raise FileNotFoundError(f"data: no file {folder / part}-images-idx3-ubyte, gzipped or not; expected it too")
         x = _observations(images, read_idx(images))
-        parts.append(Known(x, None if labels is None else _labels(labels, read_idx(labels), len(x))))
+        parts.append(Observations(x, None if labels is None else _labels(labels, read_idx(labels), len(x))))
     train, test = parts
     if train.x.shape[1:] != test.x.shape[1:]:
         raise ValueError(f"data: {folder} has images {tuple(train.x.shape[1:])} to train on, and others to test on")
     return Data(name, train.x, test.x, test.labels, train.labels)
 
 
-def _from_images(folder: Path) -> Known:
+def _from_images(folder: Path) -> Observations:
     from PIL import Image
 
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
@@ -216,7 +216,7 @@ def _from_images(folder: Path) -> Known:
     x = np.stack(images)
     if x.dtype == np.uint16:
         x = x / np.float32(65535)
-    return Known(_observations(folder, x), torch.from_numpy(labels) if len(classes) > 1 else None)
+    return Observations(_observations(folder, x), torch.from_numpy(labels) if len(classes) > 1 else None)
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -229,7 +229,7 @@ def _pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
 
 
-def _from_file(path: Path) -> Known:
+def _from_file(path: Path) -> Observations:
     if not path.is_file():
         raise FileNotFoundError(
             f"data: no file {path}; expected one of digits, {', '.join(PUBLISHED)}, or the path of a .npy or .npz file "
@@ -248,7 +248,7 @@ def _from_file(path: Path) -> Known:
         if str(error).startswith("data"):
             raise
         raise ValueError(f"data: {path} is not a .npy or .npz file of numbers; expected one written by numpy") from None
-    return Known(_observations(path, x), None if labels is None else _labels(path, labels, len(x)))
+    return Observations(_observations(path, x), None if labels is None else _labels(path, labels, len(x)))
 
 
 def _arrays(path: Path, content: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
