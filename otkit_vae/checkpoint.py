@@ -14,6 +14,9 @@ from otkit import __version__
 from otkit_vae._files import replacing
 from otkit_vae.model import VAE
 
+CHECKPOINT, METRICS = "checkpoint.ckpt", "metrics.csv"
+"""The files of a run's last state and of its numbers by epochs."""
+
 FORMAT = 5
 KEY = "otkit_vae"
 """Where a checkpoint has what we say of it, beside the "state_dict" and the state of the training."""
@@ -81,7 +84,7 @@ def load(path: str | Path) -> VAE:
         ValueError: The file is not a checkpoint that can be read, or its model is one that was not made by `VAE.sized`.
     """
     path = Path(path)
-    file = path / "checkpoint.ckpt" if path.is_dir() else path
+    file = path / CHECKPOINT if path.is_dir() else path
     return model_of(read(file), file)
 
 

@@ -29,7 +29,16 @@ from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data
 from otkit_vae.evaluation import EvaluationOptions, Reference, decode, ex_post
 from otkit_vae.report import write_comparison, write_report
-from otkit_vae.runs import CONFIG, EVALUATION, data_of, identity, open_run, read_config, same_data, write_evaluation
+from otkit_vae.runs import (
+    CONFIG,
+    EVALUATION,
+    data_of,
+    open_run,
+    read_config,
+    result_options,
+    same_data,
+    write_evaluation,
+)
 from otkit_vae.sampling import sample
 from otkit_vae.trainer import make_trainer, restored
 from otkit_vae.training import prepare, resume, train
@@ -230,7 +239,7 @@ def _claim(out: Path, config: TrainConfig, data: Data) -> None:
     file = out / "options.yaml"
     options = {
         name: value
-        for name, value in identity(config).items()
+        for name, value in result_options(config).items()
         if name not in ("penalty", "penalty_options", "weight", "seed")
     }
     if file.is_file():
@@ -272,7 +281,7 @@ def _run(config: TrainConfig, reference: Reference) -> dict[str, Any]:
     if known:
         _same(folder, known["training"], config)
     elif (folder / CONFIG).is_file():
-        _same(folder, identity(read_config(folder / CONFIG)), config)
+        _same(folder, result_options(read_config(folder / CONFIG)), config)
         resume(folder)
     else:
         _clear(folder)
@@ -308,7 +317,7 @@ def _same(folder: Path, known: Mapping[str, Any], config: TrainConfig) -> None:
     """See that a run was trained, or begun, with the options of this comparison."""
     other = ", ".join(
         f"{name} {known.get(name)!r}, not {value!r}"
-        for name, value in identity(config).items()
+        for name, value in result_options(config).items()
         if known.get(name) != value
     )
     if other:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,7 +57,7 @@ def open_run(folder: str | Path, data: Data | None = None) -> SavedRun:
             are others than those that it was trained on.
     """
     folder = Path(folder)
-    config, file = read_config(folder / CONFIG), folder / "checkpoint.ckpt"
+    config, file = read_config(folder / CONFIG), folder / checkpoint.CHECKPOINT
     content = checkpoint.read(file)
     same_training(content[checkpoint.KEY]["config"], config, folder)
     data = data_of(config) if data is None else data
@@ -77,11 +77,11 @@ def same_training(written: Mapping[str, Any], config: TrainConfig, folder: Path)
     Raises:
         ValueError: They are not.
     """
-    other = [name for name, value in lasting(config).items() if written.get(name) != value]
+    other = [name for name, value in fixed_options(config).items() if written.get(name) != value]
     if other:
         raise ValueError(
-            f"run: {folder / 'checkpoint.ckpt'} is of a training with other {', '.join(other)} than {folder / CONFIG} "
-            "has; expected the two files of one training"
+            f"run: {folder / checkpoint.CHECKPOINT} is of a training with other {', '.join(other)} than "
+            f"{folder / CONFIG} has; expected the two files of one training"
         )
 
 
@@ -128,20 +128,26 @@ def data_of(config: TrainConfig) -> Data:
     return load_data(config.data, root=config.data_root)
 
 
-CHANGEABLE = ("epochs", "progress", "checkpoint_steps", "max_gradient_norm", "trainer", "out")
+WITHOUT_EFFECT = ("progress", "checkpoint_steps", "max_gradient_norm")
+"""The options that a result does not depend on, beside the folder."""
+
+CHANGEABLE = ("epochs", *WITHOUT_EFFECT, "trainer")
 """The options that a training may go on with others of."""
 
 
-def lasting(config: TrainConfig) -> dict[str, Any]:
-    """The options that stay, as a file has them: a tuple there is a list."""
-    return json.loads(json.dumps({name: value for name, value in asdict(config).items() if name not in CHANGEABLE}))
+def fixed_options(config: TrainConfig) -> dict[str, Any]:
+    """The options that a training goes on with."""
+    return _without(config, ("out", *CHANGEABLE))
 
 
-def identity(config: TrainConfig) -> dict[str, Any]:
+def result_options(config: TrainConfig) -> dict[str, Any]:
     """The options that a result depends on."""
-    # As a file has it: a tuple there is a list.
-    without = ("out", "progress", "checkpoint_steps", "max_gradient_norm")
-    return json.loads(json.dumps({k: v for k, v in asdict(config).items() if k not in without}))
+    return _without(config, ("out", *WITHOUT_EFFECT))
+
+
+def _without(config: TrainConfig, names: Sequence[str]) -> dict[str, Any]:
+    """The other options, as a file has them: a tuple there is a list."""
+    return json.loads(json.dumps({name: value for name, value in asdict(config).items() if name not in names}))
 
 
 def write_evaluation(run: SavedRun, options: EvaluationOptions, reference: Reference) -> FullEvaluation:
@@ -155,6 +161,6 @@ def write_evaluation(run: SavedRun, options: EvaluationOptions, reference: Refer
     evaluation = evaluate_fully(
         run.model, run.objective, run.data, options, batch_size=run.config.batch_size, reference=reference
     )
-    content = {"training": identity(run.config), "evaluation": asdict(options), **evaluation.as_dict()}
+    content = {"training": result_options(run.config), "evaluation": asdict(options), **evaluation.as_dict()}
     write_text(run.folder / EVALUATION, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return evaluation

@@ -20,7 +20,16 @@ from otkit_vae.evaluation import Evaluation, evaluate
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective
 from otkit_vae.report import write_report
-from otkit_vae.runs import CHANGEABLE, CONFIG, EVALUATION, lasting, open_run, read_config, same_data, same_training
+from otkit_vae.runs import (
+    CHANGEABLE,
+    CONFIG,
+    EVALUATION,
+    fixed_options,
+    open_run,
+    read_config,
+    same_data,
+    same_training,
+)
 from otkit_vae.sampling import undisturbed
 from otkit_vae.trainer import make_trainer, restored
 
@@ -78,12 +87,13 @@ def resume(folder: str | Path, **changes: Any) -> Run | None:
     if "trainer" in changes:
         changes["trainer"] = before.trainer | changes["trainer"]
     config = replace(before, **changes)
-    fixed = [name for name, value in asdict(before).items() if name not in CHANGEABLE and value != asdict(config)[name]]
+    now = fixed_options(config)
+    fixed = [name for name, value in fixed_options(before).items() if value != now[name]]
     if fixed:
         raise ValueError(
             f"resume: {folder} was begun with "
             + ", ".join(f"{name} {getattr(before, name)!r}, not {getattr(config, name)!r}" for name in fixed)
-            + f"; expected the same (what may be changed: {', '.join(CHANGEABLE[:-1])})"
+            + f"; expected the same (what may be changed: {', '.join(CHANGEABLE)})"
         )
     file, begun = folder / engine.CHECKPOINT, {}
     if file.is_file():
@@ -130,7 +140,7 @@ def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | No
             batch_size=config.batch_size,
             learning_rate=config.learning_rate,
             seed=config.seed,
-            config=lasting(config),
+            config=fixed_options(config),
             data=data.fingerprint,
             checkpoint_steps=config.checkpoint_steps,
             max_gradient_norm=config.max_gradient_norm,

@@ -7,7 +7,7 @@ import json
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +15,13 @@ import torch
 from markupsafe import Markup
 from torch import Generator, Tensor
 
+from otkit_vae.checkpoint import METRICS
 from otkit_vae.config import TrainConfig
 from otkit_vae.evaluation import Codes, Evaluation, FullEvaluation, decode, encode, evaluate, ex_post
 from otkit_vae.evaluation._measures import Measure, Section
 from otkit_vae.report import _codes, _figures
 from otkit_vae.report._images import Painter
-from otkit_vae.runs import EVALUATION, SavedRun
+from otkit_vae.runs import CONFIG, EVALUATION, SavedRun
 from otkit_vae.sampling import sample
 
 PAIRS, SAMPLES, WAYS, MARGINALS = 20, 40, 4, 12
@@ -112,7 +113,7 @@ def content(run: SavedRun, evaluation: Evaluation | FullEvaluation | None) -> di
 
 def read_metrics(folder: Path) -> dict[str, dict[int, float]]:
     """The columns of metrics.csv, values by their epochs from 1 on; none if there is no such file."""
-    file = folder / "metrics.csv"
+    file = folder / METRICS
     if not file.is_file():
         return {}
     with file.open(newline="") as lines:
@@ -145,14 +146,14 @@ def options(config: TrainConfig) -> dict[str, str]:
 
 def commands(run: SavedRun) -> dict[str, str]:
     """How to repeat the training: from the run folder, and from nothing but this page."""
-    defaults = {field.name: field.default for field in fields(TrainConfig)}
+    defaults = asdict(TrainConfig())
     changed = [
         part
         for name, value in asdict(run.config).items()
         if value != defaults[name] and name not in ("out", "progress")
         for part in (f"--{name}", _text(value))
     ]
-    config = run.folder / "config.yaml"
+    config = run.folder / CONFIG
     return {
         "from its folder": shlex.join(["otkit-vae", "train", "--config", str(config), "--out", "NEW"]),
         "from anywhere": shlex.join(["otkit-vae", "train", *changed, "--out", "NEW"]),

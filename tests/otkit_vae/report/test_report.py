@@ -127,8 +127,9 @@ def test_the_printed_command_repeats_the_training(untrained, monkeypatch):
     run = untrained((4, 3), penalty="mmd", penalty_options={"kernel": "gaussian"}, weight=0.5, widths=[8, 9], seed=3)
     asked = []
     monkeypatch.setattr("otkit_vae.commands.train", asked.append)
-    for command in (commands(run)["from anywhere"],):
-        assert cli.main(shlex.split(command)[1:]) == 0
+    command = commands(run)["from anywhere"]
+    assert "--trainer" not in command  # it is as by default
+    assert cli.main(shlex.split(command)[1:]) == 0
     (config,) = asked
     assert config == TrainConfig(**(run.config.__dict__ | {"out": "NEW"}))
 
