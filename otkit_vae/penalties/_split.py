@@ -40,12 +40,12 @@ def energy(cost: Callable[[Tensor, Tensor], Tensor], z: Tensor, y: Tensor) -> Te
     first, second = (z1, z1, z2, z2, z1, y1), (y1, y2, y1, y2, z2, y2)
     share, weight = processes.shares(6), 4 * [0.25] + 2 * [-0.5]
     here = [k for k in range(6) if share[k]]
-    # The other processes wait for a derivative in z, also of one that has no term with z.
-    nothing = 0 * z1.sum()
     if not here:
-        return nothing
+        return 0 * z1.sum()
     if len(z1) == len(z2):
         costs = cost(torch.stack([first[k] for k in here]), torch.stack([second[k] for k in here]))
     else:
         costs = torch.stack([cost(first[k], second[k]) for k in here])
-    return nothing + costs @ costs.new_tensor([share[k] * weight[k] for k in here])
+    value = costs @ costs.new_tensor([share[k] * weight[k] for k in here])
+    # The other processes wait for a derivative in z, also of one that has the last term only.
+    return value if here != [5] else value + 0 * z1.sum()

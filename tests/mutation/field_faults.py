@@ -124,7 +124,7 @@ FAULTS = {
     "derivatives of one process alone": Fault(PROCESSES, "len(ctx.sizes) * grad_outputs[0] if ctx.alike", "grad_outputs[0] if ctx.alike", GLOBAL),
     "derivatives of shares that are added up": Fault(PROCESSES, "_total(grad_outputs[0]) / dist.get_world_size()", "_total(grad_outputs[0])", SPLIT),
     "shares that are not scaled": Fault(PROCESSES, "[ranks if k % ranks", "[1 if k % ranks", SPLIT),
-    "a process without codes that does not wait": Fault(SPLIT_FILE, "return nothing + costs @", "return costs @", SPLIT),
+    "a process without codes that does not wait": Fault(SPLIT_FILE, "return value if here != [5] else value + 0 * z1.sum()", "return value", SPLIT),
     "self terms of the energy that are halved": Fault(SPLIT_FILE, "2 * [-0.5]", "2 * [-0.25]", FORMULAS),
     "the sign of the entropy": Fault(KL, "- ratios.log()", "+ ratios.log()", FORMULAS),
     "a Bernoulli likelihood that is not normalised": Fault(LIKELIHOODS, "value=-1) + rest", "value=-1)", MODEL),
