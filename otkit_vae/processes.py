@@ -72,6 +72,21 @@ def alone() -> Iterator[None]:
 
 
 @contextmanager
+def in_training() -> Iterator[None]:
+    """Within it batches are spread over all processes; after it over those they were spread over before.
+
+    The engine leaves the group that it made for a training, by which the next one finds the same processes. What is
+    done in between, an evaluation by the first of them say, is done alone.
+    """
+    alone_before, spread_before = _ALONE.get(), spread()
+    _ALONE.set(False)
+    try:
+        yield
+    finally:
+        _ALONE.set(alone_before or (dist.is_available() and dist.is_initialized() and not spread_before))
+
+
+@contextmanager
 def known(n: int, seed: int) -> Iterator[None]:
     """Within it the batch has n observations, in parts as `Batches` makes them, and what is shared comes of a seed.
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
+import torch.distributed as dist
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning_fabric.plugins.io import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -24,6 +25,7 @@ from pytorch_lightning.profilers import Profiler
 from pytorch_lightning.strategies import DDPStrategy
 
 from otkit_vae import checkpoint as checkpoints
+from otkit_vae import processes
 from otkit_vae.penalties import AdversarialPenalty, LatentPenalty, NoPenalty
 
 OURS = {
@@ -33,6 +35,9 @@ OURS = {
     *("enable_autolog_hparams",),
 }
 """The options of the engine that are set here, by options of ours, or have no meaning here."""
+
+LAUNCHED = ("LOCAL_RANK", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What the engine tells the processes that it starts."""
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -177,7 +182,7 @@ def restored() -> Iterator[None]:
     main = threading.current_thread() is threading.main_thread()
     interrupt = signal.getsignal(signal.SIGINT)
     try:
-        with quiet():
+        with quiet(), processes.in_training():
             # Else torch, made deterministic, writes every result twice: first NaN, to show who reads it too early.
             memory.fill_uninitialized_memory = False
             yield
@@ -185,7 +190,11 @@ def restored() -> Iterator[None]:
         memory.fill_uninitialized_memory = filled
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.backends.cudnn.benchmark = cudnn
+        if dist.is_available() and dist.is_initialized():
+            # By these a next training finds the processes of the group, and starts no others.
+            environment |= {name: os.environ[name] for name in LAUNCHED if name in os.environ}
         for name in set(os.environ) - set(environment):
             del os.environ[name]
+        os.environ.update(environment)
         if main:
             signal.signal(signal.SIGINT, interrupt)

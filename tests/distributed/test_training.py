@@ -1,7 +1,9 @@
 """Two processes train as one, and go on as two that never stopped."""
 
+import contextlib
 import csv
 import os
+import signal
 import subprocess
 import sys
 
@@ -92,3 +94,47 @@ def test_the_command_trains_in_two_processes_that_are_started_by(launcher, tmp_p
     assert done.stdout.count("squared reconstruction error") == 1
     assert done.stderr.count("observations to train on") == 1
     assert [folder.name for folder in (tmp_path / "runs").iterdir()] == ["digits-wasserstein-1"]
+
+
+SCRIPT = """
+import os
+from otkit_vae import Objective, evaluate, penalties, processes
+from otkit_vae.config import TrainConfig
+from otkit_vae.data import load_data
+from otkit_vae.training import train
+
+several = {"devices": 2, "accelerator": "cpu"}
+for out in ("first", "second"):
+    run = train(TrainConfig(penalty="sliced", epochs=1, widths=[8], out=out, trainer=several, progress=False))
+    if run is not None:
+        x = load_data("digits").held_out
+        assert evaluate(run.model, Objective(penalties.get("sliced")), x).penalty == run.evaluation.penalty
+        # The other process has what the first had during the training.
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+        print("evaluated", out, flush=True)
+assert not processes.spread()
+print("ended", flush=True)
+"""
+
+
+def test_a_script_trains_twice_in_the_same_two_processes_and_evaluates_in_one(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    fixed = {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "CUBLAS_WORKSPACE_CONFIG": ":16:8"}
+    started = subprocess.Popen(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env=os.environ | fixed,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        # Until no process is left that could write.
+        out, err = started.communicate(timeout=two.PATIENCE)
+        assert started.returncode == 0, err
+        assert out.count("ended") == 2
+        assert [line for line in out.splitlines() if "evaluated" in line] == ["evaluated first", "evaluated second"]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
