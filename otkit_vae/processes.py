@@ -6,7 +6,7 @@ computes of its own part is another loss: means over parts of different sizes ar
 of the whole batch, an aggregated penalty, is no mean at all.
 
 Here every process computes the same number :math:`L(s_1, \dots, s_R)` of the statistics :math:`s_r(\theta)` of all of
-them. What is collected, by `gather` or `total`, has the sum over processes for its derivative: to :math:`s_r` comes
+them. What is collected, by `collect` or `total`, has the sum over processes for its derivative: to :math:`s_r` comes
 :math:`\sum_q \partial L_q / \partial s_r = R\, \partial L / \partial s_r`, and after the average
 
 .. math:: \frac1R \sum_r \Bigl(\frac{\partial s_r}{\partial \theta}\Bigr)^{\!\top} R\, \frac{\partial L}{\partial s_r}
@@ -92,7 +92,10 @@ def known(n: int, seed: int) -> Iterator[None]:
 
     Both must be the same on every process. `means` are then shares, and sums may be shared out (`shares`), see above.
     """
-    ranks = dist.get_world_size() if spread() else 1
+    if not spread():
+        yield
+        return
+    ranks = dist.get_world_size()
     sizes = [n // ranks + (rank < n % ranks) for rank in range(ranks)]
     token = _KNOWN.set(Known(sizes, Generator().manual_seed(seed)))
     try:
@@ -101,18 +104,15 @@ def known(n: int, seed: int) -> Iterator[None]:
         _KNOWN.reset(token)
 
 
-def gather(x: Tensor) -> Tensor:
+def collect(x: Tensor) -> Tensor:
     """The parts of all processes in their order, (N, ...), of the part that is here, (n, ...), differentiable once.
 
+    One row for each observation. What is made of them must be the same number on every process.
+
     Example:
-        >>> gather(torch.ones(3, 2)).shape  # in one process
+        >>> collect(torch.ones(3, 2)).shape  # in one process
         torch.Size([3, 2])
     """
-    return _Gather.apply(x, None, False) if spread() else x
-
-
-def collect(x: Tensor) -> Tensor:
-    """As `gather`, of one row for each observation, where what is made of it is the same number on every process."""
     if not spread():
         return x
     what = _KNOWN.get()
@@ -120,7 +120,7 @@ def collect(x: Tensor) -> Tensor:
         raise ValueError(
             f"x has {len(x)} rows; expected {what.sizes[dist.get_rank()]}, one for each observation that is here"
         )
-    return _Gather.apply(x, what and what.sizes, True)
+    return _Gather.apply(x, what and what.sizes)
 
 
 def total(x: Tensor) -> Tensor:
@@ -193,13 +193,13 @@ def shared(generator: Generator | None, like: Tensor) -> Generator | None:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, sizes: list[int] | None, alike: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, sizes: list[int] | None) -> Tensor:
         if sizes is None:
             size = torch.tensor([len(x)], device=x.device)
             each = [torch.empty_like(size) for _ in range(dist.get_world_size())]
             dist.all_gather(each, size)
             sizes = [int(n) for n in each]
-        ctx.sizes, ctx.alike = sizes, alike
+        ctx.sizes = sizes
         # Every process sends as many as the largest part has.
         sent = x.new_zeros(max(sizes), *x.shape[1:])
         sent[: len(x)] = x
@@ -209,10 +209,10 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        # Every process has the same derivative, so that the sum over them need not be sent.
         with torch.no_grad():
-            whole = len(ctx.sizes) * grad_outputs[0] if ctx.alike else _total(grad_outputs[0])
-        mine = whole.split(ctx.sizes)[dist.get_rank()]
-        return refuse_second(mine, grad_outputs, ONCE), None, None
+            mine = len(ctx.sizes) * grad_outputs[0].split(ctx.sizes)[dist.get_rank()]
+        return refuse_second(mine, grad_outputs, ONCE), None
 
 
 class _Total(torch.autograd.Function):

@@ -33,19 +33,33 @@ def rows(folder):
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
+KNOWN = []
+"""The generator of shared seeds, within `processes.known`."""
+
+
+@contextlib.contextmanager
+def known_in_one(n, seed):
+    """What `processes.known` is for several processes, in one."""
+    KNOWN.append(torch.Generator().manual_seed(seed))
+    try:
+        yield
+    finally:
+        KNOWN.pop()
+
+
 def as_several(generator, like):
     """What several processes share, in one."""
     if processes._ALONE.get():
         return generator
-    what = processes._KNOWN.get()
-    if what is not None:
-        return torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=what.seeds)))
+    if KNOWN:
+        return torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=KNOWN[-1])))
     return torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_train_as_one(found, tmp_path, monkeypatch, case):
     monkeypatch.setattr(processes, "shared", as_several)
+    monkeypatch.setattr(processes, "known", known_in_one)
     train(tmp_path, case, 1)
     mine, expected = weights(found[0] / case), weights(tmp_path / case)
     for name, tensor in expected.items():

@@ -131,7 +131,7 @@ def process(rank):
     found["right"] = averaged(compute("sliced", "normal", "diagonal", half, here))
     found["model"] = train(slice(0, 7) if rank == 0 else slice(7, N))
     with processes.alone():
-        found["alone"] = processes.gather(torch.ones(rank + 1, 2)).shape[0], processes.count(torch.ones(rank + 1))
+        found["alone"] = processes.collect(torch.ones(rank + 1, 2)).shape[0], processes.count(torch.ones(rank + 1))
     with processes.known(N, SEED):
         mine = processes.shares(3)
     found["shares"] = mine, processes.shares(3)
@@ -211,7 +211,7 @@ def errors():
     except ValueError as error:
         found.append(str(error))
     z = torch.rand(4, 2, requires_grad=True)
-    (first,) = torch.autograd.grad(processes.gather(z).pow(3).sum(), z, create_graph=True)
+    (first,) = torch.autograd.grad(processes.collect(z).pow(3).sum(), z, create_graph=True)
     try:
         first.sum().backward()
     except RuntimeError as error:

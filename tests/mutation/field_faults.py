@@ -121,7 +121,7 @@ FAULTS = {
     "the entropy is dropped": Fault(SOLVED, "value=mass * (scale * dual + low)", "value=mass * (scale * rounded.cost + low * rounded.mass)", SOLVE),
     # otkit_vae
     "means over parts of different sizes": Fault(PROCESSES, "len(what.sizes) / sum(what.sizes) * x.sum(0)", "x.mean(0)", GLOBAL),
-    "derivatives of one process alone": Fault(PROCESSES, "len(ctx.sizes) * grad_outputs[0] if ctx.alike", "grad_outputs[0] if ctx.alike", GLOBAL),
+    "derivatives of one process alone": Fault(PROCESSES, "mine = len(ctx.sizes) * grad_outputs[0]", "mine = grad_outputs[0]", GLOBAL),
     "derivatives of shares that are added up": Fault(PROCESSES, "_total(grad_outputs[0]) / dist.get_world_size()", "_total(grad_outputs[0])", SPLIT),
     "shares that are not scaled": Fault(PROCESSES, "[ranks if k % ranks", "[1 if k % ranks", SPLIT),
     "a process without codes that does not wait": Fault(SPLIT_FILE, "return value if here != [5] else value + 0 * z1.sum()", "return value", SPLIT),
