@@ -113,7 +113,8 @@ def kummer(s: Tensor, d: int) -> tuple[Tensor, Tensor]:
     node = t.round()
     t -= node
     # A call for each coefficient, as one for all is three times slower.
-    index, table = node.int(), torch.as_tensor(_table(d), dtype=s.dtype, device=s.device)
+    # NaN has no node; any will do, as its distance to it is NaN.
+    index, table = node.int().clamp_(0, NODES), torch.as_tensor(_table(d), dtype=s.dtype, device=s.device)
     c0, c1, c2 = (row.index_select(0, index) for row in table)
     value = torch.addcmul(c0, t, torch.addcmul(c1, t, c2))
     # dr/ds = -r³/d

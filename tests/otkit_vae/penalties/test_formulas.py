@@ -361,6 +361,12 @@ def test_kummers_function(dim):
     np.testing.assert_allclose(slope, -special.hyp1f1(1.5, dim / 2 + 1, -s) / dim, rtol=1e-7, atol=1e-20)
 
 
+@pytest.mark.parametrize("dim", [1, 3])
+def test_kummers_function_of_nan_is_nan(dim):
+    ours, slope = kummer(t(np.array([1.0, np.nan, np.inf])), dim)
+    assert ours.isnan().tolist() == slope.isnan().tolist() == [False, True, False]
+
+
 # The adversary
 
 
