@@ -12,6 +12,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         import jsonargparse
         import pytorch_lightning  # noqa: F401
+        import torch
     except ImportError as error:
         print(f"otkit-vae: error: {error}; install the train extra: pip install 'otkit[train]'", file=sys.stderr)
         return 2
@@ -29,7 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         said = f"interrupted; {interrupt}" if str(interrupt) else "interrupted; what was written is kept"
         print(f"otkit-vae: {said}", file=sys.stderr)
         return 130
-    except (jsonargparse.ArgumentError, ValueError, TypeError, ArithmeticError, OSError, MemoryError) as error:
+    except (
+        *(jsonargparse.ArgumentError, ValueError, TypeError, ArithmeticError),
+        *(OSError, MemoryError, torch.OutOfMemoryError),
+    ) as error:
         print(f"otkit-vae: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0

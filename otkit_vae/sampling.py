@@ -84,7 +84,8 @@ def reseed(*key: int) -> None:
     seed = seed_of(*key)
     if torch.accelerator.is_available():
         manual_seed(seed)
-    default_generator.manual_seed(seed)
+    else:
+        default_generator.manual_seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
     random.seed(seed)
 

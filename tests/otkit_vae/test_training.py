@@ -277,6 +277,15 @@ def test_a_loss_that_is_not_finite_stops(capsys):
     assert re.search(r"(the loss is|was not) .* at step \d+ \(epoch 0, batch \d+, of the", capsys.readouterr().err)
 
 
+def test_too_little_memory_of_a_gpu_is_one_line(monkeypatch, capsys):
+    def exhausted(_):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20 GiB.")
+
+    monkeypatch.setattr("otkit_vae.commands.train", exhausted)
+    assert train() == 2
+    assert capsys.readouterr().err == "otkit-vae: error: CUDA out of memory. Tried to allocate 20 GiB.\n"
+
+
 def test_the_command_as_a_process(tmp_path):
     run = [sys.executable, "-m", "otkit_vae.cli"]
     done = subprocess.run([*run, "train", "--epochs", "2"], cwd=tmp_path, capture_output=True, text=True, check=False)
