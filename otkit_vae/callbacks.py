@@ -13,11 +13,10 @@ from tqdm import tqdm
 
 from otkit_vae._files import write_text
 from otkit_vae.batches import Batches
+from otkit_vae.checkpoint import CHECKPOINT, METRICS
 
 if TYPE_CHECKING:
     from otkit_vae.engine import Training
-
-CHECKPOINT, METRICS = "checkpoint.ckpt", "metrics.csv"
 
 
 class Folder(Checkpoint):

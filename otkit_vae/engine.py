@@ -22,7 +22,7 @@ from torch import Tensor
 from otkit_vae import checkpoint as checkpoints
 from otkit_vae import processes
 from otkit_vae.batches import Batches
-from otkit_vae.callbacks import CHECKPOINT, Folder, Progress
+from otkit_vae.callbacks import Folder, Progress
 from otkit_vae.denormals import EVERY, drop_denormals
 from otkit_vae.distributions import gaussian_form
 from otkit_vae.model import VAE
@@ -98,7 +98,7 @@ def fit(
     trainer.fit_loop.epoch_loop.max_steps = -1
     trainer.callbacks += [*([Progress()] if progress else []), folder]  # pyright: ignore[reportAttributeAccessIssue]
     least = objective.penalty.min_batch
-    file = out / CHECKPOINT
+    file = out / checkpoints.CHECKPOINT
     with restored():
         try:
             trainer.fit(

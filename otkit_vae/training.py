@@ -95,7 +95,7 @@ def resume(folder: str | Path, **changes: Any) -> Run | None:
             + ", ".join(f"{name} {getattr(before, name)!r}, not {getattr(config, name)!r}" for name in fixed)
             + f"; expected the same (what may be changed: {', '.join(CHANGEABLE)})"
         )
-    file, begun = folder / engine.CHECKPOINT, {}
+    file, begun = folder / checkpoint.CHECKPOINT, {}
     if file.is_file():
         begun = checkpoint.read(file)[checkpoint.KEY]
         done = len(begun["history"])
