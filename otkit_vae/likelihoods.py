@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from math import log, pi
+from math import inf, log, pi
 from typing import Any
 
 import torch
@@ -58,7 +58,8 @@ class Gaussian(Likelihood):
     r"""Independent Gaussian pixels, :math:`x_k \sim N(\hat x_k, s^2)`, with one scale s for all.
 
     Args:
-        scale: The standard deviation s > 0, in units of the data; learned with the decoder by default.
+        scale: The standard deviation s > 0, in units of the data; by default learned with the decoder, as
+            :math:`s = 10^{-3} + \operatorname{softplus}(\text{raw})`, from 0.694 on.
     """
 
     floor = 1e-3
@@ -66,8 +67,8 @@ class Gaussian(Likelihood):
 
     def __init__(self, scale: float | None = None):
         super().__init__()
-        if scale is not None and not scale > 0:
-            raise ValueError(f"scale is {scale}; expected a standard deviation > 0, or None to learn it")
+        if scale is not None and not 0 < scale < inf:
+            raise ValueError(f"scale is {scale}; expected a finite standard deviation > 0, or None to learn it")
         self.fixed_scale = None if scale is None else float(scale)
         if scale is None:
             self.raw_scale = nn.Parameter(torch.zeros(()))

@@ -24,7 +24,8 @@ class VAE(nn.Module):
 
     Args:
         encoder: Your own module, from observations (N, *event) either to the features (N, n) of which the posterior
-            makes q(z|x), or to the distribution q(z|x) itself, with batch shape (N,).
+            makes q(z|x), or to the distribution q(z|x) itself, with batch shape (N,), which needs ``mean`` and
+            ``stddev``.
         decoder: Your own module from codes (N, d) to outputs (N, *event).
         likelihood: A module from those outputs to p(x|z).
         latent_dim: The dimension d of a code.

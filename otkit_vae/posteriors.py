@@ -45,8 +45,8 @@ class DeterministicPosterior(Posterior):
 
 
 class DiagonalPosterior(Posterior):
-    r""":math:`N(\mu, \operatorname{diag} \sigma^2)`; the output is :math:`\mu` and what softplus makes
-    :math:`\sigma`.
+    r""":math:`N(\mu, \operatorname{diag} \sigma^2)`; the output is :math:`\mu` and r, of which
+    :math:`\sigma = 10^{-5} + \operatorname{softplus}(r)`.
     """
 
     def n_features(self, latent_dim: int) -> int:  # noqa: D102
@@ -58,8 +58,8 @@ class DiagonalPosterior(Posterior):
 
 
 class FullPosterior(Posterior):
-    r""":math:`N(\mu, L L^\top)`; the output is :math:`\mu`, what softplus makes the diagonal of L, and its d(d - 1)/2
-    entries below, row by row.
+    r""":math:`N(\mu, L L^\top)`; the output is :math:`\mu`, r, of which the diagonal of L is
+    :math:`10^{-5} + \operatorname{softplus}(r)`, and its d(d - 1)/2 entries below, row by row.
     """
 
     def n_features(self, latent_dim: int) -> int:  # noqa: D102

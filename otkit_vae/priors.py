@@ -97,7 +97,7 @@ class MixturePrior(Prior):
 
     Args:
         latent_dim: The dimension d.
-        components: Their number K; the means start as draws from N(0, I), the scales at one.
+        components: Their number K; the means start as draws from N(0, I), the scales, never below 0.001, at 1.001.
     """
 
     def __init__(self, latent_dim: int, components: int = 10):

@@ -43,6 +43,8 @@ from otkit_vae.precision import single
 class CramerWold(AggregatedPenalty):
     r"""The squared Cramér–Wold distance between the codes of the batch and a Gaussian prior, aggregated.
 
+    A number without units. A second derivative raises a RuntimeError.
+
     Args:
         gamma: The variance :math:`\gamma` of the smoothing, in units of the prior's; Silverman's
             :math:`(4 / 3N)^{2/5}` by default.

@@ -31,7 +31,10 @@ from otkit_vae.penalties._registry import register
 
 @register("gaussian_w2")
 class GaussianW2(PerSamplePenalty):
-    """W2²(q(z|x), p(z)), per sample, for Gaussians with diagonal or full covariances."""
+    r"""W2²(q(z|x), p(z)), per sample, for Gaussians with diagonal or full covariances, in squared units of the codes.
+
+    Between full ones it has a kink where :math:`L^\top G` is singular; the gradient there is that of one optimal R.
+    """
 
     @property
     def known_null(self) -> float | None:  # noqa: D102

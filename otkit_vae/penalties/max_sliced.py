@@ -37,6 +37,8 @@ from otkit_vae.penalties._registry import register
 class MaxSliced(AggregatedPenalty):
     """The largest W2² between projections of the codes of the batch and of the prior, aggregated.
 
+    In squared units of the codes.
+
     Args:
         n_starts: The number of random directions from which to ascend.
         n_steps: The number of steps.

@@ -48,6 +48,8 @@ SCALES = {"imq": (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0), "gaussian": (0.2, 1.0, 5.
 class MMD(AggregatedPenalty):
     """MMD² between the codes of the batch and the prior, aggregated.
 
+    A number without units. A second derivative with the kernel "imq" raises a RuntimeError.
+
     Args:
         kernel: "imq" or "gaussian".
         scales: The scales c, relative to the squared size of the prior; the kernel's own by default.

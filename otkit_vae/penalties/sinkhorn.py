@@ -39,6 +39,8 @@ from otkit_vae.sampling import sample
 class Sinkhorn(AggregatedPenalty):
     """Regularised transport between the codes of the batch and as many prior samples, aggregated.
 
+    In units of the codes to the power p. The gradient is that at the plan held.
+
     Args:
         reg: The regularisation, relative to the mean squared distance of two prior samples, to the power p/2.
         p: The exponent, p >= 1.

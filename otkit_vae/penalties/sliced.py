@@ -28,7 +28,9 @@ from otkit_vae.penalties._registry import register
 
 @register("sliced")
 class Sliced(AggregatedPenalty):
-    """SW_2² between the codes of the batch and the prior, aggregated.
+    """SW_2² between the codes of the batch and the prior, aggregated, in squared units of the codes.
+
+    The gradient is that at the order held; where projections tie, any order of them is one choice of many.
 
     Args:
         n_projections: The number L of directions.

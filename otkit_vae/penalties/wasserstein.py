@@ -33,6 +33,9 @@ from otkit_vae.sampling import sample
 class Wasserstein(AggregatedPenalty):
     """W_p^p between the codes of the batch and as many prior samples, aggregated, by exact transport.
 
+    In units of the codes to the power p, with ``root`` in those of the codes. The gradient is that at the plan held; it
+    is 0 between points that coincide, and with ``root`` where the cost is 0.
+
     Args:
         p: The exponent, p >= 1.
         root: Whether to take the distance W_p, in each term, instead of its power.

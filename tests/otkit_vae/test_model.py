@@ -431,8 +431,9 @@ def test_bad_objective():
         Objective(penalties.get("kl"), weight=-1)
     with pytest.raises(ValueError, match="x has 1 observations; the penalty Wasserstein needs at least 2"):
         Objective(penalties.get("wasserstein"))(VAE.sized((4,), 2), torch.rand(1, 4))
-    with pytest.raises(ValueError, match="scale is 0"):
-        Gaussian(0)
+    for scale in (0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"scale is {scale}; expected a finite standard deviation > 0"):
+            Gaussian(scale)
     for warmup in (-1, 1.5, True):
         with pytest.raises(ValueError, match="warmup is"):
             Objective(penalties.get("kl"), warmup=warmup)
