@@ -10,7 +10,6 @@ from otkit_vae.distributions import Deterministic, moments
 from otkit_vae.likelihoods import Bernoulli, Gaussian
 from otkit_vae.posteriors import FLOOR, FullPosterior
 from otkit_vae.priors import MixturePrior
-from otkit_vae.sampling import sample
 
 PENALTIES = penalties.names()
 
@@ -289,39 +288,6 @@ def test_per_observation_where_it_exists(name):
     else:
         assert terms.penalties.shape == (16,)
         torch.testing.assert_close(terms.penalties.mean(), terms.penalty)
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [*((name, {}) for name in PENALTIES), ("mmd", {"kernel": "gaussian"}), ("sinkhorn", {"split": False})],
-    ids=str,
-)
-@pytest.mark.parametrize("posterior", ["diagonal", "full"])
-def test_under_autocast_only_networks_are_in_half_precision(name, options, posterior):
-    model, x = VAE.sized((6,), 3, posterior=posterior), torch.rand(16, 6, generator=torch.Generator().manual_seed(0))
-    objective = Objective(penalties.get(name, **options))
-    objective.check(model, x)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        terms = objective(model, x, generator=torch.Generator().manual_seed(1))
-        assert torch.is_autocast_enabled("cpu")
-    terms.loss.backward()
-    assert {value.dtype for value in terms if isinstance(value, torch.Tensor)} == {torch.float32}
-    # Codes that have more digits than the network that gave their means.
-    assert not torch.equal(terms.z, terms.z.bfloat16().float())
-    generator = torch.Generator().manual_seed(1)
-    torch.testing.assert_close(sample(terms.posterior, None, generator), terms.z)
-    expected = objective.penalty(terms.posterior, terms.z, model.prior, generator=generator)
-    torch.testing.assert_close(terms.penalty, expected)
-
-
-@pytest.mark.parametrize("posterior", ["diagonal", "full"])
-@pytest.mark.parametrize("name", PENALTIES)
-def test_every_penalty_of_a_model_in_bfloat16(name, posterior):
-    model, x = VAE.sized((6,), 3, posterior=posterior).bfloat16(), torch.rand(16, 6).bfloat16()
-    terms = Objective(penalties.get(name))(model, x)
-    terms.loss.backward()
-    assert terms.penalty.dtype == torch.bfloat16
-    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
 def test_the_weight_warms_up():
