@@ -213,9 +213,16 @@ def test_an_answer_that_cannot_be_written_is_said_so(files):
     assert done.stderr == "otkit: error: the answer cannot be written (No space left on device)\n"
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_interrupted_or_killed_it_goes_on(tmp_path, how):
+@pytest.fixture(scope="module")
+def answered():
+    """Sets of points and the distances between them."""
     sets = np.random.default_rng(0).normal(size=(40, 120, 2))
+    return sets, pairwise_distances(sets)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_or_killed_it_goes_on(tmp_path, monkeypatch, capsys, answered, how):
+    sets, expected = answered
     np.save(tmp_path / "sets.npy", sets)
     command = [*PROGRAM, "pairwise", "sets.npy", "--out", "with space.npy"]
     record = tmp_path / "with space.npy.tiles"
@@ -228,10 +235,11 @@ def test_interrupted_or_killed_it_goes_on(tmp_path, how):
         assert (running.returncode, out, err) == (130, "", "otkit: interrupted\n")
     before = record.read_text().splitlines()
     assert 2 < len(before) < 37
-    again = subprocess.run([*command, "--resume"], cwd=tmp_path, capture_output=True, text=True)
-    assert (again.returncode, again.stderr, again.stdout) == (0, "", "with space.npy: 40 x 40 distances\n")
+    monkeypatch.chdir(tmp_path)
+    assert main([*command[len(PROGRAM) :], "--resume"]) == 0
+    assert capsys.readouterr() == ("with space.npy: 40 x 40 distances\n", "")
     assert record.read_text().splitlines()[: len(before)] == before
-    np.testing.assert_array_equal(np.load(tmp_path / "with space.npy"), pairwise_distances(sets))
+    np.testing.assert_array_equal(np.load(tmp_path / "with space.npy"), expected)
 
 
 def test_bad_input_leaves_no_traceback_in_a_process(files):
