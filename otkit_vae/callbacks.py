@@ -54,12 +54,7 @@ class Folder(Checkpoint):
             self._write_metrics(trainer, pl_module)
 
     def on_train_batch_end(  # noqa: D102
-        self,
-        trainer: lightning.Trainer,
-        pl_module: Any,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         done = batch_idx + 1
         if pl_module.whole:
@@ -125,12 +120,7 @@ class Progress(Callback):
         self._bar = tqdm(total=total, initial=done, mininterval=0.25, **shown)
 
     def on_train_batch_end(  # noqa: D102
-        self,
-        trainer: lightning.Trainer,
-        pl_module: Any,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self._bar.update(1):
             means = pl_module.means("train")

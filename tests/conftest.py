@@ -39,6 +39,11 @@ def pytest_runtest_setup(item):
         rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
 
 
+def pytest_runtest_teardown():
+    """Go back to one thread, whatever a test set."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def untrained(tmp_path):
     """A function that makes a run folder of any kind without the training, for what is shown of runs."""

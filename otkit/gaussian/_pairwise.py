@@ -283,16 +283,12 @@ class SquaredDifferences(Function):
         return _pull_back(locs1, locs2, grad_outputs[0], lambda difference: 2 * difference)
 
 
-class Lengths(Function):
+class Lengths(SquaredDifferences):
     """(m, m') -> |m_i - m'_j|, likewise, at any scale, with gradient 0 where it is 0."""
 
     @staticmethod
     def forward(locs1: Tensor, locs2: Tensor) -> Tensor:
         return torch.cat([length(some - locs2.unsqueeze(-3)) for some in _some_rows(locs1, locs2)], -2)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -75,16 +75,8 @@ def test_against_linear_programming(p):
     assert transport_cost(x, y, p, a=a, b=b) == pytest.approx(linear_programme(a, b, M), rel=1e-9)
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("two_threads")
 def test_batched_on_threads_against_pot_in_a_loop():
+    torch.set_num_threads(2)
     x, y, a, b = rng.normal(size=(4, 1, 9, 2)), rng.normal(size=(3, 7, 2)), weights(9), weights(7)
     ours = transport_cost(x, y, a=a, b=b)
     theirs = [[ot.emd2(a, b, ot.dist(x[i, 0], y[j])) for j in range(3)] for i in range(4)]

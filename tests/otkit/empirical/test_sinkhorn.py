@@ -161,24 +161,16 @@ def test_float32_keeps_its_dtype():
 # Threads
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 BATCHED = {
     "sinkhorn_cost": lambda *points, **options: sinkhorn_cost(*points, reg=1.0, **options),
     "solve": lambda *points, **options: solve(*points, reg=1.0, **options).value,
 }
 
 
-@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("name", BATCHED)
 def test_the_filters_of_warnings_are_as_before(name, monkeypatch):
     """They are of the process: a thread that saves and restores them may restore what is another's."""
+    torch.set_num_threads(2)
     both, count, of_pot = threading.Barrier(2, timeout=10), itertools.count(), ot.sinkhorn
 
     def last_in_last_out(*args, **options):
@@ -193,10 +185,10 @@ def test_the_filters_of_warnings_are_as_before(name, monkeypatch):
     assert warnings.filters == before
 
 
-@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("name", BATCHED)
 def test_who_watches_a_batch_may_stop_it(name):
     """Ctrl-C reaches the main thread only, which is to be the one that works."""
+    torch.set_num_threads(2)
     problems, seen = rng.normal(size=(3, 6, 2)), []
 
     def interrupt(n_iter, error):

@@ -164,14 +164,11 @@ def test_products_on_threads_to_the_rounding_of_the_inputs(cond, ratio, kind, mo
 @pytest.mark.parametrize("route", ROUTES)
 def test_one_thread_or_two_are_one_distance(d, route):
     A, B = (z @ z.mT + torch.eye(d, dtype=torch.float64) for z in torch.randn(2, 7, d, d, dtype=torch.float64))
-    found, usual = [], torch.get_num_threads()
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            with by(route):
-                found.append(blocks.value_and_gradients(A.numpy(), B.numpy(), EPS, gradients=True, validate=True))
-    finally:
-        torch.set_num_threads(usual)
+    found = []
+    for number in (1, 2):
+        torch.set_num_threads(number)
+        with by(route):
+            found.append(blocks.value_and_gradients(A.numpy(), B.numpy(), EPS, gradients=True, validate=True))
     for one, two in zip(*found, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-11, atol=1e-11)
 

@@ -1,0 +1,167 @@
+"""What goes on from a checkpoint of the engine, and when there is one."""
+
+import copy
+import random
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from otkit_vae import checkpoint
+from tests.otkit_vae.tiny import Stop, X, assert_alike, train
+
+# The engine and its dependencies warn of their own deprecations in a first import.
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.mark.parametrize("every", [None, 1, 3])
+@pytest.mark.parametrize(
+    ("penalty", "options"),
+    [
+        ("kl", {}),
+        ("kl", {"max_steps": 15}),
+        ("wae_gan", {"precision": "64-true"}),
+        ("sliced", {"accumulate_grad_batches": 2, "gradient_clip_val": 1.0}),
+    ],
+    ids=str,
+)
+def test_what_goes_on_from_a_checkpoint_is_what_would_have_gone_on(tmp_path, penalty, options, every):
+    train(tmp_path / "whole", penalty, options=options, every=every)
+    for stop in (1, 3, 5, 6, 9, 14, 15):
+        out = tmp_path / f"{stop}"
+        with pytest.raises(EOFError):
+            train(out, penalty, options=options, every=every, callback=Stop(stop))
+        train(out, penalty, options=options, every=every, resume=True)
+        assert_alike(out, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("changed", [{"accumulate_grad_batches": 2}, {"limit_train_batches": 3}], ids=str)
+def test_what_makes_the_steps_of_an_epoch_stays(tmp_path, changed):
+    train(tmp_path, options={"limit_train_batches": 1.0}, epochs=1)
+    ((name, value),) = changed.items()
+    with pytest.raises(ValueError, match=rf"^trainer: {name} is {value}, and was 1(\.0)? when .*; expected the same"):
+        train(tmp_path, options=changed, resume=True)
+    assert checkpoint.read(tmp_path / "checkpoint.ckpt")["epoch"] == 0
+    # A checkpoint of an earlier version does not say.
+    content = checkpoint.read(tmp_path / "checkpoint.ckpt")
+    del content[checkpoint.KEY]["an_epoch"]
+    checkpoint.write(content, tmp_path / "checkpoint.ckpt")
+    train(tmp_path, resume=True)
+    assert checkpoint.read(tmp_path / "checkpoint.ckpt")["epoch"] == 2
+
+
+def test_more_epochs_later_are_as_many_at_once(tmp_path):
+    train(tmp_path / "whole", epochs=3)
+    train(tmp_path / "parts", epochs=1)
+    train(tmp_path / "parts", epochs=3, resume=True)
+    assert_alike(tmp_path / "parts", tmp_path / "whole")
+    train(tmp_path / "parts", epochs=3, resume=True)  # ended already
+    assert_alike(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_a_limit_of_steps_within_an_epoch_is_a_pause(tmp_path):
+    train(tmp_path / "whole")
+    train(tmp_path / "parts", options={"max_steps": 7})
+    before = checkpoint.read(tmp_path / "parts" / "checkpoint.ckpt")
+    assert before["global_step"] == 7
+    assert len(before[checkpoint.KEY]["history"]) == 1
+    train(tmp_path / "parts", resume=True)
+    assert_alike(tmp_path / "parts", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("steps", "options"), [(10, {}), (6, {"accumulate_grad_batches": 2})], ids=str)
+def test_a_limit_of_steps_at_the_end_of_an_epoch_is_a_pause(tmp_path, steps, options):
+    train(tmp_path / "whole", options=options)
+    train(tmp_path / "parts", options={"max_steps": steps, **options}, every=100)
+    before = checkpoint.read(tmp_path / "parts" / "checkpoint.ckpt")
+    assert before["global_step"] == steps
+    assert len(before[checkpoint.KEY]["history"]) == 2
+    train(tmp_path / "parts", options=options, resume=True)
+    assert_alike(tmp_path / "parts", tmp_path / "whole")
+
+
+class Ask(Callback):
+    """Asks for an end after a batch, or after an evaluation, as a limit of time does, or of patience."""
+
+    def __init__(self, at, hook):
+        self.left = at
+        setattr(self, hook, self.ask)
+
+    def ask(self, trainer, *_):
+        self.left -= 1
+        trainer.should_stop |= not self.left
+
+
+@pytest.mark.parametrize(
+    ("at", "hook", "options", "stopped"),
+    [
+        (7, "on_train_batch_end", {}, 7),
+        (10, "on_train_batch_end", {}, 10),
+        (6, "on_train_batch_end", {"accumulate_grad_batches": 3}, 3),
+        (9, "on_train_batch_end", {"accumulate_grad_batches": 3}, 4),
+        (3, "on_validation_end", {"val_check_interval": 2}, 8),
+        (3, "on_validation_end", {"val_check_interval": 2, "accumulate_grad_batches": 3}, 3),
+        (2, "on_validation_end", {}, 10),
+    ],
+    ids=str,
+)
+def test_a_training_that_is_asked_to_end_leaves_a_checkpoint_of_its_end(tmp_path, at, hook, options, stopped):
+    """Within a window of accumulated gradients it ends with the window, of which the checkpoint can be."""
+    train(tmp_path / "whole", options=options)
+    ended = train(tmp_path / "parts", options=options, every=100, callback=Ask(at, hook))
+    assert ended.global_step == checkpoint.read(tmp_path / "parts" / "checkpoint.ckpt")["global_step"] == stopped
+    train(tmp_path / "parts", options=options, resume=True)
+    assert_alike(tmp_path / "parts", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("every", "steps"), [(None, [5, 10, 15]), (3, [3, 6, 9, 12, 15]), (4, [4, 8, 12, 15])])
+def test_checkpoints_are_as_many_steps_apart_as_was_asked_for(tmp_path, monkeypatch, every, steps):
+    written, write = [], checkpoint.write
+
+    def noted(content, file):
+        written.append(content["global_step"])
+        write(content, file)
+
+    monkeypatch.setattr(checkpoint, "write", noted)
+    train(tmp_path, every=every)
+    assert written == steps
+
+
+def test_the_global_states_do_not_matter_and_generators_of_others_are_seeded_too(tmp_path):
+    class Draws(Callback):
+        def __init__(self):
+            self.seen = []
+
+        def on_train_batch_end(self, *_):
+            self.seen.append((torch.rand(()).item(), np.random.rand(), random.random()))  # noqa: NPY002
+
+    whole, rest = Draws(), Draws()
+    train(tmp_path / "whole", callback=whole)
+    with pytest.raises(EOFError):
+        train(tmp_path / "parts", callback=Stop(8))
+    np.random.seed(17)  # noqa: NPY002
+    train(tmp_path / "parts", callback=rest, resume=True)
+    # From the checkpoint of the first epoch on.
+    assert rest.seen == whole.seen[5:]
+    assert len(set(whole.seen)) == 15
+
+
+def test_checkpoints_have_their_format_version_and_config(tmp_path):
+    train(tmp_path)
+    about = checkpoint.read(tmp_path / "checkpoint.ckpt")[checkpoint.KEY]
+    assert about["format"] == checkpoint.FORMAT
+    assert about["version"]
+    assert about["config"] == {}
+    assert [row["epoch"] for row in about["history"]] == [0, 1, 2]
+
+
+def test_the_model_of_a_checkpoint_is_that_of_the_training(tmp_path):
+    seen = []
+
+    class Keep(Callback):
+        def on_train_end(self, trainer, pl_module):
+            seen.append(copy.deepcopy(pl_module.model))
+
+    train(tmp_path, callback=Keep())
+    assert torch.equal(checkpoint.load(tmp_path).reconstruct(X), seen[0].eval().reconstruct(X))
