@@ -314,7 +314,7 @@ class Training(lightning.LightningModule):
         """The terms of a batch; an ArithmeticError if a solver fails on them, as on codes that are not finite."""
         try:
             return self.objective(self.model, batch, step=step)
-        except (ValueError, IndexError, torch.linalg.LinAlgError) as error:  # pyright: ignore
+        except (ValueError, torch.linalg.LinAlgError) as error:  # pyright: ignore
             epoch, batch_idx = self.current_epoch, self.trainer.fit_loop.epoch_loop.batch_idx
             if self.trainer.validating:
                 self.check_weights(epoch, batch_idx)
