@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from ot.lp.emd_wrap import emd_c_sparse
 
 from otkit.empirical._costs import Costs, over_blocks
 from otkit.empirical._coupling import OPTIMAL, Coupling
@@ -46,6 +45,8 @@ def on_listed_arcs(
         g: A potential from which to start, with shape (m,).
         max_iter: The most pivots of a run of the simplex.
     """
+    from ot.lp.emd_wrap import emd_c_sparse  # here, as `_simplex` does
+
     n, m = costs.shape
     rows, columns = np.divmod(arcs, m)
     values = costs.at(rows, columns)

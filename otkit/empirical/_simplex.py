@@ -7,7 +7,6 @@ References:
 from __future__ import annotations
 
 import numpy as np
-from ot.lp.emd_wrap import emd_c
 
 from otkit.empirical._columns import likely_arcs, north_west, on_listed_arcs
 from otkit.empirical._costs import Costs, MatrixCosts, column_transform, row_transform
@@ -82,6 +81,9 @@ def require_memory(n: int, m: int) -> None:
 
 
 def _on_all_arcs(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int) -> Coupling:
+    # Here, as all of POT comes with it, and takes longer to import than all else but torch.
+    from ot.lp.emd_wrap import emd_c
+
     M, unit = (costs.M, costs.unit) if isinstance(costs, MatrixCosts) else (costs.block(0, costs.shape[0]), 1.0)
     plan, _, f, g, code = emd_c(a, b, np.ascontiguousarray(M, dtype=np.float64), max_iter, 1)
     support = np.flatnonzero(plan != 0)  # five times faster than of the numbers themselves

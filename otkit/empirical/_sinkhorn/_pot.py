@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import ot
 
 from otkit.empirical._sinkhorn._watch import Watch
 
@@ -24,6 +23,8 @@ def pot_potential(
     Raises:
         ValueError: The kernel underflowed.
     """
+    import ot  # here, as it takes long
+
     # Greenkhorn's is the largest error of any row or column.
     stop = tol / (len(a) + len(b)) if method == "greenkhorn" else tol / len(b) ** 0.5
     # POT exponentiates potentials on the way.
