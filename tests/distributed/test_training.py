@@ -127,6 +127,10 @@ for out in ("first", "second"):
         # The other process has what the first had during the training.
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
         print("evaluated", out, flush=True)
+try:
+    training.train(TrainConfig(out="third", progress=False))
+except ValueError as error:
+    print(error, flush=True)
 assert not processes.spread()
 print("ended", flush=True)
 """
@@ -149,6 +153,9 @@ def test_a_script_trains_twice_in_the_same_two_processes_and_evaluates_in_one(tm
         out, err = started.communicate(timeout=two.PATIENCE)
         assert started.returncode == 0, err
         assert out.count("ended") == 2
+        # In one process after two, both would train it, each with half of the other's batch.
+        assert out.count("trainer: devices 1 and num_nodes 1 make 1; expected 2 processes") == 2
+        assert not (tmp_path / "third").exists()
         assert [line for line in out.splitlines() if "evaluated" in line] == ["evaluated first", "evaluated second"]
     finally:
         with contextlib.suppress(ProcessLookupError):
