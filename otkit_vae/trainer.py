@@ -21,6 +21,7 @@ import torch.distributed as dist
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning_fabric.plugins.io import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from pytorch_lightning.profilers import Profiler
 from pytorch_lightning.strategies import DDPStrategy
 
@@ -99,6 +100,11 @@ def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int
                     f"trainer: {name} is {given[name]}; the penalty {penalty.name} expects {off}, as it has an "
                     "optimiser for its adversary beside the model's"
                 )
+    if any(isinstance(callback, GradientAccumulationScheduler) for callback in _listed(given["callbacks"])):
+        raise ValueError(
+            "trainer: callbacks has a GradientAccumulationScheduler; expected accumulate_grad_batches, the same in all "
+            "epochs, by which steps are counted"
+        )
     several = given["devices"] not in (1, "1") or given["num_nodes"] > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
     if several and given["strategy"] == "auto" and isinstance(penalty, AdversarialPenalty | NoPenalty):
         # A backward pass that does not reach all parameters: the adversary's, or those of a learned prior.

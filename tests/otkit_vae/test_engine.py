@@ -49,6 +49,11 @@ def test_accumulated_gradients_are_those_of_the_mean_of_the_batches_penalties(tm
         ({"max_epochs": 3}, "max_epochs is set by otkit-vae"),
         ({"precision": "17"}, "precision"),
         ({"callbacks": [{"class_path": "pytorch_lightning.callbacks.Nothing"}]}, "Nothing"),
+        (
+            {"callbacks": {"class_path": "GradientAccumulationScheduler", "init_args": {"scheduling": {0: 2}}}},
+            "callbacks has a GradientAccumulationScheduler; expected accumulate_grad_batches",
+        ),
+        ({"callbacks": [{"class_path": "ModelCheckpoint"}]}, "found `ModelCheckpoint`"),
     ],
 )
 def test_options_that_do_not_go_are_refused_before_training(options, message):
