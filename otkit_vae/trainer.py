@@ -127,8 +127,8 @@ def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int
         raise ValueError(f"trainer: {error}") from None
     if dist.is_available() and dist.is_initialized() and trainer.world_size != dist.get_world_size():
         raise ValueError(
-            f"trainer: devices {given['devices']} and num_nodes {given['num_nodes']} make {trainer.world_size}; expected "
-            f"{dist.get_world_size()} processes, which this program has begun with: their number cannot change in it"
+            f"trainer: devices {given['devices']} and num_nodes {given['num_nodes']} make {trainer.world_size}; "
+            f"expected {dist.get_world_size()} processes, which this program has begun with: that cannot change in it"
         )
     if isinstance(trainer.strategy, DDPStrategy):
         # The buffers of a model are constants: they are alike from the start, and not sent at every step.
