@@ -48,7 +48,9 @@ class Folder(Checkpoint):
         return f"the last checkpoint is {file}, of step {self.saved}: otkit-vae train --resume {self.out} goes on there"
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:  # noqa: D102
-        trainer.fit_loop.epoch_loop.max_steps = self.max_steps
+        # The engine counts the steps of every optimiser, those of an adversary's too.
+        each = len(trainer.optimizers) if self.max_steps > 0 else 1
+        trainer.fit_loop.epoch_loop.max_steps = each * self.max_steps
         if trainer.ckpt_path:
             self.saved = pl_module.steps(trainer.current_epoch, _batches(trainer).position)
             self._write_metrics(trainer, pl_module)
