@@ -288,9 +288,13 @@ def _observations(path: Path, x: np.ndarray) -> Tensor:
 
 
 def _labels(path: Path, labels: np.ndarray, n: int) -> Tensor:
-    whole = labels.dtype.kind in "iu" or (labels.dtype.kind == "f" and bool(np.all(labels == np.round(labels))))
-    if labels.shape != (n,) or not whole:
-        raise ValueError(
-            f"data: {path} has labels of shape {labels.shape} and dtype {labels.dtype}; expected ({n},) whole numbers"
-        )
-    return torch.from_numpy(labels.astype(np.int64))
+    if labels.shape == (n,) and labels.dtype.kind in "iuf":
+        with np.errstate(invalid="ignore"):
+            numbers = labels.astype(np.int64)
+        # What is no whole number, or none of int64, infinities too, has become another number.
+        if bool(np.all(numbers == labels)):
+            return torch.from_numpy(numbers)
+    raise ValueError(
+        f"data: {path} has labels of shape {labels.shape} and dtype {labels.dtype}; expected ({n},) whole numbers that "
+        "fit int64"
+    )

@@ -69,6 +69,12 @@ def test_bad_files(tmp_path):
     np.savez(tmp_path / "labels.npz", x=rng.normal(size=(9, 2)), y=np.zeros(8, dtype=int))
     with pytest.raises(ValueError, match=r"labels of shape \(8,\)"):
         load_data(str(tmp_path / "labels.npz"))
+    for odd in (np.inf, np.nan, 0.5, 1e30, 2**63):
+        np.savez(
+            tmp_path / "odd.npz", x=rng.normal(size=(9, 2)), y=np.array([odd] + 8 * [1], dtype=np.array(odd).dtype)
+        )
+        with pytest.raises(ValueError, match=r"has labels of .*; expected \(9,\) whole numbers that fit int64"):
+            load_data(str(tmp_path / "odd.npz"))
     np.save(tmp_path / "objects.npy", np.array([{}, {}]), allow_pickle=True)
     with pytest.raises(ValueError, match=r"is not a \.npy or \.npz file of numbers"):
         load_data(str(tmp_path / "objects.npy"))
