@@ -6,11 +6,12 @@ that is d numbers and not d².
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Size, Tensor
+from torch import Size, Tensor, nn
 from torch.distributions import (
     Distribution,
     Independent,
@@ -18,6 +19,7 @@ from torch.distributions import (
     MixtureSameFamily,
     MultivariateNormal,
     Normal,
+    Transform,
     constraints,
 )
 
@@ -118,11 +120,29 @@ def moments(distribution: Distribution) -> tuple[Tensor, Tensor] | None:
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """A distribution with a function applied to every tensor in it, its parts included; other values as they are."""
+    """A distribution with a function applied to every tensor in it, its parts included; other values as they are.
+
+    Its parts are distributions, transforms, and lists of these.
+    """
     if isinstance(value, Tensor):
         return function(value)
-    if isinstance(value, Distribution):
-        other = object.__new__(type(value))
-        other.__dict__.update({name: map_tensors(part, function) for name, part in value.__dict__.items()})
+    if isinstance(value, list):
+        return [map_tensors(part, function) for part in value]
+    if isinstance(value, Distribution | Transform):
+        other = copy.copy(value)  # a transform leaves out of it the inverse that it may remember
+        other.__dict__.update({name: map_tensors(part, function) for name, part in other.__dict__.items()})
         return other
     return value
+
+
+def fingerprint(value: Any) -> Any:
+    """What tells one distribution from another: the types and all numbers in it and in its parts, to be a key."""
+    if isinstance(value, Tensor):
+        return value.dtype, tuple(value.shape), value.double().numpy(force=True).tobytes()
+    if isinstance(value, list):
+        return tuple(map(fingerprint, value))
+    if isinstance(value, nn.Module):
+        return type(value), fingerprint([*value.state_dict().values()])
+    if isinstance(value, Distribution | Transform):
+        return type(value), tuple((name, fingerprint(part)) for name, part in copy.copy(value).__dict__.items())
+    return value if isinstance(value, Hashable) else repr(value)

@@ -32,7 +32,7 @@ from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
 from otkit_vae import processes
-from otkit_vae.distributions import Deterministic, map_tensors
+from otkit_vae.distributions import Deterministic, fingerprint
 from otkit_vae.penalties._weights import default_weight
 from otkit_vae.sampling import sample
 
@@ -102,7 +102,7 @@ class LatentPenalty(nn.Module, ABC):
         if self.known_null is not None:
             return self.known_null
         cache: dict[Any, float] = vars(self).setdefault("_null_values", {})
-        key = (_fingerprint(prior), n, repeats, seed)
+        key = (fingerprint(prior), n, repeats, seed)
         if key not in cache:
             generator = torch.Generator().manual_seed(seed)
             with torch.no_grad(), processes.alone():
@@ -176,15 +176,3 @@ class AdversarialPenalty(AggregatedPenalty):
             prior: :math:`p(z)`.
             generator: The source of randomness.
         """
-
-
-def _fingerprint(prior: Distribution) -> tuple[Any, ...]:
-    """What tells one prior from another: its types and all numbers in it."""
-    parts: list[Any] = [type(prior).__name__]
-
-    def note(tensor: Tensor) -> Tensor:
-        parts.append(tensor.numpy(force=True).tobytes())
-        return tensor
-
-    map_tensors(prior, note)
-    return tuple(parts)

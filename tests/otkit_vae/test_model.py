@@ -2,8 +2,15 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch.distributions import (
+    AffineTransform,
+    Categorical,
+    Independent,
+    MixtureSameFamily,
+    Normal,
+    TransformedDistribution,
+)
 from torch.distributions import Bernoulli as TorchBernoulli
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from otkit_vae import VAE, Objective, evaluate, penalties
 from otkit_vae.distributions import Deterministic, moments
@@ -254,6 +261,14 @@ def test_any_distribution_is_a_prior_and_follows_the_model():
     assert model.prior.sample().dtype == torch.float64
     assert mixture.sample().dtype == torch.float32
     assert Objective(penalties.get("wasserstein"))(model, torch.rand(8, 4).double()).loss.dtype == torch.float64
+
+
+def test_a_prior_follows_the_model_with_its_transforms():
+    base, shift = Independent(Normal(torch.zeros(3), torch.ones(3)), 1), AffineTransform(torch.ones(3), torch.ones(3))
+    sized = VAE.sized((4,), 3)
+    model = VAE(sized.encoder, sized.decoder, sized.likelihood, 3, prior=TransformedDistribution(base, [shift]))
+    assert model.bfloat16().prior.sample().dtype == torch.bfloat16
+    assert shift.loc.dtype == torch.float32
 
 
 @pytest.mark.parametrize("head", [True, False])

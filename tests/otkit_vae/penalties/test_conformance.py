@@ -4,7 +4,16 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
+from torch.distributions import (
+    AffineTransform,
+    Categorical,
+    Independent,
+    Laplace,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    TransformedDistribution,
+)
 
 from otkit_vae import penalties
 from otkit_vae.distributions import Deterministic
@@ -309,6 +318,27 @@ def test_null_values_are_computed_once_for_each_prior_and_size(monkeypatch):
     assert not draws
     assert penalty.null_value(prior(), 17) == 7
     assert penalty.null_value(normal(torch.zeros(d), 2 * torch.ones(d)), 16) == 7
+
+
+def scaled(scale, of=Normal):
+    base = Independent(of(torch.zeros(d), torch.ones(d)), 1)
+    return TransformedDistribution(base, [AffineTransform(torch.zeros(d), torch.full((d,), scale))])
+
+
+@pytest.mark.parametrize("other", [scaled(100.0), scaled(1.0, Laplace), normal(torch.zeros(d), torch.ones(d))])
+def test_null_values_of_priors_that_differ_in_a_transform_or_in_a_part_are_their_own(other):
+    penalty = penalties.get("sliced")
+    penalty.null_value(Independent(Laplace(torch.zeros(d), torch.ones(d)), 1), 16)
+    penalty.null_value(scaled(1.0), 16)
+    assert penalty.null_value(other, 16) == penalties.get("sliced").null_value(other, 16)
+
+
+def test_null_value_of_a_prior_in_bfloat16():
+    half = normal(torch.zeros(d, dtype=torch.bfloat16), torch.ones(d, dtype=torch.bfloat16))
+    penalty = penalties.get("sliced")
+    assert penalty.null_value(half, 16) == pytest.approx(
+        penalty.null_value(normal(half.mean.float(), 1.0), 16), rel=0.5
+    )
 
 
 def test_null_values_of_the_facts():
