@@ -21,7 +21,7 @@ from __future__ import annotations
 from torch import Generator, Tensor
 from torch.distributions import Distribution, MultivariateNormal, kl_divergence
 
-from otkit_vae.distributions import Deterministic, gaussian_form
+from otkit_vae.distributions import Deterministic, gaussian_form, map_tensors
 from otkit_vae.penalties._interface import PerSamplePenalty
 from otkit_vae.penalties._registry import register
 from otkit_vae.precision import single
@@ -48,7 +48,9 @@ class KL(PerSamplePenalty):
         self.check(posterior, prior)
         q, p = gaussian_form(posterior), gaussian_form(prior)
         if q is None or p is None:
-            return posterior.log_prob(z) - prior.log_prob(z)
+            if z.itemsize < 4:  # not all densities are there in half precision
+                posterior, prior = (map_tensors(each, single) for each in (posterior, prior))
+            return (posterior.log_prob(single(z)) - prior.log_prob(single(z))).to(z.dtype)
         if q.is_diagonal and p.is_diagonal:
             ratios, shifts = q.scale / p.scale, (q.loc - p.loc) / p.scale
             return (0.5 * (ratios.square() + shifts.square() - 1) - ratios.log()).sum(-1)
