@@ -99,7 +99,7 @@ def load(folder: str | Path) -> VAE:
         raise ValueError(f"folder: {folder / WEIGHTS} is not a whole safetensors file ({error})") from None
     try:
         expected = _shapes(_made(architecture))
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"folder: {folder / CONFIG} describes no model of this version ({error})") from None
     wrong = _differences(expected, {name: tuple(tensor.shape) for name, tensor in weights.items()})
     if wrong:

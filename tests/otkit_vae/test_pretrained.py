@@ -107,6 +107,7 @@ def without_a_weight(folder):
         (lambda f: architecture(f, colour="red"), ValueError, "describes no model of this version"),
         (lambda f: architecture(f, network="rnn"), ValueError, "describes no model .*network is 'rnn'"),
         (lambda f: architecture(f, latent_dim="2"), ValueError, "describes no model of this version"),
+        (lambda f: architecture(f, event_shape=[1e400], widths=None), ValueError, "describes no model of this version"),
         (lambda f: architecture(f, latent_dim=3), ValueError, r"2.weight has shape \(4, 8\), expected \(6, 8\)"),
         # A size that no memory could hold is a shape like any other.
         (lambda f: architecture(f, widths=[10**9]), ValueError, r"has shape \(8, 30\), expected \(1000000000, 30\)"),
