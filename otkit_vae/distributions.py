@@ -119,6 +119,18 @@ def moments(distribution: Distribution) -> tuple[Tensor, Tensor] | None:
     return None
 
 
+def check_variance(name: str, prior: Distribution) -> None:
+    """Raise a ValueError if a prior has no variance that is known and finite, of which a penalty takes its scale."""
+    try:
+        known = bool(torch.isfinite(prior.variance).all())
+    except NotImplementedError:
+        known = False
+    if not known:
+        raise ValueError(
+            f"prior is a {type(prior).__name__}; the penalty {name} expects one whose variance is known and finite"
+        )
+
+
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     """A distribution with a function applied to every tensor in it, its parts included; other values as they are.
 

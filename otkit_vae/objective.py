@@ -99,7 +99,10 @@ class Objective(nn.Module):
         if step is None:
             return self.weight
         if callable(self.warmup):
-            return self.weight * self.warmup(step)
+            factor = float(self.warmup(step))
+            if not 0 <= factor < math.inf:
+                raise ValueError(f"warmup at step {step} is {factor}; expected a finite factor >= 0")
+            return self.weight * factor
         return self.weight * min(1.0, step / self.warmup) if self.warmup else self.weight
 
     def forward(self, model: VAE, x: Tensor, *, generator: Generator | None = None, step: int | None = None) -> Terms:
@@ -186,7 +189,7 @@ class Objective(nn.Module):
         parameters = [parameter for parameter in model.encoder.parameters() if parameter.requires_grad]
 
         def norm(value: Tensor) -> float:
-            if not value.requires_grad:
+            if not (value.requires_grad and parameters):
                 return 0.0
             parts = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
             return float(sum(part.square().sum().double() for part in parts if part is not None)) ** 0.5

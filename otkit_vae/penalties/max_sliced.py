@@ -28,6 +28,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
+from otkit_vae.distributions import check_variance
 from otkit_vae.penalties._interface import AggregatedPenalty
 from otkit_vae.penalties._projections import projected_costs, random_directions
 from otkit_vae.penalties._registry import register
@@ -50,6 +51,9 @@ class MaxSliced(AggregatedPenalty):
             if value < 1:
                 raise ValueError(f"{name} is {value}; expected a whole number >= 1")
         self.n_starts, self.n_steps = n_starts, n_steps
+
+    def check(self, posterior: Distribution, prior: Distribution) -> None:  # noqa: D102
+        check_variance("max_sliced", prior)
 
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:  # noqa: D102
         z, costs = statistics, projected_costs(len(statistics), prior, generator)

@@ -34,7 +34,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from otkit_vae.distributions import GaussianForm, gaussian_form
+from otkit_vae.distributions import GaussianForm, check_variance, gaussian_form
 from otkit_vae.penalties._interface import AggregatedPenalty
 from otkit_vae.penalties._kernels import mean_multiquadric, squares_of_pairs
 from otkit_vae.penalties._registry import register
@@ -70,6 +70,7 @@ class MMD(AggregatedPenalty):
     def check(self, posterior: Distribution, prior: Distribution) -> None:  # noqa: D102
         if self.kernel == "gaussian":
             _form(prior)
+        check_variance("mmd", prior)
 
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:  # noqa: D102
         imq = self.kernel == "imq"
@@ -116,6 +117,6 @@ def _form(prior: Distribution) -> GaussianForm:
     if form is None:
         raise ValueError(
             f"prior is a {type(prior).__name__}; the penalty mmd with kernel 'gaussian' expects a Gaussian "
-            "(kernel 'imq' takes any prior)"
+            "(kernel 'imq' takes any prior with a variance)"
         )
     return form

@@ -29,6 +29,7 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from otkit.empirical import sinkhorn_cost
+from otkit_vae.distributions import check_variance
 from otkit_vae.penalties._interface import AggregatedPenalty
 from otkit_vae.penalties._registry import register
 from otkit_vae.penalties._split import energy
@@ -63,6 +64,9 @@ class Sinkhorn(AggregatedPenalty):
     @property
     def known_null(self) -> float | None:  # noqa: D102
         return 0.0 if self.debiased and self.split else None
+
+    def check(self, posterior: Distribution, prior: Distribution) -> None:  # noqa: D102
+        check_variance("sinkhorn", prior)
 
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:  # noqa: D102
         z, y = statistics, sample(prior, len(statistics), generator)

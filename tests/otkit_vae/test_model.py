@@ -5,9 +5,11 @@ from scipy import stats
 from torch.distributions import (
     AffineTransform,
     Categorical,
+    ExpTransform,
     Independent,
     MixtureSameFamily,
     Normal,
+    StudentT,
     TransformedDistribution,
 )
 from torch.distributions import Bernoulli as TorchBernoulli
@@ -335,6 +337,37 @@ def test_balance_sets_the_ratio_of_the_gradients(name, ratio):
 def test_nothing_to_balance():
     with pytest.raises(ValueError, match=r"balance: the gradients have norms .* \(penalty none\)"):
         Objective(penalties.get("none")).balance(VAE.sized((4,), 2), torch.rand(16, 4))
+    held = VAE.sized((4,), 2)
+    held.encoder.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"balance: the gradients have norms 0 .* 0 \(penalty kl\)"):
+        Objective(penalties.get("kl")).balance(held, torch.rand(16, 4))
+
+
+@pytest.mark.parametrize("factor", [-1.0, float("nan"), float("inf")])
+def test_a_schedule_without_a_factor_is_named(factor):
+    objective = Objective(penalties.get("kl"), warmup=lambda step: factor)
+    with pytest.raises(ValueError, match=rf"^warmup at step 3 is {factor}; expected a finite factor >= 0"):
+        objective.weight_at(3)
+    assert objective.weight_at(None) == objective.weight
+
+
+@pytest.mark.parametrize("name", ["mmd", "sinkhorn", "max_sliced"])
+@pytest.mark.parametrize(
+    "prior",
+    [
+        Independent(StudentT(torch.full((2,), 1.5)), 1),
+        TransformedDistribution(Independent(Normal(torch.zeros(2), torch.ones(2)), 1), [ExpTransform()]),
+    ],
+    ids=["infinite", "not known"],
+)
+def test_a_prior_without_a_variance_is_named(name, prior):
+    sized = VAE.sized((4,), 2)
+    model = VAE(sized.encoder, sized.decoder, sized.likelihood, 2, prior=prior)
+    message = (
+        rf"^prior is a (Independent|Transformed\w*); the penalty {name} expects one whose variance is known and finite"
+    )
+    with pytest.raises(ValueError, match=message):
+        Objective(penalties.get(name)).check(model, torch.rand(16, 4))
 
 
 # Bad input
