@@ -148,7 +148,7 @@ def _maximum(
     tol = require_positive("tol", tol)
     (x_, y_, a_, b_), restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
     x_, y_, a_, b_ = pair_of_measures(x_, y_, a_, b_, eps=restore.eps, validate=validate)
-    x_, y_, length = relative_points(x_, y_)
+    x_, y_, length = relative_points(x_, y_, a_, b_)
     mass = 0.5 * (a_.sum(-1) + b_.sum(-1))
     inputs = (x_, y_, *unless_uniform(a_, b_))
     # The ascent needs derivatives in the direction even where the caller has turned all off.

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, require_exponent
+from otkit._derivatives import needs_gradient
 from otkit._root import root
 from otkit._units import SMALLEST_POWER, in_units, power_of_two, require_finite_length
 from otkit.empirical._directions import Seed, directions_for
@@ -133,7 +134,7 @@ def _sliced(
         x=x, y=y, a=a, b=b, projections=projections, optional=("a", "b", "projections")
     )
     x_, y_, a_, b_ = pair_of_measures(x_, y_, a_, b_, eps=restore.eps, validate=validate)
-    x_, y_, length = relative_points(x_, y_)
+    x_, y_, length = relative_points(x_, y_, a_, b_)
     mass = 0.5 * (a_.sum(-1) + b_.sum(-1))
     a_, b_ = unless_uniform(a_, b_)
     directions, block = directions_for(x_, n_projections, generator, given, restore, validate)
@@ -166,17 +167,26 @@ def require_representable(power: Tensor, p: float, distances: Callable[[], Tenso
         )
 
 
-def relative_points(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The points about a common centre, in units of a length, and that length, of the batch shape."""
+def relative_points(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The points about a common centre, in units of a length, and that length, of the batch shape.
+
+    The centre is that of the masses: points of little or no weight, however far, take no digits from the others. Those
+    of no weight are put there, unless a derivative in the weights says what a first grain of mass would cost.
+    """
     with torch.no_grad():
-        # Divided first, as the sum of huge points may overflow where their mean does not.
-        mean_x, mean_y = ((t / t.shape[-2]).sum(-2, keepdim=True) for t in (x, y))
+        # Weights of sum one, as the sum of huge points may overflow where their mean does not.
+        mean_x, mean_y = (((w / w.sum(-1, keepdim=True)).unsqueeze(-1) * t).sum(-2, keepdim=True)
+                          for t, w in ((x, a), (y, b)))  # fmt: skip
         centre = 0.5 * mean_x + 0.5 * mean_y
-        longest = torch.maximum((x - centre).abs().amax((-2, -1)), (y - centre).abs().amax((-2, -1)))
+    x, y = x - centre, y - centre
+    if not needs_gradient(a, b):
+        x, y = (torch.where((w > 0).unsqueeze(-1), t, 0.0) for t, w in ((x, a), (y, b)))
+    with torch.no_grad():
+        longest = torch.maximum(x.abs().amax((-2, -1)), y.abs().amax((-2, -1)))
         require_finite_length(longest)
         length = power_of_two(longest)
     unit = length[..., None, None]
-    return (x - centre) / unit, (y - centre) / unit, length
+    return x / unit, y / unit, length
 
 
 def cost_along(directions: Tensor, x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, p: float) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 
 from otkit.empirical import (
     _mean_over_directions,
+    max_sliced_wasserstein,
     sliced_cost,
     sliced_cost_to_normal,
     sliced_wasserstein,
@@ -28,6 +29,24 @@ def weights(n, seed=0):
 
 
 # Known answers and oracles
+
+
+@pytest.mark.parametrize("far", [1e6, 1e100, 1e300])
+@pytest.mark.parametrize("distance", [sliced_wasserstein, max_sliced_wasserstein])
+def test_points_of_weight_zero_take_no_digits_however_far(distance, far):
+    """As what a batch is filled up with."""
+    x, y, a = rng.normal(size=(6, 2)), rng.normal(size=(5, 2)), weights(6)
+    expected = distance(x, y, a=a, generator=0)
+    filled = np.concatenate([x, np.full((3, 2), far)]), np.concatenate([a, np.zeros(3)])
+    assert distance(filled[0], y, a=filled[1], generator=0) == pytest.approx(expected, rel=1e-12)
+    points, mass = torch.tensor(filled[0], requires_grad=True), torch.tensor(filled[1])
+    distance(points, torch.tensor(y), a=mass, generator=0).backward()
+    assert (points.grad[6:] == 0).all()
+    assert points.grad[:6].abs().max() > 0.01
+    if far < 1e50:
+        held = mass.requires_grad_()
+        value = distance(points.detach(), torch.tensor(y), a=held, generator=0)
+        assert value.item() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(("n", "m"), [(40, 40), (40, 25)])
