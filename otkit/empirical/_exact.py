@@ -218,7 +218,8 @@ def envelope(couplings: Sequence[Coupling], lengths: Tensor, measures: Measures,
 
 def _require_no_underflow(difference: Tensor, p: float) -> None:
     """Raise unless matched points, (k, d) apart in units of the longest distance, all coincide: costs are lost in 0."""
-    matched = float(torch.linalg.vector_norm(difference, dim=-1).max()) if len(difference) else 0.0
+    # By the largest coordinate, as squares underflow too.
+    matched = float(difference.abs().max()) if len(difference) else 0.0
     if matched > 0:
         raise ValueError(
             f"p is {p:g}, and costs underflow: the farthest points that were matched are {matched:.3g} of the longest "

@@ -183,6 +183,13 @@ def test_gradient_of_the_root_at_identical_points_is_zero():
         assert (x.grad == 0).all()
 
 
+def test_a_point_of_weight_zero_beside_which_others_underflow_is_refused():
+    """Also where the squares of their differences do, and with them the length."""
+    x, y = np.array([[0.0, 0.0], [1.0, 0.0], [1e200, 0.0]]), np.array([[0.5, 0.0], [2.0, 0.0]])
+    with pytest.raises(ValueError, match="costs underflow"):
+        wasserstein(x, y, a=np.array([0.5, 0.5, 0.0]))
+
+
 def test_zero_weights_change_nothing():
     x, y = rng.normal(size=(5, 2)), rng.normal(size=(4, 2))
     a = np.array([0.5, 0.0, 0.25, 0.25, 0.0])
