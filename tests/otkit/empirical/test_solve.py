@@ -107,6 +107,21 @@ def test_the_exact_cost_lies_between_the_bounds_of_sinkhorn(both, p, max_iter, r
     assert found.marginal_error == pytest.approx(error, rel=1e-6, abs=1e-12)
 
 
+@pytest.mark.parametrize("lift", [0.0, 10.0])
+@pytest.mark.parametrize("reg", [None, 0.1])
+def test_bounds_are_those_of_weights_of_one_sum(reg, lift):
+    """Sums that differ as much as float32 rounds them: the weights of columns are taken relative to those of rows."""
+    M, a, b = rng.random((20, 30)), weights(20), weights(30, 1)
+    found = solve_matrix(
+        (M + lift).astype(np.float32), a.astype(np.float32), (b * (1 - 2e-6)).astype(np.float32), reg=reg
+    )
+    same = solve_matrix((M + lift).astype(np.float32).astype(float), a, b, reg=reg)
+    for name in ("value", "lower_bound", "upper_bound"):
+        assert getattr(found, name) == pytest.approx(getattr(same, name), rel=3e-7)
+    assert found.marginal_error < 1e-6
+    assert found.converged
+
+
 def test_unfinished_simplex_says_so_and_still_certifies():
     x, y = rng.normal(size=(2, 60, 2))
     with pytest.warns(
