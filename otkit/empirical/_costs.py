@@ -99,11 +99,15 @@ class MatrixCosts:
 
 @dataclass(frozen=True)
 class PointCosts:
-    """Costs :math:`|x_i - y_j|^p` between points x (n, d) and y (m, d), in units that make the largest about one."""
+    """Costs :math:`(|x_i - y_j| / s)^p` between points x (n, d) and y (m, d), with s of at least a half.
+
+    Points are in units, of a power of two, that make the longest distance about one; s makes the largest cost so.
+    """
 
     x: Tensor
     y: Tensor
     p: float
+    s: float = 1.0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -113,21 +117,24 @@ class PointCosts:
     @property
     def T(self) -> PointCosts:
         """The transpose."""
-        return PointCosts(self.y, self.x, self.p)
+        return PointCosts(self.y, self.x, self.p, self.s)
 
     def block(self, low: int, high: int) -> np.ndarray:
         """The rows low to high."""
-        return cost_matrix(self.x[low:high], self.y, self.p).numpy(force=True)
+        return self._power(distances(self.x[low:high], self.y))
 
     def at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Single entries."""
         i, j = (torch.as_tensor(index, device=self.x.device) for index in (rows, columns))
-        return power(torch.linalg.vector_norm(self.x[i] - self.y[j], dim=-1), self.p).numpy(force=True)
+        return self._power(torch.linalg.vector_norm(self.x[i] - self.y[j], dim=-1))
 
     def within(self, rows: np.ndarray, columns: np.ndarray) -> PointCosts:
         """The costs between some rows and some columns."""
         i, j = (torch.as_tensor(index, device=self.x.device) for index in (rows, columns))
-        return PointCosts(self.x[i], self.y[j], self.p)
+        return PointCosts(self.x[i], self.y[j], self.p, self.s)
+
+    def _power(self, distance: Tensor) -> np.ndarray:
+        return power(distance if self.s == 1 else distance.div_(self.s), self.p).numpy(force=True)
 
 
 def distances(x: Tensor, y: Tensor) -> Tensor:
@@ -167,7 +174,9 @@ def costs_between(x: Tensor, y: Tensor, p: float, *, matrices: int = 1) -> tuple
     longest = max(over_blocks(PointCosts(x, y, 1), lambda low, block: float(block.max())))
     length = _length(unit.new_tensor(longest), p)
     require_finite_length(unit * length)
-    return PointCosts(x / length, y / length, p), float(unit * length)
+    # Distances are divided by what is no power of two: points far from the origin would lose their digits.
+    coarse = _length(unit.new_tensor(longest), 1)
+    return PointCosts(x / coarse, y / coarse, p, float(length / coarse)), float(unit * length)
 
 
 def costs_of_batch(x: Tensor, y: Tensor, p: float) -> list[tuple[Costs, float]]:

@@ -115,7 +115,8 @@ def entropic_transport(
     if options.max_iter is not None:
         limits["max_iter"] = options.max_iter
     if isinstance(inner, PointCosts):
-        x, y = inner.x.numpy(force=True), inner.y.numpy(force=True)
+        # In the units of the costs; about a centre, as dividing rounds points.
+        x, y = (((points - inner.x[0]) / inner.s).numpy(force=True) for points in (inner.x, inner.y))
         found = entropic_potentials_of_points(x, y, a_, b_, inner.p, reg, **limits)
     else:
         M = inner.block(0, inner.shape[0])

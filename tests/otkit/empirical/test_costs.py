@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from otkit.empirical import _costs, _simplex, solve_matrix
+from otkit.empirical import _costs, _simplex, solve, solve_matrix
 from otkit.empirical._costs import MatrixCosts
 
 rng = np.random.default_rng(0)
@@ -47,3 +47,18 @@ def test_costs_of_any_precision_are_given_to_the_simplex_in_its_own():
     M, a = rng.random((5, 5)).astype(np.float32), np.full(5, 0.2)
     found, same = (_simplex.couple(a, a, costs) for costs in (M, M.astype(np.float64)))
     assert found.mass @ M[found.rows, found.columns] == pytest.approx(same.mass @ M[same.rows, same.columns], rel=1e-7)
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, 5, 9.5])
+@pytest.mark.parametrize("reg", [None, 0.05])
+def test_costs_in_blocks_are_those_that_are_held_far_from_the_origin(p, reg, monkeypatch):
+    x, y = rng.integers(0, 64, (2, 12, 2)) / 64 + 2.0**30  # whose differences do not round
+    x[:3] += 1 / 3
+    unit = np.linalg.norm(x[:, None] - y, axis=-1).max()
+    options = {} if reg is None else {"reg": reg * unit**p, "tol": 1e-10}
+    held = solve(x, y, p, **options)
+    monkeypatch.setattr(_costs, "MATRIX_BYTES", 0)
+    found = solve(x, y, p, **options)
+    for name in ("value", "cost", "lower_bound", "upper_bound"):
+        assert getattr(found, name) == pytest.approx(getattr(held, name), rel=1e-12 if reg is None else 1e-8)
+    assert found.converged
