@@ -27,11 +27,14 @@ def bounded_wasserstein(
     unit = 1.0
     if x.shape[1:] == y.shape[1:]:
         with np.errstate(over="ignore"):
-            extent = float(np.ptp(np.concatenate([x, y]), axis=0).max())
+            extents = np.ptp(np.concatenate([x, y]), axis=0)
+        extent = float(extents.max())
         if extent == np.inf:
             raise ValueError("x and y are farther apart than the largest float64; expected finite distances")
-        # A power of two, which does not round; and no smaller than lets other coordinates be divided by it.
-        unit = 2.0 ** max(int(np.frexp(extent)[1]) - 1, -500)
+        if extent > 0:
+            # Coordinates that are one number may be beyond all powers of the unit; of the others it holds each.
+            x, y = (points[:, extents != 0] for points in (x, y))
+            unit = 2.0 ** (int(np.frexp(extent)[1]) - 1)  # which does not round
     solved = solve(x / unit, y / unit, p, **options)
     costs = solved.cost, solved.lower_bound, solved.upper_bound
     value, lower, upper = (unit * max(float(cost), 0.0) ** (1 / p) for cost in costs)

@@ -137,6 +137,26 @@ def test_bounds_certify_each_entry(distance, options, tmp_path):
         np.testing.assert_array_equal(kept, found)
 
 
+@pytest.mark.parametrize(("dtype", "far", "near"), [(np.float32, 1e30, 1e-10), (np.float64, 1e300, 1e-200)])
+def test_bounds_beside_a_coordinate_that_is_one_number(dtype, far, near):
+    """However far it is beyond the others: they are divided by their own extent, and it is not."""
+    measures = [np.stack([np.full(len(s), far), near * s[:, 0]], 1).astype(dtype) for s in sets[:3]]
+    found = pairwise_distances(measures, bounds=True)
+    np.testing.assert_allclose(found["distance"], pairwise_distances([m[:, 1:] for m in measures]), rtol=1e-6)
+    np.testing.assert_allclose(found["lower_bound"], found["distance"], rtol=1e-6)
+    np.testing.assert_allclose(found["upper_bound"], found["distance"], rtol=1e-6)
+    assert found["converged"].all()
+
+
+def test_bounds_hold_between_masses_that_differ_by_their_rounding():
+    x = [np.random.default_rng(k).normal(size=(k, 2)).astype(np.float16) for k in (30, 40, 50)]
+    a = [np.random.default_rng(k).dirichlet(np.ones(k)).astype(np.float16) for k in (30, 40, 50)]
+    assert len({w.sum(dtype=float) for w in a}) == 3
+    found = pairwise_distances(list(zip(x, a, strict=True)), bounds=True)
+    np.testing.assert_allclose(found["lower_bound"], found["distance"], rtol=1e-6)
+    np.testing.assert_allclose(found["upper_bound"], found["distance"], rtol=1e-6)
+
+
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_what_does_not_converge_is_heard_of(monkeypatch, elsewhere):
     """In this process or in another one, whose warnings come with its tiles."""
