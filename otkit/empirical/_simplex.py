@@ -55,6 +55,8 @@ def couple(
     solve = _coarse_to_fine if lists else _on_all_arcs
     found = refined(a, b, inner, solve(a, b, inner, max_iter), max_iter)
     f, g = found.f, found.g
+    # Not by those of weight zero, which may be so far that their potentials leave no digit of the others.
+    centre = (f.mean() - g.mean()) / 2
     if not whole:
         f, g = np.empty(n), np.empty(m)
         f[rows], g[columns] = found.f, found.g
@@ -62,7 +64,6 @@ def couple(
         # Beside all rows, those of weight zero too, or two such points could be worth more than what is between them.
         g[~columns] = column_transform(costs.within(np.ones(n, dtype=bool), ~columns), f) if not columns.all() else 0
         found = found._replace(rows=np.flatnonzero(rows)[found.rows], columns=np.flatnonzero(columns)[found.columns])
-    centre = (f.mean() - g.mean()) / 2
     gap, mass = None if found.gap is None else found.gap * total, found.mass * total
     dense = found.dense if keep_plan and whole else None
     if dense is not None:

@@ -135,7 +135,7 @@ def entropic_transport(
     dense = None
     if keep_plan or costs.shape[0] * costs.shape[1] <= DENSE:
         dense = mass * np.concatenate(over_blocks(costs, plan))
-    centre = (f.mean() - g.mean()) / 2
+    centre = (found.f.mean() - found.g.mean()) / 2  # as in `couple`
     # One of f and g is a soft c-transform: the mass of the plan is one, and no other term is left of the dual.
     dual = float(f @ weights[0] + g @ weights[1])
     return Solved(

@@ -24,7 +24,8 @@ class Transport(Generic[Array]):
             in batches; beyond, a SciPy or torch sparse COO array where it is exact, and None where it is entropic:
             then :math:`P_{ij} = a_i b_j e^{(f_i + g_j - M_{ij}) / \varepsilon}` for weights of sum one.
         potentials: f, with shape (..., n), and g, with shape (..., m), without derivative; with reg in the convention
-            of :math:`a \otimes b`. Only :math:`f_i + g_j` has a meaning: they are centred, with the same mean.
+            of :math:`a \otimes b`. Only :math:`f_i + g_j` has a meaning: they are centred, with the same mean where
+            there is weight.
         lower_bound: The dual value of a feasible pair of potentials, with shape (...).
         upper_bound: The cost of a plan with the right marginals, with shape (...).
         marginal_error: The L1 error of both marginals of the plan, over the mass, with shape (...).

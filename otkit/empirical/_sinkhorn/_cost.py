@@ -188,7 +188,8 @@ class _EntropicCost(torch.autograd.Function):
         x, y, a, b, f, g = ctx.saved_tensors
         (grad,), inputs, p, reg = grad_outputs, (*grad_outputs, x, y, a, b), ctx.options.p, ctx.options.reg
         with torch.no_grad():
-            shift = 0.5 * (f.mean(-1, keepdim=True) - g.mean(-1, keepdim=True))
+            mean_f, mean_g = (((w > 0) * u).sum(-1, True) / (w > 0).sum(-1, True) for u, w in ((f, a), (g, b)))
+            shift = 0.5 * (mean_f - mean_g)
             in_x, in_y = point_gradients(x, y, a, b, f, g, p, reg, ctx.needs_input_grad[:2])
             gradients = (
                 None if in_x is None else grad[..., None, None] * in_x,

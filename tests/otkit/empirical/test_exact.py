@@ -190,6 +190,22 @@ def test_a_point_of_weight_zero_beside_which_others_underflow_is_refused():
         wasserstein(x, y, a=np.array([0.5, 0.5, 0.0]))
 
 
+@pytest.mark.parametrize("distance", [transport_cost, lambda x, y, a: solve(x, y, a=a).value])
+@pytest.mark.parametrize("far", [1e4, 1e7, 1e10])
+def test_far_points_of_weight_zero_take_no_digits_from_the_gradient_in_the_weights(far, distance):
+    generator = np.random.default_rng(0)
+    x, y, a = generator.normal(size=(6, 2)), generator.normal(size=(5, 2)), generator.dirichlet(np.ones(6))
+
+    def slopes(x, a):
+        held = torch.tensor(a, requires_grad=True)
+        distance(torch.tensor(x), torch.tensor(y), a=held).backward()
+        assert held.grad is not None
+        return (held.grad[1:6] - held.grad[0]).numpy()
+
+    filled = slopes(np.concatenate([x, np.full((2, 2), far)]), np.concatenate([a, [0.0, 0.0]]))
+    np.testing.assert_allclose(filled, slopes(x, a), atol=1e-10)
+
+
 def test_zero_weights_change_nothing():
     x, y = rng.normal(size=(5, 2)), rng.normal(size=(4, 2))
     a = np.array([0.5, 0.0, 0.25, 0.25, 0.0])
