@@ -13,9 +13,9 @@ objective with the optimal variables held (the envelope theorem): the plan in th
           \frac{\partial W_p^p}{\partial a} = f + \text{constant} .
 
 The constant is free, as only changes of a that keep its sum have a meaning; here the potentials are centred so
-that :math:`\langle f, 1 \rangle / n = \langle g, 1 \rangle / m` over the
-points of positive weight. The plan is sparse (at most n + m - 1 entries), so the
-value is summed over its entries only and autograd through that sum is the envelope gradient.
+that :math:`\langle f, 1 \rangle / n = \langle g, 1 \rangle / m` over the points of positive weight. The plan is sparse
+(at most n + m - 1 entries), so the value is summed over its entries only and autograd through that sum is the envelope
+gradient.
 
 References:
     Peyré & Cuturi, 2019. *Computational Optimal Transport*, eqs. (2.11), (2.20) and section 9.1.

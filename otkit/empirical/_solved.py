@@ -97,8 +97,6 @@ def entropic_transport(
     costs: Costs, a: Tensor, b: Tensor, reg: float, scale: float, low: float, options: Options, *, keep_plan: bool
 ) -> Solved:
     """Entropic transport with costs scale·C + low and a reg in their units."""
-    largest = max(over_blocks(costs, lambda _, block: float(block.max())))
-    require_reg_above_rounding(reg, scale * largest)
     given, reg = reg, reg / scale if scale > 0 else np.inf
     if reg == np.inf:
         raise ValueError(
@@ -110,6 +108,8 @@ def entropic_transport(
     rows, columns = weights[0] > 0, weights[1] > 0
     whole = bool(rows.all() and columns.all())
     inner = costs if whole else costs.within(rows, columns)
+    largest = max(over_blocks(inner, lambda _, block: float(block.max())))
+    require_reg_above_rounding(given, scale * largest)
     a_, b_ = weights[0][rows], weights[1][columns]
     limits: dict[str, Any] = {"tol": options.tol, "progress": options.progress}
     if options.max_iter is not None:

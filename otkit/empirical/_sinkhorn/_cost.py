@@ -223,8 +223,9 @@ def point_gradients(
     x: Tensor, y: Tensor, a: Tensor, b: Tensor, f: Tensor, g: Tensor, p: float, reg: float, needed: Sequence[bool]
 ) -> list[Tensor | None]:
     """The envelope gradients in x (..., n, d) and in y (..., m, d), None where one is not needed, for a mass of one."""
-    # W y_j - (W 1) x_i subtracts positions: about their mean, that is harmless far from the origin.
-    centre = 0.5 * (x.mean(-2, keepdim=True) + y.mean(-2, keepdim=True))
+    # W y_j - (W 1) x_i subtracts positions: about that of the masses, that is harmless far from the origin.
+    mean_x, mean_y = ((w.unsqueeze(-2) @ t) for t, w in ((x, a), (y, b)))
+    centre = 0.5 * (mean_x + mean_y)
     x, y = x - centre, y - centre
     if all(needed) and f.numel() * y.shape[-2] <= _TILE:
         weight = _weights(x, y, a, b, f, g, p, reg)

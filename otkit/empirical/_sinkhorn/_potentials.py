@@ -98,7 +98,6 @@ def entropic_potentials(
     """
     require_method(method)
     reg = require_positive("reg", reg)
-    require_reg_above_rounding(reg, float(M.max(initial=0.0)))
     mass_a, mass_b, lowest = a.sum(), b.sum(), min(float(M.min(initial=0.0)), 0.0)
     if lowest < 0:
         M = M - lowest
@@ -106,6 +105,7 @@ def entropic_potentials(
     watch = Watch(require_count("max_iter", max_iter), progress)
 
     def solve(a: np.ndarray, b: np.ndarray, M: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        require_reg_above_rounding(reg, float(M.max(initial=0.0)) + lowest)
         if method != "auto" or np.ptp(M) <= _SMALLEST_EXPONENT * reg:
             g = pot_potential(M, a, b, reg, tol, watch, method) if method != "auto" else _nearly_flat(M, a, b, reg)
             return completed(g, a, b, M, reg)

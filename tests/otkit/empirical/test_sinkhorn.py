@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otkit import ConvergenceWarning
-from otkit.empirical import sinkhorn_cost, solve, transport_cost
+from otkit.empirical import sinkhorn_cost, sinkhorn_divergence, solve, transport_cost
 from otkit.testing import measures
 
 rng = np.random.default_rng(0)
@@ -142,6 +142,31 @@ def test_points_of_weight_zero_on_both_sides_have_gradient_zero_at_a_small_reg(p
         assert abs(float(first[0])) == pytest.approx(p * 0.5 ** (p - 1), rel=1e-4)
         assert first[1] == 0
         assert (second == 0).all()
+
+
+@pytest.mark.parametrize("far", [1e4, 1e10])
+@pytest.mark.parametrize(
+    "cost",
+    [
+        lambda x, y, a: sinkhorn_cost(x, y, reg=0.1, a=a, tol=1e-10),
+        lambda x, y, a: sinkhorn_divergence(x, y, reg=0.1, a=a, tol=1e-10),
+        lambda x, y, a: solve(x, y, reg=0.1, a=a, tol=1e-10).value,
+    ],
+    ids=["cost", "divergence", "solve"],
+)
+def test_points_of_weight_zero_take_no_digits_however_far(cost, far):
+    """As what a batch is filled up with; and reg is above the rounding of what costs are paid."""
+    x, y, a = rng.normal(size=(6, 2)), rng.normal(size=(5, 2)), rng.dirichlet(np.ones(6))
+
+    def found(x, a):
+        points, mass = (torch.tensor(part, requires_grad=True) for part in (x, a))
+        value = cost(points, torch.tensor(y), mass)
+        value.backward()
+        return value.item(), points.grad[:6].numpy(), (mass.grad[1:6] - mass.grad[0]).numpy()
+
+    filled = found(np.concatenate([x, np.full((2, 2), far)]), np.concatenate([a, [0.0, 0.0]]))
+    for ours, expected in zip(filled, found(x, a), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-8, atol=1e-9)
 
 
 def test_second_derivatives_are_refused():
