@@ -106,8 +106,8 @@ def sinkhorn_divergence(
 
     It is positive between different Gaussians and exactly 0, with gradient exactly 0, at equal ones; it tends to
     :math:`W_2^2` as reg tends to 0, and to :math:`\|m_1 - m_2\|^2` as reg grows. Its relative error, about
-    eps·min(cond, Tr/reg), with the largest eigenvalue of both over the smallest of both for cond, does not depend on how
-    near the Gaussians are.
+    eps·min(cond, Tr/reg), does not depend on how near the Gaussians are; cond is the largest eigenvalue of the two
+    covariances over the smallest of them.
 
     Gradients are :math:`2(m_1 - m_2)` and :math:`-X`. Arguments, errors, cost and what holds of small reg and of
     derivatives are those of `entropic_cost`.
