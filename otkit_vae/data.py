@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -241,7 +242,7 @@ def _from_file(path: Path) -> Observations:
             if isinstance(content, np.ndarray):
                 x, labels = content, None
             else:
-                x, labels = _arrays(path, {key: content[key] for key in content.files})
+                x, labels = _arrays(path, content)
     except OSError as error:
         raise OSError(f"data: {path} cannot be read ({error.strerror or error})") from None
     except (EOFError, zipfile.BadZipFile, ValueError) as error:
@@ -251,7 +252,7 @@ def _from_file(path: Path) -> Observations:
     return Observations(_observations(path, x), None if labels is None else _labels(path, labels, len(x)))
 
 
-def _arrays(path: Path, content: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+def _arrays(path: Path, content: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
     key = next((key for key in OBSERVATION_KEYS if key in content), None)
     if key is None:
         raise ValueError(

@@ -105,6 +105,11 @@ def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int
             "trainer: callbacks has a GradientAccumulationScheduler; expected accumulate_grad_batches, the same in all "
             "epochs, by which steps are counted"
         )
+    if given["precision"] == "16-true":
+        raise ValueError(
+            "trainer: precision is 16-true, in which Adam's squares of gradients are 0; expected 16-mixed, bf16-mixed, "
+            "bf16-true, 32-true or 64-true"
+        )
     several = given["devices"] not in (1, "1") or given["num_nodes"] > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
     if several and given["strategy"] == "auto" and isinstance(penalty, AdversarialPenalty | NoPenalty):
         # A backward pass that does not reach all parameters: the adversary's, or those of a learned prior.

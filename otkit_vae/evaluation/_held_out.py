@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from otkit_vae.batches import Batches
-from otkit_vae.distributions import Deterministic, gaussian_form
+from otkit_vae.distributions import Deterministic, gaussian_form, moments
 from otkit_vae.evaluation._codes import decode
 from otkit_vae.evaluation._distances import LARGEST_EXACT, exact_w2
 from otkit_vae.evaluation._measures import Measure, Section, table
@@ -34,7 +34,8 @@ class Evaluation:
         posterior_scale_null: That of the prior; None where it has none.
         w2: :math:`W_2` between codes, one for each observation up to 2,000, and as many prior samples.
         w2_null: The same between two samples of the prior.
-        moments_w2: :math:`W_2` of the Gaussian with the moments of the aggregated posterior to that with the prior's.
+        moments_w2: :math:`W_2` of the Gaussian with the moments of the aggregated posterior to that with the prior's;
+            None where the prior's covariance is not known, or not finite.
         moments_w2_null: The same for n samples of the prior.
     """
 
@@ -46,31 +47,30 @@ class Evaluation:
     posterior_scale_null: float | None
     w2: float
     w2_null: float
-    moments_w2: float
-    moments_w2_null: float
+    moments_w2: float | None
+    moments_w2_null: float | None
 
     @property
     def section(self) -> Section:
         """The numbers under a heading."""
-        return Section(
-            "held out",
-            "at q = p",
-            (
-                Measure("reconstruction", "reconstruction, -log p(x|z), nats", self.reconstruction, better="lower"),
-                Measure("squared_error", "squared reconstruction error", self.squared_error, better="lower"),
-                Measure("penalty", "penalty", self.penalty, self.penalty_null),
-                Measure("posterior_scale", "mean scale of q(z|x)", self.posterior_scale, self.posterior_scale_null),
-                Measure("w2", "W2 of q(z) to p(z), samples", self.w2, self.w2_null),
-                Measure("moments_w2", "W2 of q(z) to p(z), moments", self.moments_w2, self.moments_w2_null),
-            ),
-        )
+        measures = [
+            Measure("reconstruction", "reconstruction, -log p(x|z), nats", self.reconstruction, better="lower"),
+            Measure("squared_error", "squared reconstruction error", self.squared_error, better="lower"),
+            Measure("penalty", "penalty", self.penalty, self.penalty_null),
+            Measure("posterior_scale", "mean scale of q(z|x)", self.posterior_scale, self.posterior_scale_null),
+            Measure("w2", "W2 of q(z) to p(z), samples", self.w2, self.w2_null),
+        ]
+        if self.moments_w2 is not None:
+            title = "W2 of q(z) to p(z), moments"
+            measures.append(Measure("moments_w2", title, self.moments_w2, self.moments_w2_null))
+        return Section("held out", "at q = p", tuple(measures))
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know of the numbers."""
-        if self.w2 >= self.w2_null:
-            return ()
-        return ("below its value at q = p, a sample distance means codes that are too close together",)
+        too_close = "below its value at q = p, a sample distance means codes that are too close together"
+        unknown = "no W2 of moments: the covariance of the prior is not known, or not finite"
+        return (*[too_close] * (self.w2 < self.w2_null), *[unknown] * (self.moments_w2 is None))
 
     def table(self) -> str:
         """The numbers as a small table for a terminal."""
@@ -107,15 +107,12 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
         _mean([getattr(t, name).item() for t in terms], sizes) for name in ("reconstruction", "penalty")
     )
     prior = model.prior
-    moments = AggregatedGaussianW2()
-    scales, z, statistics = (
-        torch.cat(parts)
-        for parts in zip(*((t.posterior.stddev, t.z, moments.statistics(_known(t), t.z)) for t in terms), strict=True)
-    )
+    scales, z = (torch.cat(parts) for parts in zip(*((t.posterior.stddev, t.z) for t in terms), strict=True))
     # The null value of exact transport falls with the number of codes: it is of as many.
     few = z[:LARGEST_EXACT]
     y, y_other = sample(prior, len(few), generator), sample(prior, len(few), generator)
-    y_many = sample(prior, len(z), generator).unsqueeze(-1)
+    y_many = sample(prior, len(z), generator)
+    moments_w2, moments_w2_null = _of_moments(terms, y_many, prior)
     return Evaluation(
         reconstruction=reconstruction,
         squared_error=torch.cat(squared_errors).mean().item(),
@@ -125,8 +122,8 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
         posterior_scale_null=_scale(prior),
         w2=exact_w2(few, y),
         w2_null=exact_w2(y_other, y),
-        moments_w2=moments.compare(statistics, prior, None).item() ** 0.5,
-        moments_w2_null=moments.compare(y_many, prior, None).item() ** 0.5,
+        moments_w2=moments_w2,
+        moments_w2_null=moments_w2_null,
     )
 
 
@@ -140,6 +137,17 @@ def _scale(prior: Distribution) -> float | None:
         return prior.stddev.mean().item()
     except NotImplementedError:
         return None
+
+
+def _of_moments(terms: list[Terms], y: Tensor, prior: Distribution) -> tuple[float | None, float | None]:
+    """W2 of the moments of all posteriors to those of the prior, and of prior samples (n, d); None without them."""
+    known = moments(prior)
+    if known is None or not all(bool(torch.isfinite(part).all()) for part in known):
+        return None, None
+    of_moments = AggregatedGaussianW2()
+    statistics = torch.cat([of_moments.statistics(_known(t), t.z) for t in terms]), y.unsqueeze(-1)
+    found, null = (of_moments.compare(each, prior, None).item() ** 0.5 for each in statistics)
+    return found, null
 
 
 def _known(terms: Terms) -> Distribution:

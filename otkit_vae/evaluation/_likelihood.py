@@ -19,8 +19,10 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from otkit_vae.distributions import map_tensors
 from otkit_vae.evaluation._mode import evaluating
 from otkit_vae.model import VAE
+from otkit_vae.precision import single
 from otkit_vae.sampling import sample
 
 LARGEST_CHUNK = 2**22
@@ -67,7 +69,7 @@ def importance_weighted_bound(
 def has_density(model: VAE, x: Tensor) -> bool:
     """Whether the posterior of observations x (n, *event) has a density, as a deterministic one has not."""
     with evaluating(model):
-        posterior = model.encode(x)
+        posterior = map_tensors(model.encode(x), single)  # not all densities are there in half precision
     try:
         posterior.log_prob(posterior.mean)
     except NotImplementedError:
@@ -76,13 +78,14 @@ def has_density(model: VAE, x: Tensor) -> bool:
 
 
 def _bound(model: VAE, x: Tensor, n_samples: int, at_once: int, generator: Generator | None) -> Tensor:
-    posterior, prior = model.encode(x), model.prior
+    encoded = model.encode(x)
+    posterior, prior = (map_tensors(each, single) for each in (encoded, model.prior))
     total = x.new_full((len(x),), -math.inf, dtype=torch.float64)
     for start in range(0, n_samples, at_once):
         k = min(at_once, n_samples - start)
-        z = sample(posterior, k, generator)
+        z = sample(encoded, k, generator)
         repeated = x.expand(k, *x.shape).flatten(0, 1)
         log_likelihood = model.decode(z.flatten(0, 1)).log_prob(repeated).unflatten(0, (k, len(x)))
-        weights = log_likelihood + prior.log_prob(z) - posterior.log_prob(z)
+        weights = log_likelihood + prior.log_prob(single(z)) - posterior.log_prob(single(z))
         total = torch.logaddexp(total, weights.double().logsumexp(0))
     return total - math.log(n_samples)

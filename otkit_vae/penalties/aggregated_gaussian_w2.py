@@ -38,7 +38,7 @@ from otkit._derivatives import Function
 from otkit.gaussian import w2_squared
 from otkit.linalg import inv_sqrtm
 from otkit_vae import processes
-from otkit_vae.distributions import Deterministic, GaussianForm, gaussian_form, moments
+from otkit_vae.distributions import Deterministic, GaussianForm, check_variance, gaussian_form, moments
 from otkit_vae.penalties._interface import AggregatedPenalty
 from otkit_vae.penalties._registry import register
 
@@ -50,6 +50,7 @@ class AggregatedGaussianW2(AggregatedPenalty):
     def check(self, posterior: Distribution, prior: Distribution) -> None:  # noqa: D102
         _posterior_form(posterior)
         _prior_moments(prior)
+        check_variance("aggregated_gaussian_w2", prior)
 
     def statistics(self, posterior: Distribution, z: Tensor) -> Tensor:
         """The mean and the factor of each posterior, (N, d, 1 + r): r = d for a full one, 1 for the scales, or 0."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Independent, Laplace
+from torch.distributions import ExpTransform, Independent, Laplace, Normal, StudentT, TransformedDistribution
 
 from otkit_vae import VAE, Objective, penalties
 from otkit_vae.evaluation import decode, encode, evaluate, importance_weighted_bound
@@ -26,6 +26,26 @@ def test_a_posterior_that_is_not_gaussian_has_moments_too():
     wanted = (2 * 2**2 + 2 * ((16 / 12 + 4) ** 0.5 - 1) ** 2) ** 0.5
     assert found.moments_w2 == pytest.approx(wanted, rel=0.02)
     assert found.posterior_scale == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        Independent(StudentT(torch.full((2,), 1.5)), 1),
+        TransformedDistribution(Independent(Normal(torch.zeros(2), torch.ones(2)), 1), [ExpTransform()]),
+    ],
+    ids=["infinite", "not known"],
+)
+def test_a_prior_without_a_covariance_leaves_out_what_is_made_of_it(prior):
+    sized = VAE.sized((4,), 2)
+    model = VAE(sized.encoder, sized.decoder, sized.likelihood, 2, prior=prior)
+    found = evaluate(model, Objective(penalties.get("wasserstein")), torch.rand(20, 4))
+    assert found.moments_w2 is found.moments_w2_null is None
+    assert found.w2 > 0
+    assert "moments_w2" not in [measure.key for measure in found.section.measures]
+    assert "no W2 of moments: the covariance of the prior is not known, or not finite" in found.table()
+    with pytest.raises(ValueError, match=r"^prior is a \w+; the penalty aggregated_gaussian_w2 expects"):
+        Objective(penalties.get("aggregated_gaussian_w2")).check(model, torch.rand(20, 4))
 
 
 @pytest.mark.parametrize("n", [32, 36, 65])

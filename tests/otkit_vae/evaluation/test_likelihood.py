@@ -18,8 +18,9 @@ class Exact(nn.Module):
     def __init__(self, W, inflate=1.0, shift=0.0):
         super().__init__()
         M = W.mT @ W + NOISE**2 * torch.eye(D, dtype=W.dtype)
-        self.A, self.shift = torch.linalg.solve(M, W.mT), shift
-        self.L = torch.linalg.cholesky(inflate * NOISE**2 * torch.linalg.inv(M))
+        self.shift = shift
+        self.register_buffer("A", torch.linalg.solve(M, W.mT))
+        self.register_buffer("L", torch.linalg.cholesky(inflate * NOISE**2 * torch.linalg.inv(M)))
 
     def forward(self, x):
         return MultivariateNormal(x @ self.A.mT + self.shift, scale_tril=self.L.expand(len(x), D, D))
@@ -84,6 +85,13 @@ def test_chunks_and_seeds(problem, monkeypatch):
 
 def test_images_of_any_shape():
     assert importance_weighted_bound(VAE.sized((3, 4, 2), 2), torch.rand(5, 3, 4, 2), n_samples=3).shape == (5,)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_densities_of_a_model_in_half_precision(problem, dtype):
+    W, x, log_p = problem
+    found = importance_weighted_bound(model(W).to(dtype), x[:20].to(dtype), n_samples=8)
+    torch.testing.assert_close(found, log_p[:20], rtol=0, atol=4 * torch.finfo(dtype).eps * log_p.abs().max().item())
 
 
 def test_bad_input():
