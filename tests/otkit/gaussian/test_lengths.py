@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from otkit.gaussian import mixture_plan, mixture_w2, pairwise_w2, w2
+from otkit.gaussian import mixture_plan, mixture_w2, pairwise_w2, w2, w2_squared
 
-SIZES = [1e200, 1e160, 1e-155, 1e-170, 1e-300]
+SIZES = [1e200, 1e160, 1e-155, 1e-160, 1e-170, 1e-300]
 DIRECTION = torch.tensor([0.6, 0.8], dtype=torch.float64)
 ONE = torch.ones(1, dtype=torch.float64)
 
@@ -66,6 +66,39 @@ def test_dispersions_count_beside_lengths_of_their_size():
     far = 3e-140
     assert w2(loc, cov, loc + far, 25 * cov) == pytest.approx(5e-140, rel=1e-12)
     assert pairwise_w2(loc[None], cov[None], loc[None] + far, 25 * cov[None]) == pytest.approx(5e-140, rel=1e-12)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_coordinate_that_does_not_differ_changes_nothing(name, size):
+    m, cov = torch.tensor([size, 0.0], dtype=torch.float64), torch.zeros(2, 2, dtype=torch.float64)
+    torch.testing.assert_close(between(name)(m, cov).item(), size, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(("first", "second"), [(-1e154, 1e154), (1e-148, 1e-148 * (1 + 2**-51))])
+def test_coordinates_of_which_only_the_difference_has_no_square(first, second):
+    locs, cov, one = np.array([[first], [second]]), np.zeros((2, 1, 1)), np.ones(1)
+    distance = pytest.approx(second - first, rel=1e-12, abs=0)
+    assert pairwise_w2(locs, cov)[0, 1] == distance
+    assert mixture_w2(one, locs[:1], cov[:1], one, locs[1:], cov[1:]) == distance
+
+
+def test_a_length_far_below_the_dispersion_does_not_count():
+    zero, near, cov, one = np.zeros((1, 1)), np.full((1, 1), 1e-170), np.ones((1, 1, 1)), np.ones(1)
+    assert w2(zero, cov, near, 4 * cov) == 1
+    assert pairwise_w2(zero, cov, near, 4 * cov) == 1
+    assert mixture_w2(one, zero, cov, one, near, 4 * cov) == 1
+
+
+def test_a_dispersion_that_rounding_made_negative_does_not_hide_a_length():
+    X = np.random.default_rng(0).normal(size=(40, 3, 6))
+    covs, loc = X @ X.mT, np.zeros((40, 3))
+    assert (w2_squared(loc, covs, loc, covs, method="trace") < 0).any()
+    np.testing.assert_allclose(w2(loc, covs, loc + 1e200, covs, method="trace"), 3**0.5 * 1e200, rtol=1e-12)
+
+
+def test_of_an_empty_batch():
+    assert w2(np.zeros((0, 2)), np.eye(2), np.zeros(2), np.eye(2)).shape == (0,)
 
 
 def test_second_derivatives():
