@@ -165,6 +165,12 @@ def test_second_derivatives_in_the_components():
     assert torch.autograd.gradgradcheck(parametrised, tensors(m1, X, m2, Y))
 
 
+def test_the_second_derivative_in_a_mean_that_meets_another_is_two():
+    one, zero, cov = torch.tensor([1.0]).double(), torch.zeros(1, 2).double(), torch.eye(2).double()[None]
+    hessian = torch.autograd.functional.hessian(lambda m: mixture_w2_squared(one, zero, cov, one, m, cov), zero)
+    torch.testing.assert_close(hessian.reshape(2, 2), 2 * cov[0])
+
+
 def test_second_derivatives_in_the_weights_are_refused():
     p, q = tensors(*mixture(3, 2, 0)), tensors(*mixture(2, 2, 1))
     for weights in (p[0], q[0]):
