@@ -54,6 +54,12 @@ def test_a_batch_of_all_scales_is_its_elements(name):
     torch.testing.assert_close(values, sizes, rtol=1e-12, atol=0)
 
 
+def test_a_batch_of_mixtures_of_all_scales():
+    sizes, zero, cov, one = np.array([*SIZES, 0.0, 1.0]), np.zeros((1, 2)), np.zeros((1, 2, 2)), np.ones(1)
+    values = mixture_w2(one, zero, cov, one, sizes[:, None, None] * DIRECTION.numpy(), cov)
+    np.testing.assert_allclose(values, sizes, rtol=1e-12, atol=0)
+
+
 def test_a_matrix_of_all_scales():
     sizes = np.array([0.0, 1e-170, 1.0, 1e200])
     locs, covs = sizes[:, None] * DIRECTION.numpy(), np.stack([np.eye(2)] * 4)

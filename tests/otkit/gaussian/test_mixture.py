@@ -217,6 +217,13 @@ def test_float32_keeps_its_dtype():
     assert value.item() == pytest.approx(reference.item(), rel=1e-6)
 
 
+def test_float32_covariances_are_semidefinite_to_their_own_rounding():
+    F = np.random.default_rng(0).normal(size=(8, 4, 3))
+    weights, locs, covs = (part.astype(np.float32) for part in (np.full(8, 0.125), 100 * F[..., 0], F @ F.mT))
+    assert (np.linalg.eigvalsh(covs.astype(float)) < -1e-9).any()
+    assert mixture_w2_squared(weights, locs, covs, weights, locs + np.float32(1), covs) == pytest.approx(4, rel=1e-4)
+
+
 def test_a_simplex_that_stops_early_warns(monkeypatch):
     p, q, couple = mixture(30, 2, 0), mixture(30, 2, 1), _mixture.couple
     monkeypatch.setattr(_mixture, "couple", lambda a, b, M: couple(a, b, M, 1))
