@@ -80,6 +80,15 @@ def test_a_small_eigenvalue_counts_as_zero_in_the_plane_whatever_its_direction(p
             np.testing.assert_allclose(gradient[0], expected, rtol=0, atol=allowed)
 
 
+@pytest.mark.parametrize("scale", [2.0**-524, 2.0**512])
+def test_the_plane_where_squares_of_covariances_leave_the_range_of_float64(scale):
+    A, B, zero = np.array([[[2.0, 1.0], [1.0, 3.0]]]), np.array([[[5.0, -1.0], [-1.0, 0.7]]]), np.zeros((1, 2))
+    value, gradients = differentiated(w2_squared, zero, A, zero, B)
+    scaled, others = differentiated(w2_squared, zero, scale * A, zero, scale * B)
+    np.testing.assert_allclose(scaled / scale, value, rtol=1e-12)
+    np.testing.assert_allclose(others[1::2], gradients[1::2], rtol=1e-12)
+
+
 def test_eigenvalues_that_lapack_gives_up_on_are_not_used(monkeypatch):
     A, B = pair(4, 1e2, 1.0, "random")
     assert eigen.value_by_trace(A, B)[1]
