@@ -1,7 +1,10 @@
 """Warnings name the line that called, whatever stands between it and where they arise."""
 
+import _thread
+import contextlib
 import inspect
 import itertools
+import queue
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ import torch
 from torch.distributions import Normal
 
 import otkit
-from otkit import ConvergenceWarning, distributions, empirical, gaussian
+from otkit import ConvergenceWarning, _convergence, distributions, empirical, gaussian
 from otkit.gaussian import _conjugate_gradients, _mixture
 from otkit.pairwise import _tiles
 
@@ -89,3 +92,22 @@ def test_of_distributions():
         distributions._FORMS.clear()
         distributions._FORMS.update(before)
     assert record[0].filename == __file__
+
+
+def test_where_nothing_called(monkeypatch):
+    """As in a thread of autograd."""
+    said = queue.SimpleQueue()
+    monkeypatch.setattr(_convergence.warnings, "warn", lambda *args, **_: said.put(args))
+    _thread.start_new_thread(otkit.wasserstein, (x, y), {"max_iter": 1})
+    assert said.get(timeout=60)[1] is ConvergenceWarning
+
+
+def test_failures_are_noted_by_the_innermost_that_is_open():
+    with _convergence.noted_failures() as outer:
+        with _convergence.noted_failures() as inner:
+            ConvergenceWarning("within")
+        with contextlib.suppress(ZeroDivisionError), _convergence.noted_failures():
+            _ = 1 / 0
+        ConvergenceWarning("after")
+    ConvergenceWarning("later")
+    assert (outer, inner) == (["after"], ["within"])
