@@ -101,6 +101,13 @@ def test_what_is_farther_apart_than_float64_holds_is_refused(name):
         to(x, -1e308) if to else COSTS[name](x, -x)
 
 
+@pytest.mark.parametrize("cost", [empirical.transport_cost_1d, empirical.transport_cost])
+def test_of_a_batch_each_must_be_within_float64(cost):
+    x = np.array([[1e308], [1.0]]) if cost is empirical.transport_cost_1d else np.array([[[1e308]], [[1.0]]])
+    with pytest.raises(ValueError, match="x and y are farther apart than the largest float64"):
+        cost(x, -x)
+
+
 def test_the_standard_error_of_no_cost_is_zero():
     value, error = empirical.sliced_cost(HUGE * POINTS, HUGE * POINTS, generator=0, return_error=True)
     assert value == error == 0
