@@ -37,23 +37,12 @@ def ordinary(*vectors: Tensor) -> bool:
     return not any(bool(((size > LONGEST) | ((size > 0) & (size < SHORTEST))).any()) for size in sizes)
 
 
-def length(difference: Tensor) -> Tensor:
-    """The length (...) of vectors (..., d), with gradient 0 at 0."""
-    unit = power_of_two(difference.detach().abs().amax(-1))
-    return root((difference / unit.unsqueeze(-1)).square().sum(-1), 2) * unit
+def units(extent: Tensor, dispersion: Tensor) -> Tensor:
+    """Powers of two of about the root of length² plus a dispersion, by the largest coordinate; without derivative."""
+    return power_of_two(torch.maximum(extent.detach(), dispersion.detach().clamp(min=0).sqrt()))
 
 
-def relative_square(length: Tensor, dispersion: Tensor, unit: Tensor) -> Tensor:
-    """The sum of length² and a dispersion, in units of unit²."""
-    return (length / unit).square() + dispersion / unit / unit
-
-
-def size(length: Tensor, dispersion: Tensor) -> Tensor:
-    """The root of length² plus a dispersion to a factor of √2, without derivative."""
-    return torch.maximum(length.detach(), dispersion.detach().clamp(min=0).sqrt())
-
-
-def hypotenuse(length: Tensor, dispersion: Tensor) -> Tensor:
-    """The root of length² plus a dispersion, with gradient 0 at 0."""
-    unit = power_of_two(size(length, dispersion))
-    return root(relative_square(length, dispersion, unit), 2) * unit
+def hypotenuse(difference: Tensor, dispersion: Tensor) -> Tensor:
+    """The root of |difference|² (..., d) plus a dispersion (...), with gradient 0 at 0."""
+    unit = units(difference.abs().amax(-1), dispersion)
+    return root((difference / unit.unsqueeze(-1)).square().sum(-1) + dispersion / unit / unit, 2) * unit

@@ -28,12 +28,11 @@ from otkit._convergence import warn
 from otkit._derivatives import attach, needs_gradient
 from otkit._operators import checked, operator
 from otkit._root import root
-from otkit._units import power_of_two
 from otkit.empirical._exact import couple
 from otkit.empirical._measures import in_parallel
 from otkit.gaussian._checks import require_covariance, require_gaussian, require_probabilities, require_same_dimension
-from otkit.gaussian._lengths import ordinary, relative_square, size
-from otkit.gaussian._pairwise import Lengths, SquaredDifferences, squared_bures
+from otkit.gaussian._lengths import ordinary, units
+from otkit.gaussian._pairwise import SquaredDifferences, extents, squared_bures
 
 
 def mixture_w2_squared(
@@ -184,11 +183,11 @@ def _discrete_problem(
     a, m1, C1, b, m2, C2 = (working_precision(t) for t in (weights1, locs1, covs1, weights2, locs2, covs2))
     dispersions = squared_bures(C1, C2, eps=eps, validate=False)
     if ordinary(m1, m2):
-        costs, unit = SquaredDifferences.apply(m1, m2) + dispersions, m1.new_ones(())
+        costs, unit = SquaredDifferences.apply(m1, m2, None) + dispersions, m1.new_ones(())
     else:
-        lengths = Lengths.apply(m1, m2)
-        unit = power_of_two(size(lengths, dispersions).amax((-2, -1)))
-        costs = relative_square(lengths, dispersions, unit[..., None, None])
+        largest = units(*(each.amax((-2, -1), keepdim=True) for each in (extents(m1, m2), dispersions)))
+        costs = SquaredDifferences.apply(m1, m2, largest) + dispersions / largest / largest
+        unit = largest[..., 0, 0]
     return costs.expand(*batch, *costs.shape[-2:]), a.expand(*batch, -1), b.expand(*batch, -1), unit
 
 

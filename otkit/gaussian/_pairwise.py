@@ -9,7 +9,7 @@ tile, and once more for the gradients.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ from otkit._root import root
 from otkit.gaussian import _crossed
 from otkit.gaussian._bures import bures_squared
 from otkit.gaussian._checks import require_gaussian, require_same_dimension
-from otkit.gaussian._lengths import hypotenuse, length, ordinary
+from otkit.gaussian._lengths import ordinary, units
 
 
 def pairwise_w2_squared(
@@ -77,7 +77,7 @@ def pairwise_w2_squared(
         (3, 1)
     """
     m1, m2, dispersions, restore = _all_pairs(locs1, covs1, locs2, covs2, validate)
-    return restore(SquaredDifferences.apply(m1, m2) + dispersions)
+    return restore(SquaredDifferences.apply(m1, m2, None) + dispersions)
 
 
 def pairwise_w2(
@@ -101,8 +101,9 @@ def pairwise_w2(
     """
     m1, m2, dispersions, restore = _all_pairs(locs1, covs1, locs2, covs2, validate)
     if ordinary(m1, m2):
-        return restore(root(SquaredDifferences.apply(m1, m2) + dispersions, 2))
-    return restore(hypotenuse(Lengths.apply(m1, m2), dispersions))
+        return restore(root(SquaredDifferences.apply(m1, m2, None) + dispersions, 2))
+    unit = units(extents(m1, m2), dispersions)
+    return restore(root(SquaredDifferences.apply(m1, m2, unit) + dispersions / unit / unit, 2) * unit)
 
 
 def _all_pairs(
@@ -266,54 +267,49 @@ class _CrossedGradients(Function):
 
 
 class SquaredDifferences(Function):
-    """(m, m') -> |m_i - m'_j|², with shape (..., n, m), holding some of the differences at a time."""
+    """(m, m', u) -> |m_i - m'_j|² / u_ij², with shape (..., n, m), holding some of the differences at a time.
+
+    The units u, powers of two, are of the shape of the result, or of ones in it; None for one.
+    """
 
     @staticmethod
-    def forward(locs1: Tensor, locs2: Tensor) -> Tensor:
-        rows = [(some - locs2.unsqueeze(-3)).square().sum(-1) for some in _some_rows(locs1, locs2)]
-        return torch.cat(rows, -2)
+    def forward(locs1: Tensor, locs2: Tensor, unit: Tensor | None) -> Tensor:
+        some = _some_differences(locs1, locs2, unit)
+        return torch.cat([difference.square().sum(-1) for difference, _ in some], -2)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
-        locs1, locs2 = ctx.saved_tensors
-        return _pull_back(locs1, locs2, grad_outputs[0], lambda difference: 2 * difference)
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
+        locs1, locs2, unit = ctx.saved_tensors
+        grads1, grad2, done = [], torch.zeros_like(locs2), 0
+        for difference, u in _some_differences(locs1, locs2, unit):
+            weights = grad_outputs[0].narrow(-2, done, difference.shape[-3]).unsqueeze(-1)
+            products = 2 * (weights / u) * difference
+            grads1.append(products.sum(-2))
+            grad2 = grad2 - products.sum(-3)
+            done += difference.shape[-3]
+        return torch.cat(grads1, -2).sum_to_size(locs1.shape), grad2.sum_to_size(locs2.shape), None
 
 
-class Lengths(SquaredDifferences):
-    """(m, m') -> |m_i - m'_j|, likewise, at any scale, with gradient 0 where it is 0."""
-
-    @staticmethod
-    def forward(locs1: Tensor, locs2: Tensor) -> Tensor:
-        return torch.cat([length(some - locs2.unsqueeze(-3)) for some in _some_rows(locs1, locs2)], -2)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
-        locs1, locs2 = ctx.saved_tensors
-        return _pull_back(locs1, locs2, grad_outputs[0], _direction)
+def extents(locs1: Tensor, locs2: Tensor) -> Tensor:
+    """The largest coordinates (..., n, m) of the differences of means, without derivative."""
+    some = _some_differences(locs1.detach(), locs2.detach(), None)
+    return torch.cat([difference.abs().amax(-1) for difference, _ in some], -2)
 
 
-def _direction(difference: Tensor) -> Tensor:
-    size = length(difference).unsqueeze(-1)
-    return difference / torch.where(size > 0, size, torch.ones_like(size))
-
-
-def _pull_back(
-    locs1: Tensor, locs2: Tensor, weights: Tensor, slope: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
-    """The gradients in the means, from weights (..., n, m) and the slope in a difference of means."""
-    rows, grads1, grad2 = _some_rows(locs1, locs2), [], torch.zeros_like(locs2)
-    for some, part in zip(rows, weights.split([some.shape[-3] for some in rows], -2), strict=True):
-        products = part.unsqueeze(-1) * slope(some - locs2.unsqueeze(-3))
-        grads1.append(products.sum(-2))
-        grad2 = grad2 - products.sum(-3)
-    return torch.cat(grads1, -2).sum_to_size(locs1.shape), grad2.sum_to_size(locs2.shape)
-
-
-def _some_rows(locs1: Tensor, locs2: Tensor) -> tuple[Tensor, ...]:
-    """The means (..., n, 1, d), some at a time."""
+def _some_differences(locs1: Tensor, locs2: Tensor, unit: Tensor | None) -> Iterator[tuple[Tensor, Tensor | float]]:
+    """The differences of means (..., n, m, d) in units (..., n, m, 1), and these, some rows at a time."""
     batch = torch.broadcast_shapes(locs1.shape[:-2], locs2.shape[:-2]).numel()
-    return locs1.unsqueeze(-2).split(max(1, 2**20 // max(1, batch * locs2.shape[-2:].numel())), -3)
+    size = max(1, 2**20 // max(1, batch * locs2.shape[-2:].numel()))
+    if unit is not None:
+        unit = unit.expand(torch.broadcast_shapes(unit.shape, (locs1.shape[-2], 1))).unsqueeze(-1)
+    for k, some in enumerate(locs1.unsqueeze(-2).split(size, -3)):
+        difference = some - locs2.unsqueeze(-3)
+        if unit is None:
+            yield difference, 1.0
+        else:
+            u = unit.narrow(-3, k * size, some.shape[-3])
+            yield difference / u, u

@@ -118,6 +118,32 @@ def test_second_derivatives():
         torch.testing.assert_close(second.item(), 1.25**-1.5, rtol=1e-10, atol=0)
 
 
+@pytest.mark.parametrize("name", ["w2", "pairwise_w2 of two lists", "mixture_w2"])
+@pytest.mark.parametrize("apart", [0.0, 1e-9, 0.5, 1e200])
+def test_second_derivatives_in_a_mean_by_any_mode(name, apart):
+    """Those of (|m|² + D)^½, at coinciding means as well."""
+    m, cov = apart * DIRECTION, torch.diag(torch.tensor([4.0, 9.0], dtype=torch.float64))
+
+    def distance(m):
+        zero, one = torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64)
+        lists = (zero[None], one[None]), (m[None], cov[None])
+        if name == "w2":
+            return w2(zero, one, m, cov)
+        return (
+            pairwise_w2(*lists[0], *lists[1])[0, 0]
+            if "pairwise" in name
+            else mixture_w2(ONE, *lists[0], ONE, *lists[1])
+        )
+
+    length = float(np.hypot(apart, 5**0.5))
+    expected = (torch.eye(2) - (apart / length) ** 2 * torch.outer(DIRECTION, DIRECTION)) / length
+    for found in (
+        torch.func.jacrev(torch.func.jacrev(distance))(m),
+        torch.autograd.functional.hessian(distance, m),
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14 / length)
+
+
 @pytest.mark.parametrize("size", [1e200, 1e-170])
 def test_plans_between_components_at_any_scale(size):
     locs, covs, weights = size * np.array([[0.0], [4.0]]), np.zeros((2, 1, 1)), np.array([0.75, 0.25])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otkit.gaussian import _crossed, _pairwise, pairwise_w2, pairwise_w2_squared, w2_squared
-from otkit.gaussian._pairwise import Lengths, SquaredDifferences
+from otkit.gaussian._pairwise import SquaredDifferences
 from otkit.testing import gaussians
 from tests.otkit.gaussian.test_accuracy import ROUTES, by
 
@@ -213,12 +213,14 @@ def test_gradients_at_singular_covariances_are_those_of_the_pairs(d):
 
 
 @pytest.mark.parametrize("m", [2**19, 2**20 + 1])
-@pytest.mark.parametrize(("differences", "p"), [(SquaredDifferences, 2), (Lengths, 1)])
-def test_means_that_are_compared_some_at_a_time(differences, p, m):
+@pytest.mark.parametrize("relative", [False, True])
+def test_means_that_are_compared_some_at_a_time(relative, m):
     """Two and the third, or one by one, as 2^20 numbers are the most."""
     first, second, weights = (torch.from_numpy(rng.normal(size=shape)) for shape in ((3, 1), (m, 1), (3, m)))
     inputs = [t.requires_grad_() for t in (first, second)]
-    value, expected = differences.apply(first, second), (first - second.mT).abs() ** p
+    unit = torch.from_numpy(2.0 ** rng.integers(-3, 3, size=(3, m))) if relative else None
+    value = SquaredDifferences.apply(first, second, unit)
+    expected = ((first - second.mT) / (1 if unit is None else unit)).square()
     torch.testing.assert_close(value, expected)
     for ours, theirs in zip(*(torch.autograd.grad(each, inputs, weights) for each in (value, expected)), strict=True):
         torch.testing.assert_close(ours, theirs)
