@@ -175,8 +175,7 @@ def relative_points(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor,
     """
     with torch.no_grad():
         # Weights of sum one, as the sum of huge points may overflow where their mean does not.
-        mean_x, mean_y = (((w / w.sum(-1, keepdim=True)).unsqueeze(-1) * t).sum(-2, keepdim=True)
-                          for t, w in ((x, a), (y, b)))  # fmt: skip
+        mean_x, mean_y = ((w / w.sum(-1, keepdim=True)).unsqueeze(-2) @ t for t, w in ((x, a), (y, b)))
         centre = 0.5 * mean_x + 0.5 * mean_y
     x, y = x - centre, y - centre
     if not needs_gradient(a, b):
