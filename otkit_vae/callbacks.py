@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 class Folder(Checkpoint):
     """Leaves metrics.csv and checkpoint.ckpt in the run folder, each written in one step.
 
-    A training ends with a checkpoint. None can be between gradients that are accumulated, or after an evaluation within
-    an epoch: an end that is asked for there comes after the optimiser's next step.
+    A training ends with a checkpoint. None can be between gradients that are accumulated, or beside an evaluation
+    within an epoch, which what goes on would leave out: a checkpoint that is due there, or an end that is asked for,
+    comes after the optimiser's next step.
 
     Args:
         out: The folder.
@@ -34,7 +35,7 @@ class Folder(Checkpoint):
     def __init__(self, out: Path, every: int | None, max_steps: int):
         self.out, self.every, self.max_steps = out, every, max_steps
         self.saved: int | None = None
-        self._postponed = False
+        self._postponed = self._due = False
 
     def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Learn from the first process which folder it is, of which the others know no name."""
@@ -66,7 +67,12 @@ class Folder(Checkpoint):
             self._postpone(trainer, steps)
             return
         trainer.should_stop = trainer.should_stop or self._postponed
-        if self._ends(trainer) or (self.every is not None and steps % self.every == 0):
+        self._due = self._due or (self.every is not None and steps % self.every == 0)
+        if self._evaluates(trainer):
+            self._postpone(trainer, steps)
+            if not self._ends(trainer):
+                return
+        if self._ends(trainer) or self._due:
             self._save(trainer, pl_module, batch_idx, steps)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:  # noqa: D102
@@ -81,12 +87,22 @@ class Folder(Checkpoint):
         self._write_metrics(trainer, pl_module)
         steps = pl_module.steps(trainer.current_epoch + 1, 0)
         due = self.every is None or steps % self.every == 0
-        if due or self._ends(trainer) or trainer.current_epoch + 1 == trainer.max_epochs:
+        if due or self._due or self._ends(trainer) or trainer.current_epoch + 1 == trainer.max_epochs:
             self._save(trainer, pl_module, int(trainer.num_training_batches) - 1, steps)
 
     @staticmethod
     def _ends(trainer: lightning.Trainer) -> bool:
         return trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
+
+    @staticmethod
+    def _evaluates(trainer: lightning.Trainer) -> bool:
+        """Whether an evaluation follows the batch, other than the last of a training that is asked to end."""
+        asked, trainer.should_stop = trainer.should_stop, False
+        try:
+            loop: Any = trainer.fit_loop
+            return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+        finally:
+            trainer.should_stop = asked
 
     def _postpone(self, trainer: lightning.Trainer, steps: int) -> None:
         """Do not end the training after so many steps, unless there is a checkpoint of them."""
@@ -97,7 +113,7 @@ class Folder(Checkpoint):
         training.settle()
         training.check_weights(trainer.current_epoch, batch_idx)
         trainer.save_checkpoint(self.out / CHECKPOINT)
-        self.saved = steps
+        self.saved, self._due = steps, False
 
     def _write_metrics(self, trainer: lightning.Trainer, training: Training) -> None:
         if not trainer.is_global_zero:

@@ -60,6 +60,29 @@ def test_more_epochs_later_are_as_many_at_once(tmp_path):
     assert_alike(tmp_path / "parts", tmp_path / "whole")
 
 
+@pytest.mark.parametrize("at", [5, 10])
+@pytest.mark.parametrize("options", [{"val_check_interval": 2}, {"val_check_interval": 0.4}], ids=str)
+def test_what_goes_on_leaves_out_no_evaluation_within_an_epoch(tmp_path, options, at):
+    train(tmp_path / "whole", options=options)
+    with pytest.raises(EOFError):
+        train(tmp_path / "parts", options=options, every=2, callback=Stop(at))
+    train(tmp_path / "parts", options=options, every=2, resume=True)
+    assert_alike(tmp_path / "parts", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("interval", "steps"), [(2, [3, 5, 6, 8, 10, 13, 15]), (1, [5, 10, 15])])
+def test_a_checkpoint_that_an_evaluation_would_follow_is_of_the_next_step(tmp_path, monkeypatch, interval, steps):
+    written, write = [], checkpoint.write
+
+    def noted(content, file):
+        written.append(content["global_step"])
+        write(content, file)
+
+    monkeypatch.setattr(checkpoint, "write", noted)
+    train(tmp_path, options={"val_check_interval": interval}, every=2)
+    assert written == steps
+
+
 @pytest.mark.parametrize("penalty", ["kl", "wae_gan"])
 def test_a_limit_of_steps_within_an_epoch_is_a_pause(tmp_path, penalty):
     train(tmp_path / "whole", penalty)
