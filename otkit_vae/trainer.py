@@ -21,7 +21,7 @@ import torch.distributed as dist
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning_fabric.plugins.io import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import GradientAccumulationScheduler
+from pytorch_lightning.callbacks import GradientAccumulationScheduler, LearningRateFinder, StochasticWeightAveraging
 from pytorch_lightning.profilers import Profiler
 from pytorch_lightning.strategies import DDPStrategy
 
@@ -36,6 +36,13 @@ OURS = {
     *("enable_autolog_hparams",),
 }
 """The options of the engine that are set here, by options of ours, or have no meaning here."""
+
+REFUSED: dict[type[lightning.Callback], str] = {
+    GradientAccumulationScheduler: "accumulate_grad_batches, the same in all epochs, by which steps are counted",
+    StochasticWeightAveraging: "EMAWeightAveraging, whose averages are in the checkpoint: here they would be in none",
+    LearningRateFinder: "learning_rate: a rate found anew when a training goes on would be another",
+}
+"""The callbacks that do not go with a checkpoint to go on from, and what to take instead."""
 
 LAUNCHED = ("LOCAL_RANK", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What the engine tells the processes that it starts."""
@@ -100,11 +107,12 @@ def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int
                     f"trainer: {name} is {given[name]}; the penalty {penalty.name} expects {off}, as it has an "
                     "optimiser for its adversary beside the model's"
                 )
-    if any(isinstance(callback, GradientAccumulationScheduler) for callback in _listed(given["callbacks"])):
-        raise ValueError(
-            "trainer: callbacks has a GradientAccumulationScheduler; expected accumulate_grad_batches, the same in all "
-            "epochs, by which steps are counted"
-        )
+    for kind, expected in REFUSED.items():
+        if any(isinstance(callback, kind) for callback in _listed(given["callbacks"])):
+            raise ValueError(f"trainer: callbacks has a {kind.__name__}; expected {expected}")
+    for name in ("limit_train_batches", "max_steps"):
+        if given[name] == 0:
+            raise ValueError(f"trainer: {name} is 0; expected steps to train by")
     if given["precision"] == "16-true":
         raise ValueError(
             "trainer: precision is 16-true, in which Adam's squares of gradients are 0; expected 16-mixed, bf16-mixed, "

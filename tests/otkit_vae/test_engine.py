@@ -54,7 +54,17 @@ def test_accumulated_gradients_are_those_of_the_mean_of_the_batches_penalties(tm
             {"callbacks": {"class_path": "GradientAccumulationScheduler", "init_args": {"scheduling": {0: 2}}}},
             "callbacks has a GradientAccumulationScheduler; expected accumulate_grad_batches",
         ),
+        (
+            {"callbacks": [{"class_path": "StochasticWeightAveraging", "init_args": {"swa_lrs": 1e-3}}]},
+            "callbacks has a StochasticWeightAveraging; expected EMAWeightAveraging",
+        ),
+        (
+            {"callbacks": [{"class_path": "LearningRateFinder"}]},
+            "callbacks has a LearningRateFinder; expected learning_rate",
+        ),
         ({"callbacks": [{"class_path": "ModelCheckpoint"}]}, "found `ModelCheckpoint`"),
+        ({"limit_train_batches": 0}, "limit_train_batches is 0; expected steps"),
+        ({"max_steps": 0}, "max_steps is 0; expected steps"),
     ],
 )
 def test_options_that_do_not_go_are_refused_before_training(options, message):
