@@ -54,7 +54,7 @@ class Folder(Checkpoint):
         trainer.fit_loop.epoch_loop.max_steps = each * self.max_steps
         if trainer.ckpt_path:
             self.saved = pl_module.steps(trainer.current_epoch, _batches(trainer).position)
-            self._write_metrics(trainer, pl_module)
+            self.write_metrics(trainer, pl_module)
 
     def on_train_batch_end(  # noqa: D102
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -84,7 +84,7 @@ class Folder(Checkpoint):
         if not pl_module.whole:
             return
         trainer.should_stop = trainer.should_stop or self._postponed
-        self._write_metrics(trainer, pl_module)
+        self.write_metrics(trainer, pl_module)
         steps = pl_module.steps(trainer.current_epoch + 1, 0)
         due = self.every is None or steps % self.every == 0
         if due or self._due or self._ends(trainer) or trainer.current_epoch + 1 == trainer.max_epochs:
@@ -115,7 +115,8 @@ class Folder(Checkpoint):
         trainer.save_checkpoint(self.out / CHECKPOINT)
         self.saved, self._due = steps, False
 
-    def _write_metrics(self, trainer: lightning.Trainer, training: Training) -> None:
+    def write_metrics(self, trainer: lightning.Trainer, training: Training) -> None:
+        """Write metrics.csv, from the first process."""
         if not trainer.is_global_zero:
             return
         names = dict.fromkeys(name for row in training.history for name in row)

@@ -115,6 +115,8 @@ def fit(
             if trainer.interrupted:
                 raise KeyboardInterrupt(folder.last()) from None
             raise
+    if training.history and not (folder.out / checkpoints.METRICS).is_file():
+        folder.write_metrics(trainer, training)
     model.eval()
 
 
@@ -291,6 +293,7 @@ class Training(lightning.LightningModule):
             "data": self.data,
             "weight": self.objective.weight,
             "an_epoch": {name: repr(getattr(self.trainer, name)) for name in AN_EPOCH},
+            "stopped": self.trainer.should_stop,
             "history": self.history,
             "sums": self._totals(),
         }
@@ -299,6 +302,13 @@ class Training(lightning.LightningModule):
         about = checkpoint[checkpoints.KEY]
         same_epochs(about, self.trainer)
         self.history, self.objective.weight = about["history"], about["weight"]
+        for callback in self.trainer.early_stopping_callbacks:
+            state = checkpoint["callbacks"].get(callback.state_key)
+            if state is not None:
+                # What stopped the training stops it still, unless it is given another patience, which then holds.
+                stopped = about.get("stopped", False) and state["patience"] == callback.patience
+                self.trainer.should_stop = self.trainer.should_stop or stopped
+                state["patience"] = callback.patience
         # Sums over all processes, for the first of them.
         self._sums = {part: (sums * (self.global_rank == 0)).tolist() for part, sums in about["sums"].items()}
 

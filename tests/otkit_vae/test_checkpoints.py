@@ -141,6 +141,35 @@ def test_a_training_that_is_asked_to_end_leaves_a_checkpoint_of_its_end(tmp_path
     assert_alike(tmp_path / "parts", tmp_path / "whole")
 
 
+def early(patience):
+    """Ends a training after so many epochs that were not better by far than the first."""
+    arguments = {"monitor": "held_out_loss", "min_delta": 1e9, "patience": patience}
+    return {"callbacks": [{"class_path": "EarlyStopping", "init_args": arguments}]}
+
+
+def test_what_stopped_a_training_stops_it_when_it_goes_on(tmp_path):
+    assert train(tmp_path, options=early(1)).current_epoch == 2
+    before = (tmp_path / "checkpoint.ckpt").read_bytes()
+    train(tmp_path, options=early(1), resume=True)
+    train(tmp_path, options=early(1), resume=True, epochs=5)
+    assert (tmp_path / "checkpoint.ckpt").read_bytes() == before
+
+
+def test_another_patience_holds_when_a_training_goes_on(tmp_path):
+    train(tmp_path / "parts", options=early(1), epochs=6)
+    assert train(tmp_path / "parts", options=early(3), epochs=6, resume=True).current_epoch == 4
+    train(tmp_path / "whole", options=early(3), epochs=6)
+    assert_alike(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_metrics_of_an_ended_training_are_written_again(tmp_path):
+    train(tmp_path)
+    before = (tmp_path / "metrics.csv").read_text()
+    (tmp_path / "metrics.csv").unlink()
+    train(tmp_path, resume=True)
+    assert (tmp_path / "metrics.csv").read_text() == before
+
+
 @pytest.mark.parametrize(("every", "steps"), [(None, [5, 10, 15]), (3, [3, 6, 9, 12, 15]), (4, [4, 8, 12, 15])])
 def test_checkpoints_are_as_many_steps_apart_as_was_asked_for(tmp_path, monkeypatch, every, steps):
     written, write = [], checkpoint.write
