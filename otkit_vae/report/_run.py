@@ -21,7 +21,7 @@ from otkit_vae.evaluation import Codes, Evaluation, FullEvaluation, decode, enco
 from otkit_vae.evaluation._measures import Measure, Section
 from otkit_vae.report import _codes, _figures
 from otkit_vae.report._images import Painter
-from otkit_vae.runs import CONFIG, EVALUATION, SavedRun
+from otkit_vae.runs import CONFIG, EVALUATION, SavedRun, fixed_options
 from otkit_vae.sampling import sample
 
 PAIRS, SAMPLES, WAYS, MARGINALS = 20, 40, 4, 12
@@ -53,14 +53,14 @@ def numbers(run: SavedRun, evaluation: Evaluation | FullEvaluation | None) -> Nu
         return Numbers(evaluation.sections, evaluation.notes)
     file = run.folder / EVALUATION
     if evaluation is None and file.is_file():
-        return _from_file(file)
+        return _from_file(file, run)
     if evaluation is None:
         options = {"batch_size": run.config.batch_size, "seed": run.config.seed}
         evaluation = evaluate(run.model, run.objective, run.data.held_out, **options)
     return Numbers((evaluation.section,), evaluation.notes)
 
 
-def _from_file(file: Path) -> Numbers:
+def _from_file(file: Path, run: SavedRun) -> Numbers:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         measures = {key: Measure(key, **about) for key, about in content["measures"].items()}
@@ -68,11 +68,15 @@ def _from_file(file: Path) -> Numbers:
             Section(part["heading"], part["null"], tuple(measures[key] for key in part["measures"]))
             for part in content["sections"]
         ]
-        return Numbers(tuple(sections), tuple(content["notes"]))
+        found, training = Numbers(tuple(sections), tuple(content["notes"])), dict(content.get("training", {}))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"run: {file} does not hold an evaluation of this version ({error}); evaluate the run again"
         ) from None
+    other = [name for name, value in fixed_options(run.config).items() if training.get(name, value) != value]
+    if other:
+        raise ValueError(f"run: {file} is of a training with other {', '.join(other)}; evaluate the run again")
+    return found
 
 
 @torch.no_grad()

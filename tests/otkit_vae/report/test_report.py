@@ -145,6 +145,11 @@ def test_numbers_are_those_of_the_last_evaluation(untrained):
     words = text_of(write_report(run).read_text())
     assert "W2, points (lower is better) 1.5 1.25" in words
     assert "mind the gap" in words
+    (run.folder / "evaluation.json").write_text(
+        '{"training": {"seed": 9}, "measures": {}, "sections": [], "notes": []}'
+    )
+    with pytest.raises(ValueError, match=r"is of a training with other seed; evaluate the run again"):
+        write_report(run)
     (run.folder / "evaluation.json").write_text('{"measures": {}}')
     with pytest.raises(ValueError, match=r"does not hold an evaluation of this version .*; evaluate the run again"):
         write_report(run)
