@@ -36,6 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ) as error:
         print(f"otkit-vae: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error):  # torch's word for too little memory, on a CPU
+            raise
+        print(f"otkit-vae: error: too little memory ({str(error).splitlines()[0]})", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -287,6 +287,7 @@ def test_the_best_is_bold_unless_there_are_two(tmp_path):
         (("evaluate", "RUN", "--seed", 2**32), "seed is 4294967296; expected a whole number from 0 to 2**32 - 1"),
         (("sample", "nowhere"), "run: no file nowhere/config.yaml"),
         (("sample", "RUN", "--n", 0), "n is 0"),
+        (("sample", "RUN", "--n", 10**15), "too little memory"),
         (("sample", "RUN", "--out", "samples.png"), "out is 'samples.png'; expected the name of an .npz file"),
         (("sample", "RUN", "--out", "there.npz"), "out: there.npz exists"),
         (("sample", "RUN", "--out", "no/where.npz"), "out: no folder no"),
