@@ -107,9 +107,10 @@ def _least(
     value = torch.where(equal, 0 * value, value)
     if not needs_gradient(*inputs):
         return value
-    twice = 2 * (~equal).to(F.dtype)[..., None, None]
-    first, second = halves()
-    return attach(value, inputs, (twice * first, twice * second))
+    first, second = (2 * half for half in halves())
+    # Exactly 0 at equal factors, with the history, and so the second derivatives, that they have near them.
+    first, second = (each - torch.where(equal[..., None, None], each.detach(), 0.0) for each in (first, second))
+    return attach(value, inputs, (first, second))
 
 
 ROWS = 2**14

@@ -168,6 +168,25 @@ def test_equal_factors_are_exactly_zero_apart():
     assert not F.grad.any()
 
 
+SECOND = {
+    "eager": torch.autograd.functional.hessian,
+    "func": lambda f, x: torch.func.jacrev(torch.func.jacrev(f))(x),
+}
+
+
+@pytest.mark.parametrize("second", SECOND.values(), ids=SECOND)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (3, 3), (2, 4)])
+def test_second_derivatives_at_equal_factors_are_those_beside_them(second, shape):
+    F = torch.from_numpy(np.random.default_rng(3).normal(size=shape))
+    zero = torch.zeros(shape[0], dtype=torch.float64)
+
+    def distance(X):
+        return w2_squared_from_factors(zero, X, zero, F)
+
+    apart = F + 1e-7 * torch.from_numpy(np.random.default_rng(4).normal(size=shape))
+    torch.testing.assert_close(second(distance, F), second(distance, apart), rtol=1e-5, atol=1e-5)
+
+
 def test_concave_kink_gives_one_of_the_one_sided_derivatives():
     """F = (1, 0), G = (0, 1): 2 + ε² - 2|ε| along G = (ε, 1)."""
     F, G = (torch.tensor(column, dtype=torch.float64)[:, None].requires_grad_() for column in ([1.0, 0.0], [0.0, 1.0]))
