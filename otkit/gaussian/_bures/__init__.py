@@ -73,6 +73,19 @@ def _numbers(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: 
     return value.reshape(batch), gradient1.reshape(*batch, d, d), gradient2.reshape(*batch, d, d)
 
 
+@operator("bures_maps", lambda cov1, cov2, *_: (cov1.new_empty(cov1.shape), cov1.new_empty(cov1.shape)))
+def _maps(cov1: Tensor, cov2: Tensor, gradient1: Tensor, gradient2: Tensor) -> tuple[Tensor, Tensor]:
+    """T and T⁻¹ from the gradients I - T and I - T⁻¹, or anew where that would cancel."""
+    d = cov1.shape[-1]
+    identity = torch.eye(d, dtype=cov1.dtype, device=cov1.device)
+    T, T_inverse = (identity - gradient.reshape(-1, d, d) for gradient in (gradient1, gradient2))
+    small = torch.minimum(*(each.abs().amax((-2, -1)) for each in (T, T_inverse))) < 0.5
+    if bool(small.any()):
+        pair = (cov.reshape(-1, d, d)[small] for cov in (cov1, cov2))
+        T[small], T_inverse[small] = procrustes.maps(*pair)
+    return T.reshape(cov1.shape), T_inverse.reshape(cov1.shape)
+
+
 class _ValueAndGradients(Function):
     r"""(Σ1, Σ2) -> the value, without history, and :math:`I - T` and :math:`I - T^{-1}`, with theirs.
 
@@ -92,21 +105,21 @@ class _ValueAndGradients(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-        cov1, _, _, _ = inputs
+        cov1, cov2, _, _ = inputs
         value, gradient1, gradient2 = output
         ctx.mark_non_differentiable(value)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(cov1, gradient1, gradient2)
+        ctx.save_for_backward(cov1, cov2, gradient1, gradient2)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None]:
         _, grad1, grad2 = grad_outputs
         if grad1 is None and grad2 is None:
             return None, None, None, None
-        cov1, gradient1, gradient2 = ctx.saved_tensors
+        cov1, cov2, gradient1, gradient2 = ctx.saved_tensors
         grad1, grad2 = (torch.zeros_like(cov1) if grad is None else grad for grad in (grad1, grad2))
-        identity = torch.eye(cov1.shape[-1], dtype=cov1.dtype, device=cov1.device)
-        T, T_inverse = identity - gradient1, identity - gradient2
+        numbers = _maps(cov1.detach(), cov2.detach(), gradient1.detach(), gradient2.detach())
+        T, T_inverse = (T + (g.detach() - g) for T, g in zip(numbers, (gradient1, gradient2), strict=True))
         # d(I - T) = -dT, and d(I - T⁻¹) = T⁻¹ dT T⁻¹.
         H = T_inverse @ grad2 @ T_inverse - grad1
         unit = power_of_two(cov1.detach().abs().amax((-2, -1), keepdim=True))  # Y is inverse to the scale

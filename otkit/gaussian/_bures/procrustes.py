@@ -38,6 +38,17 @@ def value_and_gradients(cov1: Tensor, cov2: Tensor, eps: float) -> tuple[Tensor,
     return residual.square().sum((-2, -1)), symmetric(gradient1) + null1, symmetric(gradient2) + null2
 
 
+def maps(cov1: Tensor, cov2: Tensor) -> tuple[Tensor, Tensor]:
+    """T and T⁻¹ themselves (n, d, d), of which I - T keeps no digits where T is far below I; singular ones alike."""
+    F, F_inverse, _ = factor("cov1", cov1)
+    G, G_inverse, _ = factor("cov2", cov2)
+    U, _, Vh = torch.linalg.svd(G.mT @ F)
+    R = U @ Vh
+    T = (F @ F_inverse).mT @ G @ R @ F_inverse
+    T_inverse = (G @ G_inverse).mT @ F @ R.mT @ G_inverse
+    return symmetric(T), symmetric(T_inverse)
+
+
 def factor(name: str, cov: Tensor, eps: float = math.inf) -> tuple[Tensor, Tensor, Tensor]:
     """A factor F (..., d, d) of covariances, its pseudo-inverse, and the projection onto the null space.
 

@@ -187,6 +187,18 @@ def test_second_derivatives_at_equal_factors_are_those_beside_them(second, shape
     torch.testing.assert_close(second(distance, F), second(distance, apart), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("second", SECOND.values(), ids=SECOND)
+@pytest.mark.parametrize("ratio", [1e-60, 1e-32, 1e-20, 1e32])
+@pytest.mark.parametrize("d", [1, 2, 3, 5])
+def test_second_derivatives_between_covariances_of_very_different_size(second, ratio, d):
+    """Between v I and w I, W2² is d (√v - √w)²."""
+    zero, one = torch.zeros(d, dtype=torch.float64), torch.eye(d, dtype=torch.float64)
+    sizes = torch.tensor([1.0, ratio], dtype=torch.float64)
+    found = second(lambda s: w2_squared(zero, s[0] * one, zero, s[1] * one), sizes)
+    expected = [[ratio**0.5, -(ratio**-0.5)], [-(ratio**-0.5), ratio**-1.5]]
+    torch.testing.assert_close(found, d / 2 * torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
 def test_concave_kink_gives_one_of_the_one_sided_derivatives():
     """F = (1, 0), G = (0, 1): 2 + ε² - 2|ε| along G = (ε, 1)."""
     F, G = (torch.tensor(column, dtype=torch.float64)[:, None].requires_grad_() for column in ([1.0, 0.0], [0.0, 1.0]))
