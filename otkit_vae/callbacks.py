@@ -68,12 +68,13 @@ class Folder(Checkpoint):
             return
         trainer.should_stop = trainer.should_stop or self._postponed
         self._due = self._due or (self.every is not None and steps % self.every == 0)
+        if not (self._due or self._ends(trainer)):
+            return
         if self._evaluates(trainer):
             self._postpone(trainer, steps)
             if not self._ends(trainer):
                 return
-        if self._ends(trainer) or self._due:
-            self._save(trainer, pl_module, batch_idx, steps)
+        self._save(trainer, pl_module, batch_idx, steps)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:  # noqa: D102
         if not pl_module.whole:
