@@ -70,8 +70,9 @@ def exact_transport(
     """Exact transport with costs scale·C + low."""
     a_, b_ = a.numpy(force=True), b.numpy(force=True)
     mass, other = float(a_.sum()), float(b_.sum())
-    if other != mass:
-        b_ = b_ * (mass / other)  # as they came, rounded, there is no plan between them, and no cost to bound
+    if abs(other - mass) > 2e-16 * (len(a_) + len(b_)) * mass:
+        # As they came, in fewer digits than float64's, there is no plan between them, and no cost to bound.
+        b_ = b_ * (mass / other)
     found = couple(a_, b_, costs, options.max_iter, keep_plan=keep_plan)
     upper, error = upper_bound(costs, a_, b_, found)
     lower = lower_bound(costs, a_, b_, found.f) if found.gap is None else upper - found.gap

@@ -1,8 +1,8 @@
 """Optimal transport between Gaussians, in closed form.
 
 All functions work under `torch.func` transforms (``jacrev(jacrev(f))``, not ``hessian``, which wants forward mode) and
-under ``torch.compile(fullgraph=True)``, validation included. Values and gradients compile, second
-derivatives do not: of ``torch.compile(jacrev(jacrev(f)))`` torch makes 0 or an error, of ``jacrev(jacrev(f))`` the truth.
+under ``torch.compile(fullgraph=True)``, validation included. Values and gradients compile, second derivatives do not:
+of ``torch.compile(jacrev(jacrev(f)))`` torch makes 0 or an error.
 """
 
 from otkit.gaussian._barycenter import barycenter as barycenter

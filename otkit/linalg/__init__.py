@@ -1,8 +1,8 @@
 """Matrix functions with exact derivatives, batched over leading dimensions.
 
 All functions work under `torch.func` transforms (``jacrev(jacrev(f))``, not ``hessian``, which wants forward mode) and
-under ``torch.compile(fullgraph=True)``, validation included. Values and gradients compile, second
-derivatives do not: of ``torch.compile(jacrev(jacrev(f)))`` torch makes 0 or an error, of ``jacrev(jacrev(f))`` the truth.
+under ``torch.compile(fullgraph=True)``, validation included. Values and gradients compile, second derivatives do not:
+of ``torch.compile(jacrev(jacrev(f)))`` torch makes 0 or an error.
 """
 
 from otkit.linalg._polar import polar as polar
