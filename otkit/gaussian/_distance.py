@@ -48,7 +48,7 @@ from otkit._operators import checked
 from otkit._root import root
 from otkit.gaussian._bures import bures_squared
 from otkit.gaussian._checks import require_covariance, require_gaussians, require_nonnegative
-from otkit.gaussian._lengths import hypotenuse, moderate, ordinary
+from otkit.gaussian._lengths import hypotenuse, moderate, ordinary, units
 from otkit.linalg import sqrtm
 from otkit.linalg._symmetric import symmetric, trace
 
@@ -199,4 +199,5 @@ def w2(
     squared = _squared_length(difference) + dispersion
     if moderate(squared) or ordinary(difference):
         return restore(root(squared, 2))
-    return restore(hypotenuse(difference, dispersion))
+    unit = units(difference.abs().amax(-1), dispersion)
+    return restore(hypotenuse(_squared_length(difference / unit.unsqueeze(-1)), dispersion, unit))

@@ -42,7 +42,6 @@ def units(extent: Tensor, dispersion: Tensor) -> Tensor:
     return power_of_two(torch.maximum(extent.detach(), dispersion.detach().clamp(min=0).sqrt()))
 
 
-def hypotenuse(difference: Tensor, dispersion: Tensor) -> Tensor:
-    """The root of |difference|² (..., d) plus a dispersion (...), with gradient 0 at 0."""
-    unit = units(difference.abs().amax(-1), dispersion)
-    return root((difference / unit.unsqueeze(-1)).square().sum(-1) + dispersion / unit / unit, 2) * unit
+def hypotenuse(squared: Tensor, dispersion: Tensor, unit: Tensor) -> Tensor:
+    """The root of a length², in units squared, plus a dispersion, with gradient 0 at 0."""
+    return root(squared + dispersion / unit / unit, 2) * unit

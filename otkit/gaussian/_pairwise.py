@@ -32,7 +32,7 @@ from otkit._root import root
 from otkit.gaussian import _crossed
 from otkit.gaussian._bures import bures_squared
 from otkit.gaussian._checks import require_gaussian, require_same_dimension
-from otkit.gaussian._lengths import ordinary, units
+from otkit.gaussian._lengths import hypotenuse, ordinary, units
 
 
 def pairwise_w2_squared(
@@ -103,7 +103,7 @@ def pairwise_w2(
     if ordinary(m1, m2):
         return restore(root(SquaredDifferences.apply(m1, m2, None) + dispersions, 2))
     unit = units(extents(m1, m2), dispersions)
-    return restore(root(SquaredDifferences.apply(m1, m2, unit) + dispersions / unit / unit, 2) * unit)
+    return restore(hypotenuse(SquaredDifferences.apply(m1, m2, unit), dispersions, unit))
 
 
 def _all_pairs(

@@ -70,19 +70,6 @@ def test_what_goes_on_leaves_out_no_evaluation_within_an_epoch(tmp_path, options
     assert_alike(tmp_path / "parts", tmp_path / "whole")
 
 
-@pytest.mark.parametrize(("interval", "steps"), [(2, [3, 5, 6, 8, 10, 13, 15]), (1, [5, 10, 15])])
-def test_a_checkpoint_that_an_evaluation_would_follow_is_of_the_next_step(tmp_path, monkeypatch, interval, steps):
-    written, write = [], checkpoint.write
-
-    def noted(content, file):
-        written.append(content["global_step"])
-        write(content, file)
-
-    monkeypatch.setattr(checkpoint, "write", noted)
-    train(tmp_path, options={"val_check_interval": interval}, every=2)
-    assert written == steps
-
-
 @pytest.mark.parametrize("penalty", ["kl", "wae_gan"])
 def test_a_limit_of_steps_within_an_epoch_is_a_pause(tmp_path, penalty):
     train(tmp_path / "whole", penalty)
@@ -170,8 +157,18 @@ def test_metrics_of_an_ended_training_are_written_again(tmp_path):
     assert (tmp_path / "metrics.csv").read_text() == before
 
 
-@pytest.mark.parametrize(("every", "steps"), [(None, [5, 10, 15]), (3, [3, 6, 9, 12, 15]), (4, [4, 8, 12, 15])])
-def test_checkpoints_are_as_many_steps_apart_as_was_asked_for(tmp_path, monkeypatch, every, steps):
+@pytest.mark.parametrize(
+    ("every", "interval", "steps"),
+    [
+        (None, None, [5, 10, 15]),
+        (3, None, [3, 6, 9, 12, 15]),
+        (4, None, [4, 8, 12, 15]),
+        # One that an evaluation would follow is of the next step.
+        (2, 2, [3, 5, 6, 8, 10, 13, 15]),
+        (2, 1, [5, 10, 15]),
+    ],
+)
+def test_checkpoints_are_as_many_steps_apart_as_was_asked_for(tmp_path, monkeypatch, every, interval, steps):
     written, write = [], checkpoint.write
 
     def noted(content, file):
@@ -179,7 +176,7 @@ def test_checkpoints_are_as_many_steps_apart_as_was_asked_for(tmp_path, monkeypa
         write(content, file)
 
     monkeypatch.setattr(checkpoint, "write", noted)
-    train(tmp_path, every=every)
+    train(tmp_path, options={"val_check_interval": interval}, every=every)
     assert written == steps
 
 
