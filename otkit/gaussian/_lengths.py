@@ -19,6 +19,10 @@ SHORTEST, LONGEST = 1e-125, 1e150
 """Between which coordinates have differences, 0 or no smaller than eps times them, whose squares keep their digits."""
 
 
+LEAST_UNIT = 2.0**-1000
+"""The smallest unit, which can be divided by; whose square a dispersion is not, other than 0."""
+
+
 def moderate(squared: Tensor) -> bool:
     """Whether squares are known to have all their digits; that none of them is 0 tells it."""
     if transforming():
@@ -39,9 +43,11 @@ def ordinary(*vectors: Tensor) -> bool:
 
 def units(extent: Tensor, dispersion: Tensor) -> Tensor:
     """Powers of two of about the root of length² plus a dispersion, by the largest coordinate; without derivative."""
-    return power_of_two(torch.maximum(extent.detach(), dispersion.detach().clamp(min=0).sqrt()))
+    return power_of_two(torch.maximum(extent.detach(), dispersion.detach().clamp(min=0).sqrt())).clamp(min=LEAST_UNIT)
 
 
 def hypotenuse(squared: Tensor, dispersion: Tensor, unit: Tensor) -> Tensor:
     """The root of a length², in units squared, plus a dispersion, with gradient 0 at 0."""
+    # At the smallest unit the derivative in a dispersion, which is 0, may be infinite, and that of the dispersion is 0.
+    dispersion = torch.where(unit > LEAST_UNIT, dispersion, 0.0)
     return root(squared + dispersion / unit / unit, 2) * unit

@@ -38,6 +38,15 @@ def test_the_distance_of_translates_is_the_length_at_any_scale(name, size, sprea
     torch.testing.assert_close(torch.autograd.grad(value, m)[0], DIRECTION, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("size", [1e-300, 1e-310, 5e-324])
+@pytest.mark.parametrize("name", ["w2", "pairwise_w2 of two lists", "mixture_w2"])
+def test_means_as_near_as_numbers_go_have_gradients(name, size):
+    m, cov = torch.tensor([size, 0.0], dtype=torch.float64), torch.eye(2, dtype=torch.float64)
+    in_m, in_cov = torch.autograd.grad(between(name)(m.requires_grad_(), cov.requires_grad_()), (m, cov))
+    torch.testing.assert_close(in_m, torch.tensor([1.0, 0.0], dtype=torch.float64), rtol=1e-12, atol=0)
+    assert not in_cov.any()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_at_equal_gaussians_nothing_changes(name):
     m, cov = torch.zeros(2, dtype=torch.float64, requires_grad=True), torch.zeros(2, 2, dtype=torch.float64)
