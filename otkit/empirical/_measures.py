@@ -5,6 +5,7 @@ A measure :math:`\alpha = \sum_i a_i \delta_{x_i}` is a set of points x (n, d) a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
@@ -70,10 +71,26 @@ def pair_of_measures(
         require_finite("x", x)
         require_finite("y", y)
     a, b = _checked_weights(a, b, eps=eps, validate=validate)
-    x, y = working_precision(x), working_precision(y)
-    return Measures(
-        x.expand(*batch, *x.shape[-2:]), y.expand(*batch, *y.shape[-2:]), a.expand(*batch, n), b.expand(*batch, m)
-    )
+    x, y = (working_precision(t).expand(*batch, *t.shape[-2:]) for t in (x, y))
+    everywhere = bool((a > 0).all()) and bool((b > 0).all())
+    a, b = a.expand(*batch, n), b.expand(*batch, m)
+    return Measures(*((x, y) if everywhere else _within_reach(x, y, a, b)), a, b)
+
+
+def _within_reach(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The points, those of weight zero no farther away than 1/eps times the extent of those that have weight.
+
+    From there on their distances to all others are one number, and powers of theirs would leave none of the others. No
+    value depends on where they are; their derivatives in the weight are of a place on the way, and subgradients still.
+    """
+    points, held = torch.cat([x, y], -2), (torch.cat([a, b], -1) > 0).unsqueeze(-1)
+    with torch.no_grad():
+        low = torch.where(held, points, math.inf).amin(-2, keepdim=True)
+        high = torch.where(held, points, -math.inf).amax(-2, keepdim=True)
+        reach = (high - low).amax(-1, keepdim=True) / torch.finfo(points.dtype).eps
+        reach = torch.where(reach > 0, reach, math.inf)
+    near = torch.where(held, points, points.clamp(low - reach, high + reach))
+    return near[..., : x.shape[-2], :], near[..., x.shape[-2] :, :]
 
 
 def matrix_and_weights(

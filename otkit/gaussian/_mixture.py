@@ -182,12 +182,17 @@ def _discrete_problem(
         weights2, locs2, covs2 = _checked_mixture("2", weights2, locs2, covs2, eps)
     a, m1, C1, b, m2, C2 = (working_precision(t) for t in (weights1, locs1, covs1, weights2, locs2, covs2))
     dispersions = squared_bures(C1, C2, eps=eps, validate=False)
+    held = (a > 0).unsqueeze(-1) & (b > 0).unsqueeze(-2)
     if ordinary(m1, m2):
         costs, unit = SquaredDifferences.apply(m1, m2, None) + dispersions, m1.new_ones(())
     else:
-        largest = units(*(each.amax((-2, -1), keepdim=True) for each in (extents(m1, m2), dispersions)))
+        sizes = (torch.where(held, each, 0.0) for each in (extents(m1, m2), dispersions))
+        largest = units(*(each.amax((-2, -1), keepdim=True) for each in sizes))
         costs = SquaredDifferences.apply(m1, m2, largest) + dispersions / largest / largest
         unit = largest[..., 0, 0]
+    # Components of weight zero are no farther than where their costs are one number, and leave the others' digits.
+    longest = torch.where(held, costs.detach(), 0.0).amax((-2, -1), keepdim=True)
+    costs = costs.clamp(max=longest / torch.finfo(costs.dtype).eps ** 2)
     return costs.expand(*batch, *costs.shape[-2:]), a.expand(*batch, -1), b.expand(*batch, -1), unit
 
 

@@ -102,10 +102,11 @@ def entropic_potentials_of_points(
     """
     x, y, a, b = (torch.as_tensor(part).double() for part in (x, y, a, b))
     reg = require_positive("reg", reg)
-    centre = 0.5 * (x.mean(0) + y.mean(0))
-    source = Measure(x - centre, a / a.sum(), torch.zeros_like(a))
-    target = Measure(y - centre, b / b.sum(), torch.zeros_like(b))
-    radius = max(float(torch.linalg.vector_norm(m.points, dim=-1).max()) for m in (source, target))
+    a, b = a / a.sum(), b / b.sum()
+    centre = 0.5 * (a @ x + b @ y)
+    source, target = (Measure(points - centre, w, torch.zeros_like(w)) for points, w in ((x, a), (y, b)))
+    # Of what has weight: what it costs to other points is not paid.
+    radius = max(float(torch.linalg.vector_norm(m.points[m.weights > 0], dim=-1).max()) for m in (source, target))
     require_reg_above_rounding(reg, (2 * radius) ** p)
     # That of |x|² and 2xy beside reg; the points that exchange mass are about as far out.
     rounding = 2 * torch.finfo(torch.float32).eps * radius**p / reg

@@ -24,9 +24,25 @@ def test_on_the_line_any_exponent_is_served(p):
     np.testing.assert_allclose(gradient, [0.5 ** (1 / p), 0.0], rtol=1e-11)
 
 
-def test_a_point_of_weight_zero_does_not_hide_the_others():
-    x, y = np.array([0.0, 1e200]), np.array([1e-3])
-    assert empirical.wasserstein_1d(x, y, a=np.array([1.0, 0.0])) == pytest.approx(1e-3, rel=1e-14)
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("p", [1, 2, 50])
+def test_a_point_of_weight_zero_does_not_hide_the_others(p, held):
+    x, y = (torch.tensor(each, dtype=torch.float64) for each in ([0.0, 1.0, 1e200], [1e-3, 1.003]))
+    a = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64, requires_grad=held)
+    distance = empirical.wasserstein_1d(x, y, p, a=a)
+    assert distance.item() == pytest.approx((0.5 * 1e-3**p + 0.5 * 3e-3**p) ** (1 / p), rel=1e-12)
+    assert not held or torch.autograd.grad(distance, a)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("far", [1e10, 1e160, 1e200])
+def test_nor_from_a_normal_distribution(far):
+    x, a = torch.tensor([1.0, 2.0, far], dtype=torch.float64), torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
+    cost = empirical.transport_cost_1d_to_normal(x, a=a.requires_grad_())
+    alone = a.detach()[:2].clone().requires_grad_()
+    expected = empirical.transport_cost_1d_to_normal(x[:2], a=alone)
+    assert cost.item() == pytest.approx(expected.item(), rel=1e-12)
+    slopes = [torch.autograd.grad(*each)[0].diff()[0].item() for each in ((cost, a), (expected, alone))]
+    assert slopes[0] == pytest.approx(slopes[1], rel=1e-9)
 
 
 def test_a_large_exponent_is_right_or_refused():

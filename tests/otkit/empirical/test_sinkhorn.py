@@ -144,7 +144,7 @@ def test_points_of_weight_zero_on_both_sides_have_gradient_zero_at_a_small_reg(p
         assert (second == 0).all()
 
 
-@pytest.mark.parametrize("far", [1e4, 1e10])
+@pytest.mark.parametrize("far", [1e4, 1e10, 1e200])
 @pytest.mark.parametrize(
     "cost",
     [

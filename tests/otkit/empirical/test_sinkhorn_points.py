@@ -56,6 +56,16 @@ def test_potentials_far_from_the_origin(small):
     np.testing.assert_allclose(far.f - far.f.mean(), near.f - near.f.mean(), atol=1e-4)
 
 
+@pytest.mark.parametrize("reg", [0.5, 50.0])
+@pytest.mark.parametrize("far", [1e10, 1e200])
+@pytest.mark.parametrize("cost", [sinkhorn_cost, sinkhorn_divergence])
+def test_far_points_of_weight_zero_take_no_digits(small, cost, far, reg):
+    x, y, a, b = clouds(90, 80)
+    filled = np.concatenate([x, np.full((5, 3), far)]), np.concatenate([a, np.zeros(5)])
+    value = cost(filled[0], y, a=filled[1], b=b, reg=reg, tol=1e-8)
+    assert value == pytest.approx(cost(x, y, a=a, b=b, reg=reg, tol=1e-8), rel=1e-7)
+
+
 def test_small_reg_recovers_sums_that_underflow(small):
     x, y, a, b = clouds(120, 100, 1)
     y[0] = 300.0

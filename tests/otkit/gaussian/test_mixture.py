@@ -195,6 +195,26 @@ def test_weight_gradients_are_dual_potentials(both):
     assert f @ both[0][0] + g @ both[1][0] == pytest.approx(value.item(), rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.parametrize("far", [1e10, 1e154, 1e160, 1e200])
+@pytest.mark.parametrize("broad", [1.0, 1e100, 1e300])
+def test_components_of_weight_zero_take_no_digits_however_far_or_broad(far, broad):
+    (weights, locs, covs), q = mixture(3, 2, 0), mixture(4, 2, 1)
+    filled = (
+        np.append(weights, 0.0),
+        np.concatenate([locs, np.full((1, 2), far)]),
+        np.concatenate([covs, broad * np.eye(2)[None]]),
+    )
+    np.testing.assert_allclose(mixture_plan(*filled, *q)[:3], mixture_plan(weights, locs, covs, *q), rtol=1e-12)
+    found = []
+    for p in ((weights, locs, covs), filled):
+        p = tensors(*p)
+        value = mixture_w2(*p, *tensors(*q))
+        value.backward()
+        found.append((value.detach(), p[0].grad[1:3] - p[0].grad[0], p[1].grad[:3], p[2].grad[:3]))
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_at_equal_mixtures_value_and_gradient_are_zero():
     p, order = mixture(4, 2, 0), [2, 0, 3, 1]
     weights = np.array([0.25, 0.125, 0.5, 0.125])
