@@ -16,6 +16,7 @@ No covariance is formed: a Gaussian of n samples in dimension d > n has the cent
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -23,6 +24,8 @@ from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, checked_finite, require_broadcast, shape, working_precision
 from otkit._derivatives import attach, needs_gradient
+from otkit._operators import transforming
+from otkit._units import power_of_two
 from otkit.linalg._polar import polar_factor
 
 
@@ -81,8 +84,17 @@ def factor_residual(F: Tensor, G: Tensor) -> Tensor:
         return _wide_residual(F, G)
     if F.shape[-1] < G.shape[-1]:
         F, G = G, F
-    Q = polar_factor(F.mT @ G)
+    Q = polar_factor(_product(F, G))
     return _least(F, G, Q, (F, G), lambda: (F - G @ Q.mT, G - F @ Q))
+
+
+def _product(F: Tensor, G: Tensor) -> Tensor:
+    r""":math:`F^\top G` up to a positive number, which a polar factor does not see, where it would leave the range."""
+    product = F.mT @ G
+    if not transforming() and math.isfinite(product.detach().sum().item()):
+        return product
+    F, G = (each / power_of_two(each.detach().abs().amax((-2, -1), keepdim=True)) for each in (F, G))
+    return F.mT @ G
 
 
 def _wide_residual(F: Tensor, G: Tensor) -> Tensor:
@@ -93,7 +105,7 @@ def _wide_residual(F: Tensor, G: Tensor) -> Tensor:
     """
     A, B = polar_factor(F.mT), polar_factor(G.mT)
     H, K = F @ A, G @ B
-    Q = polar_factor(H.mT @ K)
+    Q = polar_factor(_product(H, K))
     return _least(H, K, Q, (F, G), lambda: ((H - K @ Q.mT) @ A.mT, (K - H @ Q) @ B.mT))
 
 
@@ -101,10 +113,10 @@ def _least(
     F: Tensor, G: Tensor, Q: Tensor, inputs: tuple[Tensor, Tensor], halves: Callable[[], tuple[Tensor, Tensor]]
 ) -> Tensor:
     """|F - G Qᵀ|² for the best Q, with half of its gradients in the inputs given."""
-    value, size, same = _residual(F.detach(), G.detach(), Q.detach())
+    value, rounding, same = _residual(F.detach(), G.detach(), Q.detach())
     # Equal factors have Q = I to rounding, or to what their near singularity makes of it: what is left means 0.
-    equal = (value <= (8 * F.shape[-1] * torch.finfo(F.dtype).eps) ** 2 * size) | same
-    value = torch.where(equal, 0 * value, value)
+    equal = (value <= rounding) & (value < math.inf) | same
+    value = torch.where(equal, 0.0, value)
     if not needs_gradient(*inputs):
         return value
     first, second = (2 * half for half in halves())
@@ -118,12 +130,15 @@ ROWS = 2**14
 
 
 def _residual(F: Tensor, G: Tensor, Q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """|F - G Qᵀ|² and |F|², and whether F = G, in blocks of rows, so that no array as large as F is made."""
+    """|F - G Qᵀ|² and what rounding may make of it, and whether F = G, in blocks of rows, so that no array as large
+    as F is made.
+    """
+    rounding = 8 * F.shape[-1] * torch.finfo(F.dtype).eps
     rows = max(1, ROWS // max(1, F[..., 0, :].numel()))
     value, size, same = [], [], []
     for f, g in zip(F.split(rows, -2), G.split(rows, -2), strict=True):
         value.append((f - g @ Q.mT).square().sum((-2, -1)))
-        size.append(f.square().sum((-2, -1)))
+        size.append((rounding * f).square().sum((-2, -1)))
         if f.shape == g.shape:
             same.append((f == g).flatten(-2).all(-1))
     never = torch.zeros_like(value[0], dtype=torch.bool)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from otkit.gaussian import mixture_plan, mixture_w2, pairwise_w2, w2, w2_squared
+from otkit.gaussian import mixture_plan, mixture_w2, pairwise_w2, w2, w2_squared, w2_squared_from_factors
 
 SIZES = [1e200, 1e160, 1e-155, 1e-160, 1e-170, 1e-300]
 DIRECTION = torch.tensor([0.6, 0.8], dtype=torch.float64)
@@ -159,3 +159,28 @@ def test_plans_between_components_at_any_scale(size):
     plan = mixture_plan(weights, locs, covs, np.array([0.5, 0.5]), locs, covs)
     np.testing.assert_array_equal(plan, [[0.5, 0.25], [0.0, 0.25]])
     assert mixture_w2(weights, locs, covs, np.array([0.5, 0.5]), locs, covs) == pytest.approx(2 * size)
+
+
+@pytest.mark.parametrize("columns", [(1, 2), (3, 3), (5, 4)])
+@pytest.mark.parametrize("transform", ["backward", "func"])
+def test_factors_whose_product_is_beyond_float64(columns, transform):
+    """The value then is infinite, and its gradient, of degree one, is not."""
+    zero = torch.zeros(3, dtype=torch.float64)
+    first, second = (torch.randn(3, r, dtype=torch.float64) for r in columns)
+
+    def gradient(size):
+        F, G = (size * first).requires_grad_(), size * second
+        if transform == "func":
+            return torch.func.grad(lambda F: w2_squared_from_factors(zero, F, zero, G))(F)
+        value = w2_squared_from_factors(zero, F, zero, G)
+        assert bool(value.isinf()) == (size > 1)
+        return torch.autograd.grad(value, F)[0]
+
+    torch.testing.assert_close(gradient(1e200) / 1e200, gradient(1.0), rtol=1e-9, atol=0)
+
+
+def test_near_factors_whose_squares_are_beyond_float64():
+    zero, F = torch.zeros(2, dtype=torch.float64), 1e160 * torch.eye(2, dtype=torch.float64)
+    near = w2_squared_from_factors(zero, F, zero, F * (1 + 2**-30))
+    assert near.item() == pytest.approx(2 * (1e160 * 2**-30) ** 2)
+    assert w2_squared_from_factors(zero, 1e15 * F, zero, 1e15 * F).item() == 0
