@@ -36,8 +36,10 @@ from torch.distributions import (
 
 from otkit._arguments import require_broadcast, require_one_dtype_and_device, working_precision
 from otkit._convergence import warn
+from otkit._operators import checked
 from otkit._root import root
 from otkit.gaussian import w2_squared_diagonal, w2_squared_from_factors
+from otkit.gaussian._checks import require_nonnegative
 
 __all__ = ["register_w2", "w2", "w2_squared"]
 
@@ -90,7 +92,8 @@ def w2_squared(p: Distribution, q: Distribution) -> Tensor:
 
     Raises:
         NotImplementedError: No form is registered for the two types; the message names them.
-        ValueError: Event shapes that differ, or batch shapes that do not broadcast.
+        ValueError: Event shapes that differ, batch shapes that do not broadcast, or parameters that are not finite or,
+            where torch did not check them, of the wrong sign.
         TypeError: Not two distributions, or distributions of mixed dtypes or devices.
 
     Example:
@@ -206,9 +209,11 @@ def _loc_and_factor(distribution: Distribution) -> tuple[Tensor, Tensor]:
     if isinstance(distribution, MultivariateNormal):
         return distribution.loc, distribution.scale_tril
     if isinstance(distribution, LowRankMultivariateNormal):
-        scales = root(working_precision(distribution.cov_diag), 2)  # whose rounding would be one of the distance
+        diag = checked(require_nonnegative, "cov_diag", distribution.cov_diag)
+        scales = root(working_precision(diag), 2)  # whose rounding would be one of the distance
         factor = torch.cat([working_precision(distribution.cov_factor), torch.diag_embed(scales)], dim=-1)
         return distribution.loc, factor
     if isinstance(distribution, Independent) and isinstance(distribution.base_dist, Normal):
-        return distribution.base_dist.loc, torch.diag_embed(distribution.base_dist.scale)
+        scale = checked(require_nonnegative, "scale", distribution.base_dist.scale)
+        return distribution.base_dist.loc, torch.diag_embed(scale)
     raise NotImplementedError(f"no factor of the covariance of {distribution} is known; see register_w2")

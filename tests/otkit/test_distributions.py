@@ -91,6 +91,26 @@ def test_gradients_reach_the_parameters():
     )
 
 
+@pytest.mark.parametrize("first", MAKERS)
+@pytest.mark.parametrize("second", MAKERS)
+def test_derivatives_in_all_parameters(first, second):
+    of = {
+        "diagonal": lambda loc, factor: Independent(Normal(loc, factor.diagonal(), validate_args=False), 1),
+        "full": lambda loc, factor: MultivariateNormal(loc, scale_tril=factor.tril(), validate_args=False),
+        "low_rank": lambda loc, factor: LowRankMultivariateNormal(
+            loc, factor[:, :2], factor.diagonal().square(), validate_args=False
+        ),
+    }
+
+    def squared(loc1, factor1, loc2, factor2):
+        return distributions.w2_squared(of[first](loc1, factor1), of[second](loc2, factor2))
+
+    parameters = [t for _ in "pq" for t in (torch.randn(d, **f64), torch.eye(d, **f64) + torch.rand(d, d, **f64))]
+    parameters = [t.requires_grad_() for t in parameters]
+    assert torch.autograd.gradcheck(squared, parameters)
+    assert torch.autograd.gradgradcheck(squared, parameters)
+
+
 def test_equal_distributions_have_distance_and_gradient_zero():
     loc = torch.zeros(d, **f64).requires_grad_()
     value = otkit.wasserstein(
@@ -127,8 +147,16 @@ def test_the_most_specific_form_is_taken_and_a_tie_is_warned_of():
         return torch.tensor(8.0)
 
     assert distributions.w2_squared(q, p) == 8
+    assert distributions.w2_squared(p, q) == 7
     with pytest.warns(RuntimeWarning, match=r"ambiguous.*register_w2\(Mine, Mine\) breaks the tie"):
         distributions.w2_squared(p, p)
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_form_gets_its_types_in_the_order_registered():
+    distributions.register_w2(Categorical, Normal)(lambda p, q: p.logits.sum() + q.loc)
+    p, q = Categorical(logits=torch.zeros(2)), Normal(3.0, 1.0)
+    assert distributions.w2_squared(q, p) == distributions.w2_squared(p, q)
 
 
 @pytest.mark.usefixtures("registry")
@@ -189,5 +217,11 @@ def test_bad_input():
         otkit.wasserstein(full(2), full(3))
     with pytest.raises(TypeError, match=r"q has dtype torch.float64 but p has dtype torch.float32"):
         otkit.wasserstein(Independent(Normal(torch.zeros(d), 1.0), 1), full())
+    zero, loose = torch.zeros(d, **f64), {"validate_args": False}
+    negative = torch.tensor([1.0, -1.0, 1.0], **f64)
+    with pytest.raises(ValueError, match="cov_diag must not be negative; got -1"):
+        otkit.wasserstein(LowRankMultivariateNormal(zero, 0.5 * torch.eye(d, **f64), negative, **loose), full())
+    with pytest.raises(ValueError, match="scale must not be negative; got -1"):
+        otkit.wasserstein(full(), Independent(Normal(zero, negative, **loose), 1))
     with pytest.raises(TypeError, match="type_q is 3"):
         distributions.register_w2(Normal, 3)
