@@ -46,6 +46,7 @@ from otkit._arguments import (
 )
 from otkit._operators import checked
 from otkit._root import root
+from otkit._units import power_of_two
 from otkit.gaussian._bures import bures_squared
 from otkit.gaussian._checks import require_covariance, require_gaussians, require_nonnegative
 from otkit.gaussian._lengths import hypotenuse, moderate, ordinary, units
@@ -121,9 +122,11 @@ def _parts(
     elif method == "trace":
         if validate:
             C1, C2 = (checked(require_covariance, f"cov{k}", C, restore.eps) for k, C in ((1, C1), (2, C2)))
-        half = sqrtm(C1, validate=False)
-        inner = half @ C2 @ half
-        cross = sqrtm(symmetric(inner), validate=False)
+        # A product of both covariances leaves the range of float64 long before they do.
+        u1, u2 = (power_of_two(C.detach().abs().amax((-2, -1), keepdim=True).sqrt()) for C in (C1, C2))
+        half = sqrtm(C1 / u1 / u1, validate=False)
+        inner = half @ (C2 / u2 / u2) @ half
+        cross = sqrtm(symmetric(inner), validate=False) * u1 * u2
         dispersion = trace(C1) + trace(C2) - 2 * trace(cross)
     else:
         raise ValueError(f"method is {method!r}; expected 'procrustes' or 'trace'")
