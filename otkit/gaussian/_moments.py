@@ -40,7 +40,7 @@ def fit(x: Array, *, correction: float = 1, validate: bool = True) -> tuple[Arra
         The mean m, with shape (..., d), and the covariance :math:`\Sigma`, with shape (..., d, d).
 
     Raises:
-        ValueError: Not enough samples, or NaN or infinities among them.
+        ValueError: Not enough samples, NaN or infinities among them, or a covariance beyond float64.
         TypeError: x is not a floating-point array.
 
     Example:
@@ -54,6 +54,8 @@ def fit(x: Array, *, correction: float = 1, validate: bool = True) -> tuple[Arra
     if validate:
         samples = checked_finite("x", samples)
     loc, cov = _loc_and_cov(working_precision(samples), correction)
+    if validate:
+        cov = checked_finite("the covariance of x", cov)
     return restore(loc), restore(cov)
 
 
@@ -75,7 +77,7 @@ def frechet_distance(x: Array, y: Array, *, correction: float = 1, validate: boo
         :math:`W_2^2 \ge 0`, with the broadcast batch shape (...).
 
     Raises:
-        ValueError: Not enough samples, dimensions that differ, NaN or infinities.
+        ValueError: Not enough samples, dimensions that differ, NaN or infinities, or a covariance beyond float64.
         TypeError: Arrays that are not floating point, or of mixed kinds, dtypes or devices.
 
     Example:
@@ -96,6 +98,9 @@ def frechet_distance(x: Array, y: Array, *, correction: float = 1, validate: boo
     few = min(first.shape[-2], second.shape[-2]) <= d
     moments, distance = (_loc_and_factor, w2_squared_from_factors) if few else (_loc_and_cov, w2_squared)
     (loc1, spread1), (loc2, spread2) = (moments(working_precision(t), correction) for t in (first, second))
+    if validate and not few:
+        spread1 = checked_finite("the covariance of x", spread1)
+        spread2 = checked_finite("the covariance of y", spread2)
     return restore(distance(loc1, spread1, loc2, spread2, validate=False))
 
 

@@ -200,3 +200,12 @@ def test_float32():
 def test_bad_input(x, options, message):
     with pytest.raises(ValueError, match=message):
         frechet_distance(x, np.ones((5, 2)), **options)
+
+
+def test_covariances_beyond_float64_are_refused():
+    x, y = 1e160 * rng.normal(size=(9, 2)), rng.normal(size=(9, 2))
+    with pytest.raises(ValueError, match="the covariance of x must be finite; got 4 entries"):
+        fit(x)
+    for pair, name in (((x, y), "x"), ((y, x), "y")):
+        with pytest.raises(ValueError, match=f"the covariance of {name} must be finite"):
+            frechet_distance(*pair)
