@@ -1,6 +1,7 @@
 import itertools
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -254,7 +255,9 @@ def test_what_does_not_fit_is_refused_before_the_first_distance(monkeypatch, tmp
             pairwise_distances(few, distance=counted)
         assert counted.count == 0
         assert len(list(pairwise_tiles(few, tile=4))) == 3
-        assert pairwise_distances(few, out=tmp_path / "fits.npy").shape == (7, 7)
+        for free in (2**30, 0):  # a file that is there already needs no more
+            patch.setattr(_room.shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
+            assert pairwise_distances(few, out=tmp_path / "fits.npy").shape == (7, 7)
         patch.setattr(_room, "memory", lambda: sets[3].nbytes - 1)
         with pytest.raises(MemoryError, match=r"others take .* GiB of memory; compute the matrix part by part"):
             pairwise_tiles(few[:1], sets[3:4])

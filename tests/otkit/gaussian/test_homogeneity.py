@@ -78,12 +78,15 @@ def power_of(name):
     return 1 if name.startswith("cov") else 0 if name.startswith("weights") or name == "t" else 0.5
 
 
+def options_of(call, s):
+    return {"reg": 0.5 * s} if call in ("entropic_cost", "sinkhorn_divergence") else {}
+
+
 def results(call, d, s):
     """The results over their powers of s, each with its gradients in all arguments over theirs."""
     function, arguments, powers = CALLS[call]
-    options = {"reg": 0.5 * s} if call in ("entropic_cost", "sinkhorn_divergence") else {}
     given = {k: torch.tensor(v * s ** power_of(k), requires_grad=True) for k, v in arguments(d).items()}
-    out = function(**given, **options)
+    out = function(**given, **options_of(call, s))
     for part, power in zip(out if isinstance(out, tuple) else (out,), powers, strict=True):
         yield part.detach().numpy() / s**power
         if part.requires_grad:
@@ -106,3 +109,19 @@ def test_values_and_gradients_scale(call, d):
     for exponent in SCALES:
         for here, there in zip(ordinary, results(call, d, 2.0**exponent), strict=True):
             np.testing.assert_allclose(there, here, rtol=1e-9, atol=1e-11 * np.abs(here).max(), err_msg=f"{exponent}")
+
+
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("call", [call for call in CALLS if call != "mixture_plan"])
+def test_a_gradient_is_the_same_where_no_other_argument_has_one(call, d):
+    function, arguments, _ = CALLS[call]
+    given = {name: torch.tensor(value) for name, value in arguments(d).items()}
+
+    def gradients(*names):
+        inputs = {name: given[name].clone().requires_grad_() for name in names}
+        out = function(**given | inputs, **options_of(call, 1.0))
+        total = sum(part.square().sum() for part in (out if isinstance(out, tuple) else (out,)))
+        return torch.autograd.grad(total, list(inputs.values()))
+
+    for name, expected in zip(given, gradients(*given), strict=True):
+        torch.testing.assert_close(gradients(name)[0], expected, rtol=1e-9, atol=1e-11)
