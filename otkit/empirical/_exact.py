@@ -152,8 +152,6 @@ def _relative_cost(measures: Measures, p: float, max_iter: int | None) -> tuple[
             f"in {uncertain} of {len(solved)} problems; the value is no less than the cost (take a smaller p; solve "
             "gives bounds)"
         )
-    if not solved:
-        return measures.x.new_zeros(batch), measures.x.new_zeros(batch)
     lengths = measures.x.new_tensor([length for _, length in solved]).reshape(batch)
     return envelope([coupling for coupling, _ in solved], lengths, measures, p), lengths
 
@@ -182,7 +180,7 @@ def _solve(measures: Measures, p: float, max_iter: int | None) -> list[tuple[Cou
 
 
 def envelope(couplings: Sequence[Coupling], lengths: Tensor, measures: Measures, p: float) -> Tensor:
-    """The relative values of a batch of couplings, at least one, with the envelope gradients attached.
+    """The relative values of a batch of couplings, with the envelope gradients attached.
 
     Args:
         couplings: One for each problem of the batch.
@@ -191,6 +189,8 @@ def envelope(couplings: Sequence[Coupling], lengths: Tensor, measures: Measures,
         p: The exponent.
     """
     x, y, a, b = measures
+    if not couplings:
+        return x.sum((-2, -1)) + y.sum((-2, -1)) + a.sum(-1) + b.sum(-1)  # nothing, with a history
     n, m, count = a.shape[-1], b.shape[-1], len(couplings)
     sizes = [len(coupling.mass) for coupling in couplings]
     problem = np.repeat(np.arange(count), sizes)

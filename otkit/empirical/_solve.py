@@ -118,10 +118,10 @@ def solve(
     problems = measures.problems()
     solved = in_parallel(one, problems) if reg is None else solve_each(one, problems, method, progress)
     value = _stacked(x_, batch, [s.value for s in solved])
-    if solved and reg is None:
+    if reg is None:
         lengths = _stacked(x_, value.shape, [s.length for s in solved])
         value = envelope([s.coupling for s in solved if s.coupling], lengths, measures, p) * lengths**p
-    elif solved and needs_gradient(*measures):
+    elif needs_gradient(*measures):
         parts = [(a_, [s.f for s in solved]), (b_, [s.g for s in solved])]
         parts += [(t, [s.points[i] for s in solved]) for i, t in enumerate((x_, y_)) if needed[i]]
         value = _attached(value, parts, _NO_SECOND)
@@ -218,13 +218,13 @@ def solve_matrix(
     solved = in_parallel(one, problems) if reg is None else solve_each(one, problems, method, progress)
     if reg is None and gradient:
         values = [_linear(s.coupling, M) for s, (M, _, _) in zip(solved, problems, strict=True) if s.coupling]
-        value = torch.stack(values).reshape(batch) if values else M_.new_zeros(batch)
+        value = torch.stack(values).reshape(batch) if values else M_.sum((-2, -1))
     else:
         value = _stacked(M_, batch, [s.value for s in solved])
     parts: list[tuple[Tensor, Sequence[Any]]] = [(a_, [s.f for s in solved]), (b_, [s.g for s in solved])]
     if reg is not None and gradient:
         parts.append((M_, [s.plan for s in solved]))
-    if solved and needs_gradient(M_, a_, b_):
+    if needs_gradient(M_, a_, b_):
         value = _attached(value, parts, _NO_SECOND_EXACT if reg is None else _NO_SECOND)
     return _transport(solved, value, (M_, a_, b_), restore, options)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from otkit import ConvergenceWarning
-from otkit.empirical import solve, transport_cost, wasserstein
+from otkit.empirical import solve, solve_matrix, transport_cost, wasserstein
 from otkit.gaussian import w2_squared
 from otkit.testing import measures, rotations
 
@@ -260,6 +260,25 @@ def test_float32_keeps_its_dtype():
 
 def test_empty_batch():
     assert transport_cost(np.zeros((0, 3, 2)), np.zeros((4, 2))).shape == (0,)
+
+
+@pytest.mark.parametrize("reg", [None, 0.5])
+@pytest.mark.parametrize("batch", [(0,), (2, 0)])
+def test_an_empty_batch_has_gradients(batch, reg):
+    """As those of a step of training without data, they are zero in what the batch shares."""
+
+    def inputs(*shapes):
+        return [torch.ones(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+
+    x, y, a, M = inputs((*batch, 4, 2), (4, 2), (*batch, 4), (*batch, 4, 4))
+    (b,) = inputs((4,))
+    values = [solve(x, y, a=a, b=b, reg=reg).value]
+    if reg is None:
+        values += [transport_cost(x, y, a=a, b=b), wasserstein(x, y, a=a, b=b)]
+    for value, inputs_of in [*((v, (x, y, a, b)) for v in values), (solve_matrix(M, a, b, reg=reg).value, (M, a, b))]:
+        assert value.shape == batch
+        for gradient, of in zip(torch.autograd.grad(value.sum(), inputs_of), inputs_of, strict=True):
+            torch.testing.assert_close(gradient, torch.zeros_like(of))
 
 
 def test_stopping_early_warns():
