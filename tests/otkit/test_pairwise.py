@@ -294,6 +294,7 @@ def gaussians(*dimensions):
         (sets, {"others": [np.full((3, 2), np.nan)]}, ValueError, r"others\[0\] must be finite"),
         ([sets[0], (sets[1], np.ones(2))], {}, ValueError, r"the weights of measures\[1\] have shape \(2,\)"),
         ([sets[0], (sets[1], np.ones(5))], {}, ValueError, r"measures\[1\] has mass 5 but measures\[0\] has 1"),
+        ([sets[0], (sets[1], 0.1 * np.ones(5))], {}, ValueError, r"measures\[1\] has mass 0.5 but measures\[0\] has 1"),
         ([(half, halves), (half, halves * 1.9)], {}, ValueError, r"measures\[1\] has mass 1.9\d* but measures\[0\]"),
         ([(sets[0], -np.ones(3))], {}, ValueError, r"the weights of measures\[0\] must not be negative"),
         ([sets[0], sets[1].astype(np.float32)], {}, TypeError, "measures of one kind and dtype"),
