@@ -212,3 +212,11 @@ def test_bad_input_names_the_argument(A, error, message):
 
 def test_rounding_below_zero_is_no_error():
     assert np.isfinite(sqrtm(np.diag([1.0, -1e-17]))).all()
+
+
+def test_roots_of_eigenvalues_that_are_zero_to_rounding_have_no_derivative():
+    """The gradient of the trace of the root of X Xᵀ is X (Xᵀ X)^(-3/2) Xᵀ / 2 within its range, and 0 beside it."""
+    x = torch.randn(20, 6, 1, dtype=torch.float64)
+    A = (x @ x.mT).requires_grad_()
+    sqrtm(A).diagonal(dim1=-2, dim2=-1).sum().backward()
+    torch.testing.assert_close(A.grad, x @ x.mT / (2 * (x.mT @ x) ** 1.5), rtol=1e-6, atol=1e-6)
