@@ -329,3 +329,15 @@ def test_bad_input_names_the_argument(arguments, error, message):
     for function in (pairwise_w2, pairwise_w2_squared):
         with pytest.raises(error, match=message):
             function(*arguments)
+
+
+def test_gradients_of_a_batch_that_is_transposed_in_memory():
+    X = torch.randn(3, 2, 4, 2, 5, dtype=torch.float64)
+    given, locs = X @ X.mT, torch.zeros(2, 3, 4, 2, dtype=torch.float64)
+
+    def gradient(covs):
+        covs = covs.detach().requires_grad_()
+        return torch.autograd.grad(pairwise_w2_squared(locs, covs).square().sum(), covs)[0]
+
+    transposed = given.transpose(0, 1)
+    torch.testing.assert_close(gradient(transposed), gradient(transposed.contiguous()))
