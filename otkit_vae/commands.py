@@ -54,10 +54,11 @@ def evaluate(run: str, options: EvaluationOptions) -> None:
     """
     from otkit_vae.evaluation import Reference
     from otkit_vae.report import write_report
-    from otkit_vae.runs import EVALUATION, open_run, write_evaluation
+    from otkit_vae.runs import EVALUATION, evaluated, open_run, write_evaluation
 
     opened = open_run(run)
-    evaluation = write_evaluation(opened, options, Reference(opened.data, opened.folder / "classifier.pt"))
+    evaluation = evaluated(opened, options, Reference(opened.data, opened.folder / "classifier.pt"))
+    write_evaluation(opened, options, evaluation)
     file = write_report(opened, evaluation)
     print(f"{evaluation.table()}\n\n{opened.folder / EVALUATION}\n{file}")
 

@@ -33,6 +33,7 @@ from otkit_vae.runs import (
     CONFIG,
     EVALUATION,
     data_of,
+    evaluated,
     open_run,
     read_config,
     result_options,
@@ -165,7 +166,7 @@ def compare(
         ValueError: An unknown penalty, options that do not fit the data or a penalty, or data that have changed since
             the comparison began; nothing was trained.
         FileExistsError: The folder has something else in it, or a comparison with other options; or the folder of a run
-            has files, and not its options.
+            has files, and not its options. What can be seen of that beforehand is said before the first training.
     """
     out = Path(out)
     configs = _configs(base, penalties, n_seeds, out, dict(weights or {}))
@@ -174,6 +175,8 @@ def compare(
     for config in configs[::n_seeds]:
         _try(config, data)
     _claim(out, configs[0], data)
+    for config in configs:
+        _begun(config)
     evaluations, reference = {}, Reference(data, out / "classifier.pt")
     with tqdm(configs, unit="run", desc="comparison", disable=not progress) as bar:
         for config in bar:
@@ -273,34 +276,45 @@ def _options(file: Path) -> dict[str, Any]:
         ) from None
 
 
-def _run(config: TrainConfig, reference: Reference) -> dict[str, Any]:
-    """The content of a run's evaluation.json, after what is left to do for it."""
-    folder, options = Path(str(config.out)), EvaluationOptions(seed=config.seed)
-    file = folder / EVALUATION
-    known = _evaluated(file)
+def _begun(config: TrainConfig) -> dict[str, Any]:
+    """The content of a finished run's evaluation.json, else nothing, after seeing that the run has these options."""
+    folder = Path(str(config.out))
+    known = _evaluated(folder / EVALUATION)
     if known:
         _same(folder, known["training"], config)
     elif (folder / CONFIG).is_file():
         _same(folder, result_options(read_config(folder / CONFIG)), config)
+    return known
+
+
+def _run(config: TrainConfig, reference: Reference) -> dict[str, Any]:
+    """The content of a run's evaluation.json, after what is left to do for it."""
+    folder, options = Path(str(config.out)), EvaluationOptions(seed=config.seed)
+    known = _begun(config)
+    if not known and (folder / CONFIG).is_file():
         resume(folder)
-    else:
+    elif not known:
         _clear(folder)
         train(config)
     if not known or known["evaluation"] != asdict(options):
         run = open_run(folder, reference.data)
-        write_report(run, write_evaluation(run, options, reference))
-    return _evaluated(file)
+        evaluation = evaluated(run, options, reference)
+        write_report(run, evaluation)
+        write_evaluation(run, options, evaluation, ended=True)
+    return _evaluated(folder / EVALUATION)
 
 
 def _evaluated(file: Path) -> dict[str, Any]:
-    """The content of a run's evaluation.json; empty if there is none of this version, so that it is made anew."""
+    """The content of the evaluation.json of a run that has ended; empty if there is none of this version."""
     if not file.is_file():
         return {}
     try:
         content = dict(json.loads(file.read_text(encoding="utf-8")))
     except (TypeError, ValueError):
         return {}
-    return content if {"training", "evaluation", "measures"} <= content.keys() else {}
+    # Of an evaluation by hand it is not known whether the training had ended.
+    known = {"training", "evaluation", "measures"} <= content.keys() and content.get("ended") is True
+    return content if known else {}
 
 
 def _clear(folder: Path) -> None:

@@ -27,7 +27,7 @@ EVALUATION = "evaluation.json"
 
 
 class SavedRun(NamedTuple):
-    """A finished training.
+    """A training, finished or as far as its last checkpoint.
 
     Attributes:
         folder: The run folder.
@@ -35,6 +35,8 @@ class SavedRun(NamedTuple):
         data: Its data.
         model: The model, on the CPU, in evaluation mode.
         objective: The objective, a trained part of the penalty included.
+        epochs: How many epochs the model has behind it; those of the config if None.
+        step: The step of the checkpoint, which tells its weights from those of others; None if there is none.
     """
 
     folder: Path
@@ -42,6 +44,8 @@ class SavedRun(NamedTuple):
     data: Data
     model: VAE
     objective: Objective
+    epochs: int | None = None
+    step: int | None = None
 
 
 def open_run(folder: str | Path, data: Data | None = None) -> SavedRun:
@@ -68,7 +72,8 @@ def open_run(folder: str | Path, data: Data | None = None) -> SavedRun:
     # Some penalties have a part that is trained, an adversary.
     trained = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
     objective.load_state_dict(trained)
-    return SavedRun(folder, config, data, checkpoint.model_of(content, file), objective.eval())
+    epochs, step = len(content[checkpoint.KEY]["history"]), content["global_step"]
+    return SavedRun(folder, config, data, checkpoint.model_of(content, file), objective.eval(), epochs, step)
 
 
 def same_training(written: Mapping[str, Any], config: TrainConfig, folder: Path) -> None:
@@ -150,17 +155,30 @@ def _without(config: TrainConfig, names: Sequence[str]) -> dict[str, Any]:
     return json.loads(json.dumps({name: value for name, value in asdict(config).items() if name not in names}))
 
 
-def write_evaluation(run: SavedRun, options: EvaluationOptions, reference: Reference) -> FullEvaluation:
-    """Evaluate a run fully, and write evaluation.json into its folder, in one step.
+def evaluated(run: SavedRun, options: EvaluationOptions, reference: Reference) -> FullEvaluation:
+    """Evaluate a run fully.
 
     Args:
         run: The run.
         options: The options of the evaluation.
         reference: What models of the run's data are judged against.
     """
-    evaluation = evaluate_fully(
+    return evaluate_fully(
         run.model, run.objective, run.data, options, batch_size=run.config.batch_size, reference=reference
     )
-    content = {"training": result_options(run.config), "evaluation": asdict(options), **evaluation.as_dict()}
+
+
+def write_evaluation(
+    run: SavedRun, options: EvaluationOptions, evaluation: FullEvaluation, *, ended: bool = False
+) -> None:
+    """Write evaluation.json into the folder of a run, in one step.
+
+    Args:
+        run: The run.
+        options: The options of the evaluation.
+        evaluation: Its numbers.
+        ended: Whether it is known that the training has ended, by which a comparison knows a run that is finished.
+    """
+    about = {"training": result_options(run.config), "step": run.step, "ended": ended, "evaluation": asdict(options)}
+    content = about | evaluation.as_dict()
     write_text(run.folder / EVALUATION, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    return evaluation

@@ -76,6 +76,10 @@ def _from_file(file: Path, run: SavedRun) -> Numbers:
     other = [name for name, value in fixed_options(run.config).items() if training.get(name, value) != value]
     if other:
         raise ValueError(f"run: {file} is of a training with other {', '.join(other)}; evaluate the run again")
+    if content.get("step", run.step) != run.step:
+        raise ValueError(
+            f"run: {file} is of step {content['step']}, and the checkpoint of step {run.step}; evaluate the run again"
+        )
     return found
 
 
@@ -131,6 +135,7 @@ def read_metrics(folder: Path) -> dict[str, dict[int, float]]:
 def facts(run: SavedRun) -> list[str]:
     """What was trained on what, in a few words each."""
     config, data = run.config, run.data
+    done = "" if run.epochs in (None, config.epochs) else f"{run.epochs} of "
     n_parameters = sum(parameter.numel() for parameter in run.model.parameters())
     shape = " × ".join(map(str, data.train.shape[1:]))
     return [
@@ -139,7 +144,7 @@ def facts(run: SavedRun) -> list[str]:
         f"{config.latent_dim} latent dimension{'s' * (config.latent_dim > 1)}, {config.posterior} posterior, "
         f"{config.prior} prior",
         f"{config.network}, {n_parameters:,} parameters, {config.likelihood} likelihood",
-        f"{config.epochs} epoch{'s' * (config.epochs > 1)}, batches of {config.batch_size}, seed {config.seed}",
+        f"{done}{config.epochs} epoch{'s' * (config.epochs > 1)}, batches of {config.batch_size}, seed {config.seed}",
     ]
 
 

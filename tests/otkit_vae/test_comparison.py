@@ -6,16 +6,17 @@ import shutil
 import numpy as np
 import pytest
 
-from otkit_vae import comparison
+from otkit_vae import commands, comparison
 from otkit_vae.config import TrainConfig
+from otkit_vae.evaluation import EvaluationOptions
 
 # The engine and its dependencies warn of their own deprecations in a first import.
 pytestmark = pytest.mark.filterwarnings("default")
 
 
-def compare(**options):
+def compare(penalties=("kl",), weights=None, **options):
     base = TrainConfig(data="x.npy", epochs=1, widths=[8], latent_dim=2, progress=False, **options)
-    return comparison.compare(base, ["kl"], n_seeds=1, out="out", progress=False)
+    return comparison.compare(base, penalties, n_seeds=1, out="out", weights=weights, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,34 @@ def test_an_evaluation_of_another_version_is_made_anew(done, other):
     file.write_text(other)
     compare()
     assert file.read_text() == expected
+
+
+def test_a_run_that_was_evaluated_by_hand_is_gone_on_with(done, monkeypatch):
+    expected, resumed = json.loads((done / "out" / "kl-0" / "evaluation.json").read_text()), []
+    monkeypatch.setattr(comparison, "resume", lambda folder: resumed.append(folder.name))
+    commands.evaluate("out/kl-0", EvaluationOptions())  # as in the middle of the training
+    compare()
+    assert resumed == ["kl-0"]
+    assert json.loads((done / "out" / "kl-0" / "evaluation.json").read_text()) == expected
+
+
+def test_the_evaluation_of_a_run_is_written_last(done, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    run = done / "out" / "kl-0"
+    for name in ("evaluation.json", "report.html"):
+        (run / name).unlink()
+    monkeypatch.setattr(comparison, "write_evaluation", killed)
+    with pytest.raises(KeyboardInterrupt):
+        compare()
+    assert "log p(x) &gt;=" in (run / "report.html").read_text()
+
+
+def test_other_weights_are_refused_before_the_first_training(done):
+    with pytest.raises(FileExistsError, match=r"kl-0 was trained with weight 1\.0, not 0\.5"):
+        compare(["none", "kl"], weights={"kl": 0.5})
+    assert not (done / "out" / "none-0").exists()
 
 
 @pytest.mark.parametrize(

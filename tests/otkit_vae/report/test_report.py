@@ -134,6 +134,12 @@ def test_the_printed_command_repeats_the_training(untrained, monkeypatch):
     assert config == TrainConfig(**(run.config.__dict__ | {"out": "NEW"}))
 
 
+def test_a_training_that_has_not_ended_is_shown_as_such(untrained):
+    run = untrained((4, 3))
+    assert " 120 epochs, batches" in text_of(write_report(run._replace(epochs=120)).read_text())
+    assert " 2 of 120 epochs, batches" in text_of(write_report(run._replace(epochs=2)).read_text())
+
+
 def test_numbers_are_those_of_the_last_evaluation(untrained):
     run = untrained((4, 3))
     (run.folder / "evaluation.json").write_text(
@@ -150,6 +156,9 @@ def test_numbers_are_those_of_the_last_evaluation(untrained):
     )
     with pytest.raises(ValueError, match=r"is of a training with other seed; evaluate the run again"):
         write_report(run)
+    (run.folder / "evaluation.json").write_text('{"step": 4, "measures": {}, "sections": [], "notes": []}')
+    with pytest.raises(ValueError, match=r"is of step 4, and the checkpoint of step 9; evaluate the run again"):
+        write_report(run._replace(step=9))
     (run.folder / "evaluation.json").write_text('{"measures": {}}')
     with pytest.raises(ValueError, match=r"does not hold an evaluation of this version .*; evaluate the run again"):
         write_report(run)
