@@ -101,6 +101,9 @@ class TrainConfig:
         for name in ("weight", "scale", "learning_rate", "max_gradient_norm"):
             if getattr(self, name) is not None:
                 _require("a number", name, getattr(self, name), int | float)
+        for name in ("data", "data_root"):
+            if name == "data" or self.data_root is not None:
+                _require("a text", name, getattr(self, name), str)
         if self.widths is not None:
             _require("a list of whole numbers", "widths", self.widths, list | tuple)
             for width in self.widths:

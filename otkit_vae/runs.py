@@ -117,7 +117,7 @@ def read_config(file: Path) -> TrainConfig:
     """
     if not file.is_file():
         raise FileNotFoundError(f"run: no file {file}; expected a run folder of otkit-vae train")
-    text = file.read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8", errors="replace")  # what is no text is no YAML either, which says so
     try:
         return TrainConfig(**yaml.safe_load(text))
     except (TypeError, ValueError, yaml.YAMLError) as error:

@@ -124,12 +124,18 @@ def read_metrics(folder: Path) -> dict[str, dict[int, float]]:
     file = folder / METRICS
     if not file.is_file():
         return {}
-    with file.open(newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    return {
-        name: {int(row["epoch"]) + 1: float(row[name]) for row in rows if row[name]}
-        for name in (rows[0] if rows else ())
-    }
+    try:
+        with file.open(newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        return {
+            name: {int(row["epoch"]) + 1: float(row[name]) for row in rows if row[name]}
+            for name in (rows[0] if rows else ())
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"run: {file} does not hold the metrics of epochs ({error}); expected it as it was written: "
+            f"otkit-vae train --resume {folder} writes it again"
+        ) from None
 
 
 def facts(run: SavedRun) -> list[str]:

@@ -138,7 +138,7 @@ def test_compare_trains_all_and_goes_on_where_it_was(tmp_path, capsys, monkeypat
     real = comparison.train
     monkeypatch.setattr(comparison, "train", lambda c: trained.append((c.penalty, c.seed)) or real(c))
 
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

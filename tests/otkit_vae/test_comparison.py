@@ -9,6 +9,7 @@ import pytest
 from otkit_vae import commands, comparison
 from otkit_vae.config import TrainConfig
 from otkit_vae.evaluation import EvaluationOptions
+from otkit_vae.runs import read_config
 
 # The engine and its dependencies warn of their own deprecations in a first import.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -132,3 +133,17 @@ def test_a_mean_that_is_not_finite_is_not_the_best(tmp_path):
     assert table(2.0, 1.0, float("-inf")).count("**1**") == 1
     for nothing in (table(nan, nan, nan), table(nan, nan, 1.0), table(1.0, 1.0, nan)):
         assert "**" not in nothing
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"\xff\xfepenalty: kl", ""),
+        (b"data: null", "data is None; expected a text"),
+        (b"data_root: 5", "data_root is 5"),
+    ],
+)
+def test_a_config_that_is_none_is_named(tmp_path, text, said):
+    (tmp_path / "config.yaml").write_bytes(text)
+    with pytest.raises(ValueError, match=rf"run: .*config\.yaml does not hold the options of a training.*{said}"):
+        read_config(tmp_path / "config.yaml")

@@ -134,6 +134,13 @@ def test_the_printed_command_repeats_the_training(untrained, monkeypatch):
     assert config == TrainConfig(**(run.config.__dict__ | {"out": "NEW"}))
 
 
+@pytest.mark.parametrize("rows", ["epoch,train_loss\n0,abc\n", "train_loss\n1\n", "epoch,train_loss\n0,1,2\n"])
+def test_a_damaged_metrics_file_is_named(tmp_path, rows):
+    (tmp_path / "metrics.csv").write_text(rows)
+    with pytest.raises(ValueError, match=r"run: .*metrics\.csv does not hold the metrics of epochs"):
+        read_metrics(tmp_path)
+
+
 def test_a_training_that_has_not_ended_is_shown_as_such(untrained):
     run = untrained((4, 3))
     assert " 120 epochs, batches" in text_of(write_report(run._replace(epochs=120)).read_text())
