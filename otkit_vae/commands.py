@@ -100,9 +100,12 @@ def sample(run: str, n: int = 100, out: str = "samples.npz", source: str = "prio
     codes = opened.model.prior
     if source == "mixture":
         codes = ex_post(opened.model, opened.data.train, seed=seed, generator=generator)
-    with torch.no_grad():
-        z = draw(codes, n, generator)
-    images = decode(opened.model, z)
+    try:
+        with torch.no_grad():
+            z = draw(codes, n, generator)
+        images = decode(opened.model, z)
+    except (RuntimeError, TypeError) as error:  # torch's words for too little memory, and for no int64
+        raise MemoryError(f"n is {n}, and so many samples do not fit into memory: {error}") from None
     _save(file, images=images, codes=z)
     pictures.grid(images[:100], file.with_suffix(".png"), title=f"samples: decoded from z ~ the {source}")
     print(f"{n} samples of shape {tuple(images.shape[1:])}\n\n{file}\n{file.with_suffix('.png')}")

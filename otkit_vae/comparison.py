@@ -24,7 +24,6 @@ from tqdm import tqdm
 
 from otkit_vae import pictures
 from otkit_vae._files import partial_of, write_text
-from otkit_vae.checkpoint import load
 from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data
 from otkit_vae.evaluation import EvaluationOptions, Reference, decode, ex_post
@@ -388,7 +387,7 @@ def _draw(configs: Sequence[TrainConfig], data: Data, out: Path) -> dict[str, di
     originals = data.held_out[:SHOWN]
     samples, mixtures, reconstructions = {}, {}, {"originals": originals}
     for config in configs:
-        model, generator = load(str(config.out)), Generator().manual_seed(config.seed)
+        model, generator = open_run(str(config.out), data).model, Generator().manual_seed(config.seed)
         mixture = ex_post(model, data.train, seed=config.seed, generator=generator)
         samples[config.penalty] = model.sample(SHOWN, generator=generator)
         mixtures[config.penalty] = decode(model, sample(mixture, SHOWN, generator))

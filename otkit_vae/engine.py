@@ -29,9 +29,8 @@ from otkit_vae.model import VAE
 from otkit_vae.objective import Objective, Terms
 from otkit_vae.penalties import AdversarialPenalty
 from otkit_vae.sampling import reseed, seed_of
-from otkit_vae.trainer import restored
+from otkit_vae.trainer import COLUMNS, restored
 
-COLUMNS = ("loss", "reconstruction", "penalty", "posterior_scale")
 TOGETHER = 10
 """After how many steps the metrics of several processes come together: each time all wait for the slowest."""
 
@@ -75,7 +74,8 @@ def fit(
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: An epoch has other steps than in the checkpoint.
+        ValueError: An epoch has other steps than in the checkpoint, or the engine refuses the training or ends it
+            before its first checkpoint.
         ArithmeticError: The loss or the weights are no longer finite, or a gradient is above its limit.
         OSError: The folder cannot be written to; what it has is whole.
         KeyboardInterrupt: The training was interrupted.
@@ -115,6 +115,8 @@ def fit(
             if trainer.interrupted:
                 raise KeyboardInterrupt(folder.last()) from None
             raise
+    if not (folder.out / checkpoints.CHECKPOINT).is_file():
+        raise ValueError("trainer: the training ended before its first checkpoint; expected a longer max_time")
     if training.history and not (folder.out / checkpoints.METRICS).is_file():
         folder.write_metrics(trainer, training)
     model.eval()

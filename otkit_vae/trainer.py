@@ -21,7 +21,12 @@ import torch.distributed as dist
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning_fabric.plugins.io import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import GradientAccumulationScheduler, LearningRateFinder, StochasticWeightAveraging
+from pytorch_lightning.callbacks import (
+    EarlyStopping,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    StochasticWeightAveraging,
+)
 from pytorch_lightning.profilers import Profiler
 from pytorch_lightning.strategies import DDPStrategy
 
@@ -36,6 +41,9 @@ OURS = {
     *("enable_autolog_hparams",),
 }
 """The options of the engine that are set here, by options of ours, or have no meaning here."""
+
+COLUMNS = ("loss", "reconstruction", "penalty", "posterior_scale")
+"""The metrics of a training, of which there is one each for "train" and for "held_out"."""
 
 REFUSED: dict[type[lightning.Callback], str] = {
     GradientAccumulationScheduler: "accumulate_grad_batches, the same in all epochs, by which steps are counted",
@@ -110,6 +118,13 @@ def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int
     for kind, expected in REFUSED.items():
         if any(isinstance(callback, kind) for callback in _listed(given["callbacks"])):
             raise ValueError(f"trainer: callbacks has a {kind.__name__}; expected {expected}")
+    metrics = [f"{part}_{name}" for part in ("train", "held_out") for name in COLUMNS]
+    for callback in _listed(given["callbacks"]):
+        if isinstance(callback, EarlyStopping) and callback.strict and callback.monitor not in metrics:
+            raise ValueError(
+                f"trainer: callbacks has an EarlyStopping that monitors {callback.monitor!r}; expected one of "
+                f"{', '.join(metrics)}, or strict: false"
+            )
     for name in ("limit_train_batches", "max_steps"):
         if given[name] == 0:
             raise ValueError(f"trainer: {name} is 0; expected steps to train by")

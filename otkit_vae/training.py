@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -130,23 +131,31 @@ def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | No
                 f"of shape {tuple(data.train.shape[1:])}; penalty {config.penalty}, weight {objective.weight:g}",
                 file=sys.stderr,
             )
-        engine.fit(
-            trainer,
-            model,
-            objective,
-            data.train,
-            data.held_out,
-            folder,
-            batch_size=config.batch_size,
-            learning_rate=config.learning_rate,
-            seed=config.seed,
-            config=fixed_options(config),
-            data=data.fingerprint,
-            checkpoint_steps=config.checkpoint_steps,
-            max_gradient_norm=config.max_gradient_norm,
-            resume=begun is not None,
-            progress=config.progress,
-        )
+        try:
+            engine.fit(
+                trainer,
+                model,
+                objective,
+                data.train,
+                data.held_out,
+                folder,
+                batch_size=config.batch_size,
+                learning_rate=config.learning_rate,
+                seed=config.seed,
+                config=fixed_options(config),
+                data=data.fingerprint,
+                checkpoint_steps=config.checkpoint_steps,
+                max_gradient_norm=config.max_gradient_norm,
+                resume=begun is not None,
+                progress=config.progress,
+            )
+        except ValueError:
+            if trainer.is_global_zero and begun is None and not (folder / checkpoint.CHECKPOINT).is_file():
+                # Nothing was trained: the folder can be named again.
+                (folder / CONFIG).unlink()
+                with suppress(OSError):  # loggers have files there
+                    folder.rmdir()
+            raise
         if not trainer.is_global_zero:
             return None
         with processes.alone():

@@ -99,6 +99,12 @@ def test_sample_writes_images_codes_and_a_picture(run, source):
     assert matplotlib.image.imread("a.png")[..., :3].std() > 0.02
 
 
+@pytest.mark.parametrize("n", [10**15, 10**19])
+def test_more_samples_than_memory_has_are_one_line(run, capsys, n):
+    assert command("sample", run, "--n", n, "--out", "a.npz") == 2
+    assert f"n is {n}, and so many samples do not fit" in capsys.readouterr().err
+
+
 def test_a_killed_sample_leaves_no_file_that_the_next_one_would_refuse(run, monkeypatch):
     def killed(file, **_):
         (file.write if hasattr(file, "write") else Path(file).write_bytes)(b"PK")

@@ -63,6 +63,10 @@ def test_accumulated_gradients_are_those_of_the_mean_of_the_batches_penalties(tm
             "callbacks has a LearningRateFinder; expected learning_rate",
         ),
         ({"callbacks": [{"class_path": "ModelCheckpoint"}]}, "found `ModelCheckpoint`"),
+        (
+            {"callbacks": [{"class_path": "EarlyStopping", "init_args": {"monitor": "loss"}}]},
+            "callbacks has an EarlyStopping that monitors 'loss'; expected one of train_loss, ",
+        ),
         ({"limit_train_batches": 0}, "limit_train_batches is 0; expected steps"),
         ({"max_steps": 0}, "max_steps is 0; expected steps"),
     ],
