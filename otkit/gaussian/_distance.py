@@ -77,7 +77,7 @@ def w2_squared(
     within the ranges are given. Everything is computed in float64 and returned in the dtype that came.
 
     Cost: :math:`O(d^3)` a pair, about that of one symmetric eigendecomposition, gradients included, or down to a third
-    of it where Numba is installed (the extra ``fast``; the first call on a machine then compiles for some ten to thirty
+    of it where Numba is installed (the extra ``fast``; the first call on a machine then compiles for some ten to forty
     seconds); elementwise for d = 1, 2. The pairs of a batch share torch's threads; those beyond d = 128 only where
     threadpoolctl is installed (the same extra), which holds BLAS, for all of the process, to one thread meanwhile.
 
