@@ -34,7 +34,7 @@ class Folder(Checkpoint):
 
     def __init__(self, out: Path, every: int | None, max_steps: int):
         self.out, self.every, self.max_steps = out, every, max_steps
-        self.saved: int | None = None
+        self.begun, self.saved = False, None
         self._postponed = self._due = False
 
     def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
@@ -49,6 +49,7 @@ class Folder(Checkpoint):
         return f"the last checkpoint is {file}, of step {self.saved}: otkit-vae train --resume {self.out} goes on there"
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:  # noqa: D102
+        self.begun = True
         # The engine counts the steps of every optimiser, those of an adversary's too.
         each = len(trainer.optimizers) if self.max_steps > 0 else 1
         trainer.fit_loop.epoch_loop.max_steps = each * self.max_steps

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from otkit_vae.model import VAE
 from otkit_vae.objective import Objective, Terms
 from otkit_vae.penalties import AdversarialPenalty
 from otkit_vae.sampling import reseed, seed_of
-from otkit_vae.trainer import COLUMNS, restored
+from otkit_vae.trainer import AN_EPOCH, COLUMNS, Refused, restored, same_epochs
 
 TOGETHER = 10
 """After how many steps the metrics of several processes come together: each time all wait for the slowest."""
@@ -74,8 +74,8 @@ def fit(
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: An epoch has other steps than in the checkpoint, or the engine refuses the training or ends it
-            before its first checkpoint.
+        ValueError: An epoch has other steps than in the checkpoint.
+        Refused: The engine does not begin, or ends before the first checkpoint.
         ArithmeticError: The loss or the weights are no longer finite, or a gradient is above its limit.
         OSError: The folder cannot be written to; what it has is whole.
         KeyboardInterrupt: The training was interrupted.
@@ -109,36 +109,21 @@ def fit(
                 weights_only=True,
             )
         except MisconfigurationException as error:
-            raise ValueError(f"trainer: {error}") from None
+            raise (ValueError if folder.begun else Refused)(f"trainer: {error}") from None
+        except ValueError as error:
+            if folder.begun:
+                raise
+            raise Refused(str(error).strip()) from error
         except SystemExit:
             # The engine's answer to Ctrl-C.
             if trainer.interrupted:
                 raise KeyboardInterrupt(folder.last()) from None
             raise
     if not (folder.out / checkpoints.CHECKPOINT).is_file():
-        raise ValueError("trainer: the training ended before its first checkpoint; expected a longer max_time")
+        raise Refused("trainer: the training ended before its first checkpoint; expected a longer max_time")
     if training.history and not (folder.out / checkpoints.METRICS).is_file():
         folder.write_metrics(trainer, training)
     model.eval()
-
-
-AN_EPOCH = ("accumulate_grad_batches", "limit_train_batches")
-"""The options of the engine that make the number of steps of an epoch."""
-
-
-def same_epochs(about: Mapping[str, Any], trainer: lightning.Trainer) -> None:
-    """See that an epoch has the steps that it has in a checkpoint, by what the checkpoint says of the training.
-
-    Raises:
-        ValueError: It has not: steps that were counted would be others.
-    """
-    for name, before in about.get("an_epoch", {}).items():
-        now = repr(getattr(trainer, name))
-        if now != before:
-            raise ValueError(
-                f"trainer: {name} is {now}, and was {before} when the checkpoint was written; expected the same, as it "
-                "makes the steps of an epoch (to change it, train in a new folder)"
-            )
 
 
 class Training(lightning.LightningModule):

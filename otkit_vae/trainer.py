@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
 from functools import lru_cache
@@ -45,6 +45,9 @@ OURS = {
 COLUMNS = ("loss", "reconstruction", "penalty", "posterior_scale")
 """The metrics of a training, of which there is one each for "train" and for "held_out"."""
 
+AN_EPOCH = ("accumulate_grad_batches", "limit_train_batches")
+"""The options of the engine that make the number of steps of an epoch."""
+
 REFUSED: dict[type[lightning.Callback], str] = {
     GradientAccumulationScheduler: "accumulate_grad_batches, the same in all epochs, by which steps are counted",
     StochasticWeightAveraging: "EMAWeightAveraging, whose averages are in the checkpoint: here they would be in none",
@@ -54,6 +57,10 @@ REFUSED: dict[type[lightning.Callback], str] = {
 
 LAUNCHED = ("LOCAL_RANK", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What the engine tells the processes that it starts."""
+
+
+class Refused(ValueError):
+    """The engine does not train with the options that it has; nothing was trained."""
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -163,6 +170,21 @@ def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int
         ours = {"forward_sync_buffers": False, "gradient_as_bucket_view": True}
         trainer.strategy._ddp_kwargs = ours | trainer.strategy._ddp_kwargs
     return trainer
+
+
+def same_epochs(about: Mapping[str, Any], trainer: lightning.Trainer) -> None:
+    """See that an epoch has the steps that it has in a checkpoint, by what the checkpoint says of the training.
+
+    Raises:
+        ValueError: It has not: steps that were counted would be others.
+    """
+    for name, before in about.get("an_epoch", {}).items():
+        now = repr(getattr(trainer, name))
+        if now != before:
+            raise ValueError(
+                f"trainer: {name} is {now}, and was {before} when the checkpoint was written; expected the same, as it "
+                "makes the steps of an epoch (to change it, train in a new folder)"
+            )
 
 
 class Checkpoints(CheckpointIO):

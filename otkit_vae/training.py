@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -32,7 +33,7 @@ from otkit_vae.runs import (
     same_training,
 )
 from otkit_vae.sampling import undisturbed
-from otkit_vae.trainer import make_trainer, restored
+from otkit_vae.trainer import Refused, make_trainer, restored, same_epochs
 
 
 @dataclass(frozen=True)
@@ -115,23 +116,21 @@ def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | No
         config = config.with_weight(data.train.shape[1:])
         model, objective = prepare(config, data)
         trainer = make_trainer(config.trainer, objective.penalty, epochs=config.epochs)
-        engine.same_epochs(begun or {}, trainer)
-        folder = Path(config.out or "runs")
+        same_epochs(begun or {}, trainer)
+        folder, beginning = Path(config.out or "runs"), nullcontext()
         if trainer.is_global_zero:
             if begun is None:
                 folder = _new_folder(config.out, f"{data.name}-{config.penalty}")
-            elif len(begun.get("history", ())) < config.epochs:
-                # Numbers of weights that will no longer be there.
-                (folder / EVALUATION).unlink(missing_ok=True)
             # A balanced weight is a result, not an option: given again it would be balanced again.
             config = replace(config, out=str(folder))
-            write_text(folder / CONFIG, _header() + yaml.safe_dump(asdict(config), sort_keys=False))
+            goes_on = len((begun or {}).get("history", ())) < config.epochs
+            beginning = _beginning(folder, config, goes_on)
             print(
                 f"{data.name}: {len(data.train)} observations to train on, {len(data.held_out)} held out, "
                 f"of shape {tuple(data.train.shape[1:])}; penalty {config.penalty}, weight {objective.weight:g}",
                 file=sys.stderr,
             )
-        try:
+        with beginning:
             engine.fit(
                 trainer,
                 model,
@@ -149,13 +148,6 @@ def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | No
                 resume=begun is not None,
                 progress=config.progress,
             )
-        except ValueError:
-            if trainer.is_global_zero and begun is None and not (folder / checkpoint.CHECKPOINT).is_file():
-                # Nothing was trained: the folder can be named again.
-                (folder / CONFIG).unlink()
-                with suppress(OSError):  # loggers have files there
-                    folder.rmdir()
-            raise
         if not trainer.is_global_zero:
             return None
         with processes.alone():
@@ -170,8 +162,24 @@ def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | No
     return Run(folder, model, evaluation)
 
 
-def _header() -> str:
-    return f"# The options of a training by otkit-vae train, otkit {__version__}.\n"
+@contextmanager
+def _beginning(folder: Path, config: TrainConfig, goes_on: bool) -> Iterator[None]:
+    """The options written, and no numbers of weights that will no longer be there; all as it was if it is refused."""
+    before = {name: (folder / name).read_text("utf-8") for name in (CONFIG, EVALUATION) if (folder / name).is_file()}
+    header = f"# The options of a training by otkit-vae train, otkit {__version__}.\n"
+    write_text(folder / CONFIG, header + yaml.safe_dump(asdict(config), sort_keys=False))
+    if goes_on:
+        (folder / EVALUATION).unlink(missing_ok=True)
+    try:
+        yield
+    except Refused:
+        for name, text in before.items():
+            write_text(folder / name, text)
+        if not before:
+            (folder / CONFIG).unlink()
+            with suppress(OSError):  # where loggers have files
+                folder.rmdir()
+        raise
 
 
 def prepare(config: TrainConfig, data: Data) -> tuple[VAE, Objective]:

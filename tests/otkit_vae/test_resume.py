@@ -313,12 +313,18 @@ def another_version(run):
             *(None, ("--trainer.limit_train_batches", "5", "--epochs", "3")),
             "trainer: limit_train_batches is 5, and was 1.0 when the checkpoint was written; expected the same",
         ),
+        (
+            *(None, ("--trainer.val_check_interval", "100000", "--epochs", "3")),
+            "error: `val_check_interval` (100000) must be less than or equal to the number of the training batches",
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_what_cannot_go_on_is_one_line_and_nothing_is_lost(run, capsys, damage, options, said):
     if damage is not None:
         damage(run)
+    else:
+        (run / "evaluation.json").write_text("{}")
     before = {file.name: file.read_bytes() for file in run.iterdir()} if run.exists() else {}
     message = refused(capsys, "--resume", "run", *options)
     assert said in message

@@ -209,7 +209,7 @@ def test_checkpoints_hold_no_code(tmp_path):
         (("--out", "nan.npy/sub"), "out: nan.npy/sub cannot be made"),
         (("--latent_dim", "100000000000"), "latent_dim 100000000000"),
         (("--trainer.callbacks", "[{class_path: LearningRateMonitor}]"), "no logger"),
-        (("--trainer.val_check_interval", "100000"), "`val_check_interval` (100000) must be"),
+        (("--trainer.val_check_interval", "100000"), "error: `val_check_interval` (100000) must be"),
         (("--trainer.max_time", "00:00:00:00"), "expected a longer max_time"),
     ],
 )
