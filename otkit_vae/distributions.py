@@ -119,6 +119,15 @@ def moments(distribution: Distribution) -> tuple[Tensor, Tensor] | None:
     return None
 
 
+def require_gaussian_form(role: str, distribution: Distribution, penalty: str, expected: str = "") -> GaussianForm:
+    """The mean and factor of the posterior or prior that a penalty takes; a ValueError if it is not Gaussian."""
+    form = gaussian_form(distribution)
+    if form is None:
+        expected = expected or "a Gaussian, Independent(Normal(loc, scale), 1) or MultivariateNormal"
+        raise ValueError(f"{role} is a {type(distribution).__name__}; the penalty {penalty} expects {expected}")
+    return form
+
+
 def check_variance(name: str, prior: Distribution) -> None:
     """Raise a ValueError if a prior has no variance that is known and finite, of which a penalty takes its scale."""
     try:

@@ -45,12 +45,14 @@ class LatentPenalty(nn.Module, ABC):
         min_batch: The fewest observations of which the penalty can be computed.
         default_weight: The weight that is taken when none is given, for images of 28 x 28; see `weight_for`.
         name: The name under which the class is registered.
+        known_null: The null value where theory says it, None where it is to be simulated.
     """
 
     estimand: ClassVar[Literal["per-sample", "aggregated"]]
     min_batch: ClassVar[int] = 1
     default_weight: ClassVar[float] = 1.0
     name: ClassVar[str] = ""
+    known_null: float | None = None
 
     @abstractmethod
     def forward(
@@ -79,11 +81,6 @@ class LatentPenalty(nn.Module, ABC):
     def weight_for(self, event_shape: Sequence[int]) -> float:
         """The default weight for observations of a shape: a rule of thumb from two data sets, given in `_weights`."""
         return default_weight(self.name, self.default_weight, math.prod(event_shape))
-
-    @property
-    def known_null(self) -> float | None:
-        """The null value where theory says it, None where it is to be simulated."""
-        return None
 
     def null_value(self, prior: Distribution, n: int, *, repeats: int = 20, seed: int = 0) -> float:
         """What the penalty is on average where codes and prior agree, at batch size n: its noise floor.

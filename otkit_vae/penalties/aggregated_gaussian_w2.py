@@ -38,7 +38,14 @@ from otkit._derivatives import Function
 from otkit.gaussian import w2_squared
 from otkit.linalg import inv_sqrtm
 from otkit_vae import processes
-from otkit_vae.distributions import Deterministic, GaussianForm, check_variance, gaussian_form, moments
+from otkit_vae.distributions import (
+    Deterministic,
+    GaussianForm,
+    check_variance,
+    gaussian_form,
+    moments,
+    require_gaussian_form,
+)
 from otkit_vae.penalties._interface import AggregatedPenalty
 from otkit_vae.penalties._registry import register
 
@@ -48,13 +55,13 @@ class AggregatedGaussianW2(AggregatedPenalty):
     """W2² between the Gaussians with the moments of q(z) and p(z), aggregated, in closed form."""
 
     def check(self, posterior: Distribution, prior: Distribution) -> None:  # noqa: D102
-        _posterior_form(posterior)
+        require_gaussian_form("posterior", posterior, self.name)
         _prior_moments(prior)
-        check_variance("aggregated_gaussian_w2", prior)
+        check_variance(self.name, prior)
 
     def statistics(self, posterior: Distribution, z: Tensor) -> Tensor:
         """The mean and the factor of each posterior, (N, d, 1 + r): r = d for a full one, 1 for the scales, or 0."""
-        form = _posterior_form(posterior)
+        form = require_gaussian_form("posterior", posterior, self.name)
         loc = form.loc.unsqueeze(-1)
         if isinstance(posterior, Deterministic):
             return loc
@@ -111,16 +118,6 @@ class _ToIsotropic(Function):
 
 def _is_isotropic(form: GaussianForm) -> bool:
     return form.is_diagonal and not form.scale.requires_grad and bool((form.scale == form.scale[0]).all())
-
-
-def _posterior_form(posterior: Distribution) -> GaussianForm:
-    form = gaussian_form(posterior)
-    if form is None:
-        raise ValueError(
-            f"posterior is a {type(posterior).__name__}; the penalty aggregated_gaussian_w2 expects a Gaussian or "
-            "deterministic one"
-        )
-    return form
 
 
 def _prior_moments(prior: Distribution) -> tuple[Tensor, Tensor]:

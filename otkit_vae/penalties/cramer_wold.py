@@ -32,9 +32,8 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from otkit._derivatives import attach
-from otkit_vae.distributions import GaussianForm, gaussian_form
+from otkit_vae.distributions import GaussianForm, require_gaussian_form
 from otkit_vae.penalties._interface import AggregatedPenalty
-from otkit_vae.penalties._kernels import whitened
 from otkit_vae.penalties._registry import register
 from otkit_vae.precision import single
 
@@ -50,21 +49,20 @@ class CramerWold(AggregatedPenalty):
             :math:`(4 / 3N)^{2/5}` by default.
     """
 
+    known_null = 0.0
+
     def __init__(self, gamma: float | None = None):
         super().__init__()
         if gamma is not None and not 0 < gamma < math.inf:
             raise ValueError(f"gamma is {gamma}; expected a finite number > 0, or None")
         self.gamma = gamma
 
-    @property
-    def known_null(self) -> float | None:  # noqa: D102
-        return 0.0
-
     def check(self, posterior: Distribution, prior: Distribution) -> None:  # noqa: D102
-        _form(prior)
+        require_gaussian_form("prior", prior, self.name)
 
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:  # noqa: D102
-        z = whitened(single(statistics), GaussianForm(*map(single, _form(prior))))
+        form = require_gaussian_form("prior", prior, self.name)
+        z = whitened(single(statistics), GaussianForm(*map(single, form)))
         n, d = z.shape
         gamma = (4 / (3 * n)) ** 0.4 if self.gamma is None else self.gamma
         distances = torch.pdist(z)
@@ -88,14 +86,11 @@ class CramerWold(AggregatedPenalty):
         return value.to(statistics.dtype)
 
 
-def _form(prior: Distribution) -> GaussianForm:
-    form = gaussian_form(prior)
-    if form is None:
-        raise ValueError(
-            f"prior is a {type(prior).__name__}; the penalty cramer_wold expects a Gaussian, "
-            "Independent(Normal(loc, scale), 1) or MultivariateNormal"
-        )
-    return form
+def whitened(z: Tensor, form: GaussianForm) -> Tensor:
+    """The codes (N, d) in coordinates in which a Gaussian prior is N(0, I)."""
+    if form.is_diagonal:
+        return (z - form.loc) / form.scale
+    return torch.linalg.solve_triangular(form.scale, (z - form.loc).mT, upper=False).mT
 
 
 NODES = 16384

@@ -24,7 +24,7 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from otkit.gaussian import w2_squared_diagonal, w2_squared_from_factors
-from otkit_vae.distributions import GaussianForm, gaussian_form
+from otkit_vae.distributions import GaussianForm, require_gaussian_form
 from otkit_vae.penalties._interface import PerSamplePenalty
 from otkit_vae.penalties._registry import register
 
@@ -36,28 +36,19 @@ class GaussianW2(PerSamplePenalty):
     Between full ones it has a kink where :math:`L^\top G` is singular; the gradient there is that of one optimal R.
     """
 
-    @property
-    def known_null(self) -> float | None:  # noqa: D102
-        return 0.0
+    known_null = 0.0
 
     def check(self, posterior: Distribution, prior: Distribution) -> None:  # noqa: D102
-        _form("posterior", posterior)
-        _form("prior", prior)
+        self._forms(posterior, prior)
 
     def per_observation(  # noqa: D102
         self, posterior: Distribution, z: Tensor, prior: Distribution, *, generator: Generator | None = None
     ) -> Tensor:
-        q, p = _form("posterior", posterior), _form("prior", prior)
+        q, p = self._forms(posterior, prior)
         if q.is_diagonal and p.is_diagonal:
             return w2_squared_diagonal(q.loc, q.scale, p.loc, p.scale, validate=False)
         return w2_squared_from_factors(q.loc, q.factor, p.loc, p.factor, validate=False)
 
-
-def _form(name: str, distribution: Distribution) -> GaussianForm:
-    form = gaussian_form(distribution)
-    if form is None:
-        raise ValueError(
-            f"{name} is a {type(distribution).__name__}; the penalty gaussian_w2 expects a Gaussian, "
-            "Independent(Normal(loc, scale), 1) or MultivariateNormal"
-        )
-    return form
+    def _forms(self, posterior: Distribution, prior: Distribution) -> tuple[GaussianForm, GaussianForm]:
+        q = require_gaussian_form("posterior", posterior, self.name)
+        return q, require_gaussian_form("prior", prior, self.name)

@@ -53,7 +53,7 @@ class MaxSliced(AggregatedPenalty):
         self.n_starts, self.n_steps = n_starts, n_steps
 
     def check(self, posterior: Distribution, prior: Distribution) -> None:  # noqa: D102
-        check_variance("max_sliced", prior)
+        check_variance(self.name, prior)
 
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:  # noqa: D102
         z, costs = statistics, projected_costs(len(statistics), prior, generator)

@@ -34,9 +34,9 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from otkit_vae.distributions import GaussianForm, check_variance, gaussian_form
+from otkit._derivatives import attach
+from otkit_vae.distributions import GaussianForm, check_variance, require_gaussian_form
 from otkit_vae.penalties._interface import AggregatedPenalty
-from otkit_vae.penalties._kernels import mean_multiquadric, squares_of_pairs
 from otkit_vae.penalties._registry import register
 from otkit_vae.precision import single
 from otkit_vae.sampling import sample
@@ -55,6 +55,8 @@ class MMD(AggregatedPenalty):
         scales: The scales c, relative to the squared size of the prior; the kernel's own by default.
     """
 
+    known_null = 0.0
+
     def __init__(self, kernel: Literal["imq", "gaussian"] = "imq", scales: Sequence[float] | None = None):
         super().__init__()
         if kernel not in SCALES:
@@ -63,14 +65,10 @@ class MMD(AggregatedPenalty):
         if not self.scales or not all(0 < c < float("inf") for c in self.scales):
             raise ValueError(f"scales is {scales}; expected at least one finite number, all > 0")
 
-    @property
-    def known_null(self) -> float | None:  # noqa: D102
-        return 0.0
-
     def check(self, posterior: Distribution, prior: Distribution) -> None:  # noqa: D102
         if self.kernel == "gaussian":
-            _form(prior)
-        check_variance("mmd", prior)
+            self._form(prior)
+        check_variance(self.name, prior)
 
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:  # noqa: D102
         imq = self.kernel == "imq"
@@ -86,7 +84,7 @@ class MMD(AggregatedPenalty):
         return of_z + of_y - 2 * between
 
     def _gaussian(self, z: Tensor, prior: Distribution) -> Tensor:
-        form = _form(prior)
+        form = self._form(prior)
         own = squares_of_pairs(z)
         if form.is_diagonal:
             return self._gaussian_diagonal(z.double() - form.loc.double(), form.scale.double().square(), own)
@@ -111,12 +109,47 @@ class MMD(AggregatedPenalty):
         own_of_prior = (1 + 2 * ratios).prod(-1).rsqrt()
         return (torch.exp(own / (-2 * h)).mean(-1) - 2 * to_prior + own_of_prior).sum()
 
+    def _form(self, prior: Distribution) -> GaussianForm:
+        expected = "a Gaussian (kernel 'imq' takes any prior with a variance)"
+        return require_gaussian_form("prior", prior, f"{self.name} with kernel 'gaussian'", expected)
 
-def _form(prior: Distribution) -> GaussianForm:
-    form = gaussian_form(prior)
-    if form is None:
-        raise ValueError(
-            f"prior is a {type(prior).__name__}; the penalty mmd with kernel 'gaussian' expects a Gaussian "
-            "(kernel 'imq' takes any prior with a variance)"
-        )
-    return form
+
+def squares_of_pairs(x: Tensor) -> Tensor:
+    """The squared distances of the n(n - 1)/2 pairs of different points of x (n, d): what a U-statistic averages over.
+
+    The derivative is 0 where two points coincide, as that of the square is.
+    """
+    return torch.pdist(single(x)).square().double()
+
+
+BLOCK = 8192
+"""How many distances a kernel is computed of at a time: what fits into a core's cache with one number a scale."""
+
+
+def mean_multiquadric(distances: Tensor, size: Tensor, scales: Sequence[float]) -> Tensor:
+    r"""The mean over distances r of the multiquadric :math:`k = \sum_c a / (a + r^2)`, :math:`a = c \cdot \text{size}`.
+
+    Value and derivatives come of one pass over the distances, in blocks: with the history of each scale's matrix of
+    the batch the time would go into memory. The kernel knows :math:`r^2 / \text{size}` only, so that
+
+    .. math:: \frac{\partial k}{\partial r} = -2 r \sum_c \frac{a}{(a + r^2)^2}, \qquad
+              \frac{\partial k}{\partial\, \text{size}} = -\frac{r}{2\, \text{size}} \frac{\partial k}{\partial r} .
+    """
+    n = distances.numel()
+    with torch.no_grad():
+        a = size * size.new_tensor(scales)
+        slopes = torch.empty_like(distances)
+        total, moment = size.new_zeros(2)
+        for r, slope in zip(distances.flatten().split(BLOCK), slopes.view(-1).split(BLOCK), strict=True):
+            squares = r.to(a.dtype).square()
+            u = torch.add(squares, a[:, None]).reciprocal_()
+            total += (a @ u).sum()
+            in_square = a @ u.square_()
+            moment += in_square @ squares
+            slope.copy_(in_square.mul_(r).mul_(-2 / n))
+    return attach(
+        total / n,
+        (distances, size),
+        (slopes, moment / (n * size.detach())),
+        refuse="second derivatives of the penalty mmd are not implemented",
+    )

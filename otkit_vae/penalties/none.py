@@ -13,9 +13,7 @@ from otkit_vae.penalties._registry import register
 class NoPenalty(PerSamplePenalty):
     """Zero, whatever the codes are."""
 
-    @property
-    def known_null(self) -> float | None:  # noqa: D102
-        return 0.0
+    known_null = 0.0
 
     def per_observation(  # noqa: D102
         self, posterior: Distribution, z: Tensor, prior: Distribution, *, generator: Generator | None = None

@@ -60,13 +60,10 @@ class Sinkhorn(AggregatedPenalty):
         if not 1 <= p < float("inf"):
             raise ValueError(f"p is {p}; expected 1 <= p < inf")
         self.reg, self.p, self.debiased, self.split, self.tol = reg, p, debiased, split, tol
-
-    @property
-    def known_null(self) -> float | None:  # noqa: D102
-        return 0.0 if self.debiased and self.split else None
+        self.known_null = 0.0 if debiased and split else None
 
     def check(self, posterior: Distribution, prior: Distribution) -> None:  # noqa: D102
-        check_variance("sinkhorn", prior)
+        check_variance(self.name, prior)
 
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:  # noqa: D102
         z, y = statistics, sample(prior, len(statistics), generator)

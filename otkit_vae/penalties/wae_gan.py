@@ -48,6 +48,8 @@ class WaeGan(AdversarialPenalty):
         learning_rate: The learning rate of its optimiser, Adam.
     """
 
+    known_null = math.log(2)
+
     def __init__(self, widths: Sequence[int] = (256, 256), learning_rate: float = 1e-3):
         super().__init__()
         if not widths or any(width < 1 for width in widths):
@@ -62,10 +64,6 @@ class WaeGan(AdversarialPenalty):
         for inward, outward in zip(widths, (*widths[1:], 1), strict=True):
             layers += [nn.Linear(inward, outward), nn.SiLU()]
         self.discriminator = nn.Sequential(*layers[:-1])
-
-    @property
-    def known_null(self) -> float | None:  # noqa: D102
-        return math.log(2)
 
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:  # noqa: D102
         self._size(statistics, generator)

@@ -47,10 +47,7 @@ class Wasserstein(AggregatedPenalty):
         if not 1 <= p < float("inf"):
             raise ValueError(f"p is {p}; expected 1 <= p < inf")
         self.p, self.root, self.debiased = p, root, debiased
-
-    @property
-    def known_null(self) -> float | None:  # noqa: D102
-        return 0.0 if self.debiased else None
+        self.known_null = 0.0 if debiased else None
 
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:  # noqa: D102
         z, y = statistics, sample(prior, len(statistics), generator)

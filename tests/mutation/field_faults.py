@@ -77,7 +77,7 @@ FAULTS = {
     "uniform weights for none": Fault("otkit/empirical/_max_sliced.py", "inputs = (x_, y_, *unless_uniform(a_, b_))", "inputs = (x_, y_, *unless_uniform(a_.detach(), b_.detach()))", ("tests/otkit/empirical/test_max_sliced.py",)),
     "points of weight zero priced one by one": Fault("otkit/empirical/_simplex.py", "costs.within(np.ones(n, dtype=bool), ~columns), f)", "costs.within(rows, ~columns), found.f)", EXACT),
     "dropped factor two in the trace form": Fault(DISTANCE, "- 2 * trace(cross)", "- trace(cross)", GAUSSIAN),
-    "a missing root": Fault(DISTANCE, "inner = half @ C2 @ half", "inner = C1 @ C2 @ C1", GAUSSIAN),
+    "a missing root": Fault(DISTANCE, "half @ (C2 / u2 / u2) @ half", "C1 @ (C2 / u2 / u2) @ C1", GAUSSIAN),
     "W2 is W2 squared": Fault(DISTANCE, "restore(root(squared, 2))", "restore(squared)", GAUSSIAN),
     "scales as variances": Fault(DISTANCE, "(s1 - s2).square().sum(-1))", "(s1**2 - s2**2).abs().sum(-1))", GAUSSIAN),
     "the means are forgotten": Fault(DISTANCE, "return m1 - m2, dispersion", "return 0 * (m1 - m2), dispersion", GAUSSIAN),

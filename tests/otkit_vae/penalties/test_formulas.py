@@ -9,7 +9,6 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Mul
 
 from otkit_vae import penalties
 from otkit_vae.distributions import Deterministic
-from otkit_vae.penalties import _kernels
 from otkit_vae.penalties._projections import random_directions
 from otkit_vae.penalties.cramer_wold import kummer
 from otkit_vae.sampling import sample
@@ -281,7 +280,7 @@ def test_mmd_with_the_multiquadric():
 
 def test_derivatives_of_mmd_with_the_multiquadric(monkeypatch):
     """In the codes, two of which are one, and in a prior that is learned; over several blocks of distances."""
-    monkeypatch.setattr(_kernels, "BLOCK", 7)
+    monkeypatch.setattr("otkit_vae.penalties.mmd.BLOCK", 7)
 
     def mmd(codes, loc, scale):
         return penalties.get("mmd")(None, codes, normal(loc, scale), generator=seed())
