@@ -93,19 +93,16 @@ def sample(run: str, n: int = 100, out: str = "samples.npz", source: str = "prio
     from otkit_vae.sampling import checked_seed
     from otkit_vae.sampling import sample as draw
 
-    if n < 1:
-        raise ValueError(f"n is {n}; expected a whole number >= 1")
+    if not 1 <= n < 2**63:
+        raise ValueError(f"n is {n}; expected a whole number from 1 to 2**63 - 1")
     file, generator = _new_file(out), torch.Generator().manual_seed(checked_seed(seed))
     opened = open_run(run)
     codes = opened.model.prior
     if source == "mixture":
         codes = ex_post(opened.model, opened.data.train, seed=seed, generator=generator)
-    try:
-        with torch.no_grad():
-            z = draw(codes, n, generator)
-        images = decode(opened.model, z)
-    except (RuntimeError, TypeError) as error:  # torch's words for too little memory, and for no int64
-        raise MemoryError(f"n is {n}, and so many samples do not fit into memory: {error}") from None
+    with torch.no_grad():
+        z = draw(codes, n, generator)
+    images = decode(opened.model, z)
     _save(file, images=images, codes=z)
     pictures.grid(images[:100], file.with_suffix(".png"), title=f"samples: decoded from z ~ the {source}")
     print(f"{n} samples of shape {tuple(images.shape[1:])}\n\n{file}\n{file.with_suffix('.png')}")

@@ -17,7 +17,7 @@ from otkit import __version__
 from otkit_vae import checkpoint, engine, pictures, processes
 from otkit_vae._files import write_text
 from otkit_vae.config import TrainConfig
-from otkit_vae.data import Data, load_data
+from otkit_vae.data import Data
 from otkit_vae.evaluation import Evaluation, evaluate
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective
@@ -26,6 +26,7 @@ from otkit_vae.runs import (
     CHANGEABLE,
     CONFIG,
     EVALUATION,
+    data_of,
     fixed_options,
     open_run,
     read_config,
@@ -110,7 +111,7 @@ def resume(folder: str | Path, **changes: Any) -> Run | None:
 def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | None:
     """Train, anew or on from a checkpoint, by what it says of the training; that is empty where there is none yet."""
     with undisturbed(), restored():
-        data = load_data(config.data, root=config.data_root)
+        data = data_of(config)
         if begun:
             same_data(begun["data"], data, config.data, Path(str(config.out)))
         config = config.with_weight(data.train.shape[1:])

@@ -16,7 +16,7 @@ from otkit_vae.report._page import write_page
 from otkit_vae.runs import SavedRun
 
 if TYPE_CHECKING:
-    from otkit_vae.comparison import Comparison
+    from otkit_vae.compared import Comparison
 
 SECTIONS = {
     "curves": "Curves",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 from torch import Tensor
@@ -16,7 +15,7 @@ from otkit_vae.report._images import Painter
 from otkit_vae.report._run import number, options, read_metrics
 
 if TYPE_CHECKING:
-    from otkit_vae.comparison import Comparison
+    from otkit_vae.compared import Comparison
 
 CURVES = {
     "reconstruction": ("reconstruction, −log p(x|z)", "nats"),
@@ -24,13 +23,6 @@ CURVES = {
     "loss": ("loss", "nats"),
     "posterior_scale": ("posterior scale, mean σ of q(z|x)", "units of z"),
 }
-
-
-class Cell(NamedTuple):
-    """A cell of the table, and whether it is the best of its column."""
-
-    text: str
-    best: bool
 
 
 def content(
@@ -49,7 +41,7 @@ def content(
     first = configs[0]
     originals = shown["reconstructions"]["originals"]
     painter = Painter.of(originals)
-    head, *rows, notes = table(comparison.table())
+    head, *rows = comparison.cells()
     return {
         "title": f"{first.data if '/' not in first.data else Path(first.data).stem} · {len(penalties)} penalties",
         "facts": [
@@ -61,7 +53,6 @@ def content(
         ],
         "head": head,
         "rows": rows,
-        "notes": notes,
         "n_seeds": len(seeds),
         "curves": curves(configs, styles),
         "styles": styles,
@@ -79,21 +70,6 @@ def content(
         },
         "missing": {},
     }
-
-
-def table(markdown: str) -> list[Any]:
-    """The cells of a table in Markdown, line by line, its rule left out; and last, the lines that are not of it."""
-    lines = [line.strip() for line in markdown.splitlines() if line.strip()]
-    # A bar within a cell, as in q(z|x), has no spaces around it.
-    cells = [
-        [_cell(text) for text in re.split(r"(?:^| )\|(?: |$)", line)[1:-1]] for line in lines if line.startswith("|")
-    ]
-    return [cells[0], *cells[2:], [line for line in lines if not line.startswith("|")]]
-
-
-def _cell(text: str) -> Cell:
-    bare = text.replace(r"\|", "|").strip()
-    return Cell(bare.strip("*"), bare.startswith("**"))
 
 
 def curves(configs: Sequence[TrainConfig], styles: Mapping[str, tuple[str, str]]) -> list[Markup]:

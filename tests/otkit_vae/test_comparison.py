@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from otkit_vae import commands, comparison
+from otkit_vae.compared import Comparison, Row
 from otkit_vae.config import TrainConfig
 from otkit_vae.evaluation import EvaluationOptions
 from otkit_vae.runs import read_config
@@ -124,8 +125,8 @@ def test_what_the_trainer_cannot_do_is_said_before_a_training(compared, tmp_path
 def test_a_mean_that_is_not_finite_is_not_the_best(tmp_path):
     def table(*means):
         names = ("kl", "mmd", "sliced")
-        rows = (comparison.Row(n, "w2", "W2", m, None, None, "lower", 1) for n, m in zip(names, means, strict=True))
-        return comparison.Comparison(tmp_path, tuple(rows)).markdown()
+        rows = (Row(n, "w2", "W2", m, None, None, "lower", 1) for n, m in zip(names, means, strict=True))
+        return Comparison(tmp_path, tuple(rows)).markdown()
 
     nan = float("nan")
     assert table(nan, 2.0, 1.0).count("**1**") == 1

@@ -358,7 +358,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(run, capsys):
 def test_a_folder_that_cannot_be_written_to_says_so(capsys, monkeypatch):
     folder, data = Path(tempfile.mkdtemp()), load_data("digits")
     # The other user need not be able to read the installed packages, where the digits are.
-    monkeypatch.setattr("otkit_vae.training.load_data", lambda *args, **kwargs: data)
+    monkeypatch.setattr("otkit_vae.training.data_of", lambda *args, **kwargs: data)
     monkeypatch.chdir(folder)
     try:
         folder.chmod(0o555)

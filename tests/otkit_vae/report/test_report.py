@@ -14,7 +14,6 @@ from otkit_vae.config import TrainConfig
 from otkit_vae.evaluation import Codes
 from otkit_vae.evaluation._measures import Measure, Section
 from otkit_vae.report import SECTIONS, _codes, _comparison, _figures, write_report
-from otkit_vae.report._comparison import table
 from otkit_vae.report._images import Painter
 from otkit_vae.report._run import Numbers, commands, numbers, read_metrics
 
@@ -236,13 +235,3 @@ def test_pixels_are_the_values_of_the_data():
     assert not constant.heights(torch.full((5,), 7.0)).any()
     # A reconstruction beyond the data is cut to their range.
     assert painter.pixels(torch.full((2, 2), 9.0)).tolist() == [[255, 255], [255, 255]]
-
-
-def test_the_table_is_that_of_the_markdown():
-    head, *rows, notes = table(
-        "| penalty | q(z|x) |\n| --- | --- |\n| kl | **1 ± 2** |\n| null value |     |\n\nread with care\n"
-    )
-    assert [cell.text for cell in head] == ["penalty", "q(z|x)"]
-    assert rows[0][1] == ("1 ± 2", True)
-    assert [cell.text for cell in rows[1]] == ["null value", ""]
-    assert notes == ["read with care"]
