@@ -124,7 +124,7 @@ def _squared(p: Distribution, q: Distribution) -> tuple[Tensor, torch.dtype]:
         raise ValueError(
             f"q has event shape {tuple(q.event_shape)} but p has {tuple(p.event_shape)}; expected the same space"
         )
-    require_broadcast(p=tuple(p.batch_shape), q=tuple(q.batch_shape))
+    require_broadcast(p=p.batch_shape, q=q.batch_shape)
     p, q = _plain(p), _plain(q)
     locs = {name: loc for name, loc in (("p", _loc(p)), ("q", _loc(q))) if loc is not None}
     require_one_dtype_and_device(locs)

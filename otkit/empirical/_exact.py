@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from otkit._arguments import Array, as_tensors, require_count, require_exponent
+from otkit._arguments import Array, Restore, as_tensors, require_count, require_exponent
 from otkit._convergence import warn
 from otkit._derivatives import attach, needs_gradient
 from otkit._root import root
@@ -97,10 +97,7 @@ def transport_cost(
         >>> print(transport_cost(x, x + np.array([3.0, 4.0]), p=2))
         25.0
     """
-    p, max_iter = require_exponent(p), max_iter if max_iter is None else require_count("max_iter", max_iter)
-    tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
-    measures = pair_of_measures(*tensors, eps=restore.eps, validate=validate)
-    power, length = _relative_cost(measures, p, max_iter)
+    power, length, p, restore = _relative_cost(x, y, p, a, b, max_iter, validate)
     return restore(in_units(power, length, p))
 
 
@@ -125,17 +122,19 @@ def wasserstein(
         >>> print(wasserstein(x, x + 0.5, p=1), wasserstein(x, x[:1] + 2.0, p=1))
         0.5 1.5
     """
-    p, max_iter = require_exponent(p), max_iter if max_iter is None else require_count("max_iter", max_iter)
-    tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
-    measures = pair_of_measures(*tensors, eps=restore.eps, validate=validate)
-    power, length = _relative_cost(measures, p, max_iter)
+    power, length, p, restore = _relative_cost(x, y, p, a, b, max_iter, validate)
     return restore(root(power, p) * length)
 
 
-def _relative_cost(measures: Measures, p: float, max_iter: int | None) -> tuple[Tensor, Tensor]:
+def _relative_cost(
+    x: Array, y: Array, p: float, a: Array | None, b: Array | None, max_iter: int | None, validate: bool
+) -> tuple[Tensor, Tensor, float, Restore]:
     r"""The cost in units of a length s, :math:`W_p^p / s^p`, and s, without a derivative, both with the batch shape."""
+    p, max_iter = require_exponent(p), max_iter if max_iter is None else require_count("max_iter", max_iter)
+    tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
+    measures = pair_of_measures(*tensors, eps=restore.eps, validate=validate)
     if measures.x.shape[-1] == 1:
-        return relative_cost_1d(measures, p)
+        return *relative_cost_1d(measures, p), p, restore
     batch = measures.x.shape[:-2]
     require_memory(measures.x.shape[-2], measures.y.shape[-2])
     solved = _solve(measures, p, max_iter)
@@ -153,7 +152,7 @@ def _relative_cost(measures: Measures, p: float, max_iter: int | None) -> tuple[
             "gives bounds)"
         )
     lengths = measures.x.new_tensor([length for _, length in solved]).reshape(batch)
-    return envelope([coupling for coupling, _ in solved], lengths, measures, p), lengths
+    return envelope([coupling for coupling, _ in solved], lengths, measures, p), lengths, p, restore
 
 
 def _solve(measures: Measures, p: float, max_iter: int | None) -> list[tuple[Coupling, float]]:

@@ -1,4 +1,4 @@
-r"""Discrete measures: points with weights, their checks, and costs between them.
+r"""Discrete measures: points with weights, their checks, and problems between them side by side.
 
 A measure :math:`\alpha = \sum_i a_i \delta_{x_i}` is a set of points x (n, d) and weights a (n,), uniform by default.
 """
@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,9 +63,7 @@ def pair_of_measures(
         )
     n, m = x.shape[-2], y.shape[-2]
     a, b = _weights("a", a, n, "point of x", x), _weights("b", b, m, "point of y", y)
-    batch = require_broadcast(
-        x=tuple(x.shape[:-2]), y=tuple(y.shape[:-2]), a=tuple(a.shape[:-1]), b=tuple(b.shape[:-1])
-    )
+    batch = require_broadcast(x=x.shape[:-2], y=y.shape[:-2], a=a.shape[:-1], b=b.shape[:-1])
     if validate:
         require_finite("x", x)
         require_finite("y", y)
@@ -101,7 +98,7 @@ def matrix_and_weights(
         raise ValueError(f"M has shape {shape(M)}; expected costs (..., n, m) between n >= 1 and m >= 1 points")
     n, m = M.shape[-2:]
     a, b = _weights("a", a, n, "row of M", M), _weights("b", b, m, "column of M", M)
-    batch = require_broadcast(M=tuple(M.shape[:-2]), a=tuple(a.shape[:-1]), b=tuple(b.shape[:-1]))
+    batch = require_broadcast(M=M.shape[:-2], a=a.shape[:-1], b=b.shape[:-1])
     a, b = _checked_weights(a, b, eps=eps, validate=validate)
     return working_precision(M).expand(*batch, n, m), a.expand(*batch, n), b.expand(*batch, m)
 
@@ -162,13 +159,3 @@ def in_parallel(solve: Callable[..., Result], problems: Sequence[tuple[Any, ...]
         return [
             result for part in pool.map(lambda part: [solve(*problem) for problem in part], parts) for result in part
         ]
-
-
-def on_support(
-    solve: Callable[[np.ndarray, np.ndarray, np.ndarray], Result], a: np.ndarray, b: np.ndarray, M: np.ndarray
-) -> tuple[Result, Any, Any]:
-    """Solve with the points of weight zero left out: what POT does with them is not what their limit is."""
-    rows, columns = a > 0, b > 0
-    if rows.all() and columns.all():
-        return solve(a, b, M), slice(None), slice(None)
-    return solve(a[rows], b[columns], np.ascontiguousarray(M[np.ix_(rows, columns)])), rows, columns

@@ -194,14 +194,14 @@ def _implicit_gradients(C: Tensor, w: Tensor, S: Tensor, grad: Tensor) -> tuple[
     V, s, w = Vh.mT, torch.where(s > 1e-15 * s[..., :1], s, torch.zeros_like(s)), w[..., None, None]
     quotients, harmonic = reciprocal_sums(s), _harmonic(s)
 
-    def operator(X: Tensor) -> Tensor:
+    def average(X: Tensor) -> Tensor:
         return (w * (V @ ((Vh @ X.unsqueeze(-3) @ V) * harmonic) @ Vh)).sum(-3)
 
-    # In these coordinates the operator is diagonal where all the covariances are S: what is left is near the identity.
+    # In these coordinates the average is diagonal where all the covariances are S: what is left is near the identity.
     scale = _harmonic(eigenvalues)
     scale = torch.where(scale > 0, scale.rsqrt(), torch.zeros_like(scale))
     right = scale * (F.mT @ grad.unsqueeze(-3) @ F).squeeze(-3)
-    Y = (scale * conjugate_gradients(lambda X: scale * operator(scale * X), right)).unsqueeze(-3)
+    Y = (scale * conjugate_gradients(lambda X: scale * average(scale * X), right)).unsqueeze(-3)
     A = F @ V
     grad_C = w * symmetric(A @ ((Vh @ Y @ V) * quotients) @ A.mT)
     grad_w = (Y * ((V * s.unsqueeze(-2)) @ Vh)).sum((-2, -1))
@@ -221,9 +221,9 @@ def _require_family(m: Tensor, C: Tensor, w: Tensor | None) -> torch.Size:
     K = C.shape[-3]
     if m.ndim < 2 or m.shape[-2:] != (K, d):
         raise ValueError(f"locs has shape {shape(m)}; expected (..., {K}, {d}), as covs has shape {shape(C)}")
-    batches = {"locs": tuple(m.shape[:-2]), "covs": tuple(C.shape[:-3])}
+    batches = {"locs": m.shape[:-2], "covs": C.shape[:-3]}
     if w is not None:
         if w.ndim < 1 or w.shape[-1] != K:
             raise ValueError(f"weights has shape {shape(w)}; expected (..., {K}), as covs has shape {shape(C)}")
-        batches["weights"] = tuple(w.shape[:-1])
+        batches["weights"] = w.shape[:-1]
     return require_broadcast(**batches)

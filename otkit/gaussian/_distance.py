@@ -170,7 +170,7 @@ def w2_squared_diagonal(loc1: Array, scale1: Array, loc2: Array, scale2: Array, 
     for name, tensor in named.items():
         if tensor.ndim < 1 or tensor.shape[-1:] != m1.shape[-1:]:
             raise ValueError(f"{name} has shape {shape(tensor)}; expected (..., d), where loc1 has shape {shape(m1)}")
-    require_broadcast(**{name: tuple(tensor.shape[:-1]) for name, tensor in named.items()})
+    require_broadcast(**{name: tensor.shape[:-1] for name, tensor in named.items()})
     if validate:
         m1, m2 = checked_finite("loc1", m1), checked_finite("loc2", m2)
         s1, s2 = checked(require_nonnegative, "scale1", s1), checked(require_nonnegative, "scale2", s2)

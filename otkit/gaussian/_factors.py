@@ -68,8 +68,7 @@ def w2_squared_from_factors(
             raise ValueError(f"{name} has shape {shape(factor)}; expected (..., {d}, r), as loc1 has shape {shape(m1)}")
     if m2.ndim < 1 or m2.shape[-1] != d:
         raise ValueError(f"loc2 has shape {shape(m2)}; expected (..., {d}), as loc1 has shape {shape(m1)}")
-    shapes = {"loc1": m1.shape[:-1], "factor1": F.shape[:-2], "loc2": m2.shape[:-1], "factor2": G.shape[:-2]}
-    batch = require_broadcast(**{name: tuple(value) for name, value in shapes.items()})
+    batch = require_broadcast(loc1=m1.shape[:-1], factor1=F.shape[:-2], loc2=m2.shape[:-1], factor2=G.shape[:-2])
     if validate:
         m1, m2 = checked_finite("loc1", m1), checked_finite("loc2", m2)
         F, G = checked_finite("factor1", F), checked_finite("factor2", G)

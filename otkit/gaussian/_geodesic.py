@@ -81,8 +81,9 @@ def geodesic(
     require_gaussians(m1, C1, m2, C2)
     if validate:
         m1, C1, m2, C2 = checked_values(m1, C1, m2, C2, restore.eps)
-    shapes = {"loc1": m1.shape[:-1], "cov1": C1.shape[:-2], "loc2": m2.shape[:-1], "cov2": C2.shape[:-2]}
-    batch = require_broadcast(**{name: tuple(s) for name, s in shapes.items()}, t=tuple(time.shape))
+    batch = require_broadcast(
+        loc1=m1.shape[:-1], cov1=C1.shape[:-2], loc2=m2.shape[:-1], cov2=C2.shape[:-2], t=time.shape
+    )
     if validate:
         time = checked(require_time, "t", time)
     m1, C1, m2, C2, time = (working_precision(each) for each in (m1, C1, m2, C2, time))

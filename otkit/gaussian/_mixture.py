@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from otkit._arguments import Array, as_tensors, checked_finite, require_broadcast, shape, working_precision
+from otkit._arguments import Array, Restore, as_tensors, checked_finite, require_broadcast, shape, working_precision
 from otkit._convergence import warn
 from otkit._derivatives import attach, needs_gradient
 from otkit._operators import checked, operator
 from otkit._root import root
-from otkit.empirical._exact import couple
 from otkit.empirical._measures import in_parallel
+from otkit.empirical._simplex import couple
 from otkit.gaussian._checks import require_covariance, require_gaussian, require_probabilities, require_same_dimension
 from otkit.gaussian._lengths import ordinary, units
 from otkit.gaussian._pairwise import SquaredDifferences, extents, squared_bures
@@ -83,10 +83,7 @@ def mixture_w2_squared(
         >>> print(mixture_w2_squared(weights, locs, covs, weights, locs + 1.0, 4 * covs))
         2.0
     """
-    tensors, restore = as_tensors(
-        weights1=weights1, locs1=locs1, covs1=covs1, weights2=weights2, locs2=locs2, covs2=covs2
-    )
-    *problem, unit = _discrete_problem(*tensors, eps=restore.eps, validate=validate)
+    *problem, unit, restore = _discrete_problem(weights1, locs1, covs1, weights2, locs2, covs2, validate)
     return restore(_value(*problem) * unit * unit)
 
 
@@ -111,10 +108,7 @@ def mixture_w2(
         >>> print(mixture_w2(weights, locs, covs, weights, locs + np.array([3.0, 4.0]), covs))
         5.0
     """
-    tensors, restore = as_tensors(
-        weights1=weights1, locs1=locs1, covs1=covs1, weights2=weights2, locs2=locs2, covs2=covs2
-    )
-    *problem, unit = _discrete_problem(*tensors, eps=restore.eps, validate=validate)
+    *problem, unit, restore = _discrete_problem(weights1, locs1, covs1, weights2, locs2, covs2, validate)
     return restore(root(_value(*problem), 2) * unit)
 
 
@@ -143,45 +137,37 @@ def mixture_plan(
         array([[0.5 , 0.25],
                [0.  , 0.25]])
     """
-    tensors, restore = as_tensors(
-        weights1=weights1, locs1=locs1, covs1=covs1, weights2=weights2, locs2=locs2, covs2=covs2
-    )
     with torch.no_grad():
-        *problem, _ = _discrete_problem(*tensors, eps=restore.eps, validate=validate)
+        *problem, _, restore = _discrete_problem(weights1, locs1, covs1, weights2, locs2, covs2, validate)
         return restore(_solve(*problem)[0])
 
 
 def _discrete_problem(
-    weights1: Tensor,
-    locs1: Tensor,
-    covs1: Tensor,
-    weights2: Tensor,
-    locs2: Tensor,
-    covs2: Tensor,
-    *,
-    eps: float,
-    validate: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    weights1: Array, locs1: Array, covs1: Array, weights2: Array, locs2: Array, covs2: Array, validate: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Restore]:
     """The costs (..., K, L) between components, the weights (..., K) and (..., L), and the unit of length of the costs.
 
-    All are of one batch shape; the unit is one unless the costs would leave the range of float64.
+    All are of one batch shape; the unit is one unless the costs would leave the range of float64. And the way back.
     """
-    _require_mixture("1", weights1, locs1, covs1)
-    _require_mixture("2", weights2, locs2, covs2)
-    require_same_dimension("covs1", covs1, "covs2", covs2)
+    (a, m1, C1, b, m2, C2), restore = as_tensors(
+        weights1=weights1, locs1=locs1, covs1=covs1, weights2=weights2, locs2=locs2, covs2=covs2
+    )
+    _require_mixture("1", a, m1, C1)
+    _require_mixture("2", b, m2, C2)
+    require_same_dimension("covs1", C1, "covs2", C2)
     batch = require_broadcast(
-        weights1=tuple(weights1.shape[:-1]),
-        locs1=tuple(locs1.shape[:-2]),
-        covs1=tuple(covs1.shape[:-3]),
-        weights2=tuple(weights2.shape[:-1]),
-        locs2=tuple(locs2.shape[:-2]),
-        covs2=tuple(covs2.shape[:-3]),
+        weights1=a.shape[:-1],
+        locs1=m1.shape[:-2],
+        covs1=C1.shape[:-3],
+        weights2=b.shape[:-1],
+        locs2=m2.shape[:-2],
+        covs2=C2.shape[:-3],
     )
     if validate:
-        weights1, locs1, covs1 = _checked_mixture("1", weights1, locs1, covs1, eps)
-        weights2, locs2, covs2 = _checked_mixture("2", weights2, locs2, covs2, eps)
-    a, m1, C1, b, m2, C2 = (working_precision(t) for t in (weights1, locs1, covs1, weights2, locs2, covs2))
-    dispersions = squared_bures(C1, C2, eps=eps, validate=False)
+        a, m1, C1 = _checked_mixture("1", a, m1, C1, restore.eps)
+        b, m2, C2 = _checked_mixture("2", b, m2, C2, restore.eps)
+    a, m1, C1, b, m2, C2 = (working_precision(t) for t in (a, m1, C1, b, m2, C2))
+    dispersions = squared_bures(C1, C2, eps=restore.eps, validate=False)
     held = (a > 0).unsqueeze(-1) & (b > 0).unsqueeze(-2)
     if ordinary(m1, m2):
         costs, unit = SquaredDifferences.apply(m1, m2, None) + dispersions, m1.new_ones(())
@@ -193,7 +179,7 @@ def _discrete_problem(
     # Components of weight zero are no farther than where their costs are one number, and leave the others' digits.
     longest = torch.where(held, costs.detach(), 0.0).amax((-2, -1), keepdim=True)
     costs = costs.clamp(max=longest / torch.finfo(costs.dtype).eps ** 2)
-    return costs.expand(*batch, *costs.shape[-2:]), a.expand(*batch, -1), b.expand(*batch, -1), unit
+    return costs.expand(*batch, *costs.shape[-2:]), a.expand(*batch, -1), b.expand(*batch, -1), unit, restore
 
 
 def _require_mixture(which: str, weights: Tensor, locs: Tensor, covs: Tensor) -> None:

@@ -92,7 +92,7 @@ def frechet_distance(x: Array, y: Array, *, correction: float = 1, validate: boo
     d = first.shape[-1]
     if second.shape[-1] != d:
         raise ValueError(f"y has shape {shape(second)}; expected (..., m, {d}), as x has shape {shape(first)}")
-    require_broadcast(x=tuple(first.shape[:-2]), y=tuple(second.shape[:-2]))
+    require_broadcast(x=first.shape[:-2], y=second.shape[:-2])
     if validate:
         first, second = checked_finite("x", first), checked_finite("y", second)
     few = min(first.shape[-2], second.shape[-2]) <= d

@@ -122,8 +122,7 @@ def _all_pairs(
     for which, m, C in (("1", m1, C1), ("2", m2, C2)):
         _require_list(f"locs{which}", m, f"covs{which}", C)
     require_same_dimension("covs1", C1, "covs2", C2)
-    shapes = {"locs1": m1.shape[:-2], "covs1": C1.shape[:-3], "locs2": m2.shape[:-2], "covs2": C2.shape[:-3]}
-    require_broadcast(**{name: tuple(value) for name, value in shapes.items()})
+    require_broadcast(locs1=m1.shape[:-2], covs1=C1.shape[:-3], locs2=m2.shape[:-2], covs2=C2.shape[:-3])
     if validate:
         m1 = checked_finite("locs1", m1)
         m2 = checked_finite("locs2", m2)

@@ -14,7 +14,6 @@ import numpy as np
 
 from otkit._arguments import require_count, require_positive
 from otkit.empirical._costs import are_held
-from otkit.empirical._measures import on_support
 from otkit.empirical._sinkhorn._newton import annealed_newton
 from otkit.empirical._sinkhorn._pot import METHODS as POT_METHODS
 from otkit.empirical._sinkhorn._pot import pot_potential
@@ -98,7 +97,7 @@ def entropic_potentials(
     """
     require_method(method)
     reg = require_positive("reg", reg)
-    mass_a, mass_b, lowest = a.sum(), b.sum(), min(float(M.min(initial=0.0)), 0.0)
+    a, b, lowest = a / a.sum(), b / b.sum(), min(float(M.min(initial=0.0)), 0.0)
     if lowest < 0:
         M = M - lowest
 
@@ -115,16 +114,18 @@ def entropic_potentials(
                 return f, f, error
             return annealed_newton(M, a, b, reg, tol, watch)
 
+    # Without the points of weight zero: what POT does with them is not what their limit is.
+    rows, columns = a > 0, b > 0
+    whole = rows.all() and columns.all()
     with watch:
-        (f_support, g_support, error), rows, columns = on_support(solve, a / mass_a, b / mass_b, M)
+        inner = M if whole else np.ascontiguousarray(M[np.ix_(rows, columns)])
+        f_support, g_support, error = solve(a[rows], b[columns], inner)
     f, g = np.empty(len(a)), np.empty(len(b))
     f[rows], g[columns] = f_support, g_support
-    if not isinstance(rows, slice):
-        no_row, no_column = ~rows, ~columns
-        if no_row.any():
-            f[no_row] = soft_c_transform(g_support, b[columns] / mass_b, M[no_row][:, columns], reg)
-        if no_column.any():
-            g[no_column] = soft_c_transform(f_support, a[rows] / mass_a, M[rows][:, no_column].T, reg)
+    if not rows.all():
+        f[~rows] = soft_c_transform(g_support, b[columns], M[~rows][:, columns], reg)
+    if not columns.all():
+        g[~columns] = soft_c_transform(f_support, a[rows], M[rows][:, ~columns].T, reg)
     return Entropic(f + lowest, g, watch.n_iter, error, bool(error <= tol) and not watch.interrupted)
 
 

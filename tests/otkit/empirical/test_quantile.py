@@ -8,7 +8,7 @@ from scipy.optimize import linprog
 from scipy.stats import wasserstein_distance
 
 from otkit.empirical import transport_cost, transport_cost_1d, wasserstein, wasserstein_1d
-from otkit.empirical._exact import couple
+from otkit.empirical._simplex import couple
 from otkit.testing import measures
 
 rng = np.random.default_rng(0)
