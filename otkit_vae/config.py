@@ -26,6 +26,17 @@ CHOICES = {
     "balance": ("none", "gradient"),
 }
 
+TYPES: dict[str, tuple[str, Any]] = {
+    **dict.fromkeys(("data", "data_root", "out"), ("a text", str)),
+    **dict.fromkeys(("latent_dim", "components", "epochs", "batch_size", "warmup", "seed"), ("a whole number", int)),
+    "checkpoint_steps": ("a whole number", int),
+    **dict.fromkeys(("weight", "scale", "learning_rate", "max_gradient_norm"), ("a number", int | float)),
+    "widths": ("a list of whole numbers", list | tuple),
+    **dict.fromkeys(("penalty_options", "trainer"), ("options by their names", dict)),
+    "progress": ("true or false", bool),
+}
+"""What the options are, in words and as types; those whose default is None may be None."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -96,25 +107,14 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for option in fields(self):
             object.__setattr__(self, option.name, _plain(option.name, getattr(self, option.name)))
-        for name in ("latent_dim", "components", "epochs", "batch_size", "warmup", "seed"):
-            _require("a whole number", name, getattr(self, name), int)
-        for name in ("weight", "scale", "learning_rate", "max_gradient_norm"):
-            if getattr(self, name) is not None:
-                _require("a number", name, getattr(self, name), int | float)
-        for name in ("data", "data_root"):
-            if name == "data" or self.data_root is not None:
-                _require("a text", name, getattr(self, name), str)
-        if self.widths is not None:
-            _require("a list of whole numbers", "widths", self.widths, list | tuple)
-            for width in self.widths:
-                _require("a list of whole numbers", "widths", width, int)
-        for name in ("penalty_options", "trainer"):
-            if getattr(self, name) is not None:
-                _require("options by their names", name, getattr(self, name), dict)
-        if self.checkpoint_steps is not None:
-            _require("a whole number", "checkpoint_steps", self.checkpoint_steps, int)
-            if self.checkpoint_steps < 1:
-                raise ValueError(f"checkpoint_steps is {self.checkpoint_steps}; expected a whole number >= 1, or null")
+            value = getattr(self, option.name)
+            if option.name in TYPES and not (value is None and option.default is None):
+                expected, kind = TYPES[option.name]
+                _require(expected, option.name, value, kind)
+        for width in self.widths or ():
+            _require("a list of whole numbers", "widths", width, int)
+        if self.checkpoint_steps is not None and self.checkpoint_steps < 1:
+            raise ValueError(f"checkpoint_steps is {self.checkpoint_steps}; expected a whole number >= 1, or null")
         if self.out == "":
             raise ValueError("out is empty; expected the name of a folder")
         penalty = self.make_penalty()
@@ -174,5 +174,5 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _require(expected: str, name: str, value: Any, kind: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, kind):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{name} is {value!r}; expected {expected}")

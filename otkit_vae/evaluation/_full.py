@@ -64,6 +64,11 @@ class Bound:
     n_samples: int
     value: float
 
+    def measure(self) -> Measure:
+        """The number, with its title."""
+        title = f"log p(x) >= (K = {self.n_samples}, n = {self.n}), nats"
+        return Measure("log_likelihood_bound", title, self.value, better="higher")
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -103,7 +108,7 @@ class FullEvaluation:
     @property
     def sections(self) -> tuple[Section, ...]:
         """The numbers under headings."""
-        bound = () if self.bound is None else (self._bound_measure(self.bound),)
+        bound = () if self.bound is None else (self.bound.measure(),)
         held_out = self.held_out.section
         s, space = self.samples, "classifier features" if self.samples.accuracy is not None else "pixels"
         accuracy = () if s.accuracy is None else (Measure("classifier_accuracy", "classifier's accuracy", s.accuracy),)
@@ -154,11 +159,6 @@ class FullEvaluation:
             ],
             "notes": list(self.notes),
         }
-
-    @staticmethod
-    def _bound_measure(bound: Bound) -> Measure:
-        title = f"log p(x) >= (K = {bound.n_samples}, n = {bound.n}), nats"
-        return Measure("log_likelihood_bound", title, bound.value, better="higher")
 
 
 @torch.no_grad()

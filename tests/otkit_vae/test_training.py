@@ -238,6 +238,9 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, message
         ("widths", 8),
         ("widths", [8.5]),
         ("learning_rate", "a"),
+        ("progress", 3),
+        ("out", 3),
+        ("data", None),
     ],
 )
 def test_options_from_python_are_of_their_types(option, value):
