@@ -61,7 +61,7 @@ def pair_of_measures(
             f"y has shape {shape(y)}, points in {y.shape[-1]} dimensions; "
             f"expected {x.shape[-1]}, as x has shape {shape(x)}"
         )
-    n, m = x.shape[-2], y.shape[-2]
+    n, m, uniform = x.shape[-2], y.shape[-2], a is None and b is None
     a, b = _weights("a", a, n, "point of x", x), _weights("b", b, m, "point of y", y)
     batch = require_broadcast(x=x.shape[:-2], y=y.shape[:-2], a=a.shape[:-1], b=b.shape[:-1])
     if validate:
@@ -69,7 +69,7 @@ def pair_of_measures(
         require_finite("y", y)
     a, b = _checked_weights(a, b, eps=eps, validate=validate)
     x, y = (working_precision(t).expand(*batch, *t.shape[-2:]) for t in (x, y))
-    everywhere = bool((a > 0).all()) and bool((b > 0).all())
+    everywhere = uniform or (bool((a > 0).all()) and bool((b > 0).all()))
     a, b = a.expand(*batch, n), b.expand(*batch, m)
     return Measures(*((x, y) if everywhere else _within_reach(x, y, a, b)), a, b)
 
