@@ -20,7 +20,7 @@ SHORTEST, LONGEST = 1e-125, 1e150
 
 
 LEAST_UNIT = 2.0**-1000
-"""The smallest unit, which can be divided by; whose square a dispersion is not, other than 0."""
+"""The smallest unit: it can be divided by, and no dispersion but 0 is as small as its square."""
 
 
 def moderate(squared: Tensor) -> bool:
