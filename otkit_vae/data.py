@@ -78,7 +78,8 @@ def load_data(source: str, *, held_out: float = 0.2, root: str | None = None) ->
 
             - "digits", scikit-learn's 1,797 scans of 8x8 pixels;
             - "mnist" or "fashion-mnist", 60,000 images of 28x28 pixels and the 10,000 that were published to hold out;
-            - a folder with IDX files of such a data set (train-images-idx3-ubyte and so on, gzipped or not);
+            - a folder with IDX files of such a data set (train-images-idx3-ubyte and so on, gzipped or not), in any
+              order;
             - a folder of images of one size, of bytes, in grey or colour, or all of 16 or 32 bits or floats, in grey;
               where it has sub-folders, these are the labels, in alphabetical order;
             - a .npy file with observations (n, ...);
@@ -107,7 +108,7 @@ def load_data(source: str, *, held_out: float = 0.2, root: str | None = None) ->
     if root is not None:
         raise ValueError(f"data_root is {root}, and data is {source!r}; expected it with {' or '.join(PUBLISHED)} only")
     if path.is_dir() and find_idx(path, "train", "images") is not None:
-        return _from_idx(path.name, path)
+        return _in_random_order(_from_idx(path.name, path))
     if source == "digits":
         name, observations = "digits", _digits()
     elif path.is_dir():
@@ -136,6 +137,17 @@ def _split(name: str, source: str, observations: Observations, held_out: float) 
     if labels is None:
         return Data(name, x[train], x[test])
     return Data(name, x[train], x[test], labels[test], labels[train])
+
+
+def _in_random_order(data: Data) -> Data:
+    """Each part in an order of its own, as files may be sorted by class, and some numbers are of the first only."""
+
+    def mixed(x: Tensor, labels: Tensor | None) -> Observations:
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+        return Observations(x[order], None if labels is None else labels[order])
+
+    train, test = mixed(data.train, data.train_labels), mixed(data.held_out, data.held_out_labels)
+    return Data(data.name, train.x, test.x, test.labels, train.labels)
 
 
 def _digits() -> Observations:
