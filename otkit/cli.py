@@ -314,7 +314,7 @@ def _fit(name: str, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(points) < 2:
         raise ValueError(f"{name} has {len(points)} points; expected at least 2 to fit a Gaussian")
     require_finite(name, torch.from_numpy(points))
-    loc, cov = gaussian.fit(points)
+    loc, cov = gaussian.fit(points, validate=False)
     require_finite(f"the covariance of {name}", torch.from_numpy(cov))
     return loc, cov
 
