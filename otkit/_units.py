@@ -13,6 +13,9 @@ MODERATE = 4
 SMALLEST_POWER = 1e-290
 """What a power relative to a length must exceed, so that none of its digits underflowed."""
 
+FARTHEST = SMALLEST_POWER ** (-1 / MODERATE)
+"""How many times the extent of what has weight something without weight is away at most: moderate powers are held."""
+
 
 def in_units(power: Tensor, length: Tensor, p: float) -> Tensor:
     """The power times length^p: 0 where the power is, and infinite only where it is beyond float64 itself."""

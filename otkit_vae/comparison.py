@@ -1,8 +1,9 @@
 """Trainings that differ in the penalty and the seed only, and one table of what they are worth.
 
-A comparison is a folder with a run folder for each penalty and seed. A run is finished once it has its evaluation.json,
-written last and in one step; a comparison that is started again goes on with the first that is not, from its last
-checkpoint. Penalties and seeds can be added later; all other options must stay, or the runs would not compare.
+A comparison is a folder with a run folder for each penalty and seed. A run is finished once it has the comparison's
+evaluation.json, written last and in one step, which says that the training has ended; a comparison that is started
+again goes on with the first that is not, from its last checkpoint. Penalties and seeds can be added later; all other
+options must stay, or the runs would not compare.
 """
 
 from __future__ import annotations

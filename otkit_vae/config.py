@@ -28,8 +28,8 @@ CHOICES = {
 
 TYPES: dict[str, tuple[str, Any]] = {
     **dict.fromkeys(("data", "data_root", "out"), ("a text", str)),
-    **dict.fromkeys(("latent_dim", "components", "epochs", "batch_size", "warmup", "seed"), ("a whole number", int)),
-    "checkpoint_steps": ("a whole number", int),
+    **dict.fromkeys(("latent_dim", "components", "epochs", "batch_size", "warmup"), ("a whole number", int)),
+    **dict.fromkeys(("seed", "checkpoint_steps"), ("a whole number", int)),
     **dict.fromkeys(("weight", "scale", "learning_rate", "max_gradient_norm"), ("a number", int | float)),
     "widths": ("a list of whole numbers", list | tuple),
     **dict.fromkeys(("penalty_options", "trainer"), ("options by their names", dict)),

@@ -119,7 +119,8 @@ def fit(
             if trainer.interrupted:
                 raise KeyboardInterrupt(folder.last()) from None
             raise
-    if not (folder.out / checkpoints.CHECKPOINT).is_file():
+    # A process on another machine need not see the file.
+    if folder.saved is None and not (folder.out / checkpoints.CHECKPOINT).is_file():
         raise Refused("trainer: the training ended before its first checkpoint; expected a longer max_time")
     if training.history and not (folder.out / checkpoints.METRICS).is_file():
         folder.write_metrics(trainer, training)

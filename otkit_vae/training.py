@@ -15,7 +15,7 @@ import yaml
 
 from otkit import __version__
 from otkit_vae import checkpoint, engine, pictures, processes
-from otkit_vae._files import write_text
+from otkit_vae._files import replacing, write_text
 from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data
 from otkit_vae.evaluation import Evaluation, evaluate
@@ -166,7 +166,7 @@ def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | No
 @contextmanager
 def _beginning(folder: Path, config: TrainConfig, goes_on: bool) -> Iterator[None]:
     """The options written, and no numbers of weights that will no longer be there; all as it was if it is refused."""
-    before = {name: (folder / name).read_text("utf-8") for name in (CONFIG, EVALUATION) if (folder / name).is_file()}
+    before = {file: file.read_bytes() for file in (folder / CONFIG, folder / EVALUATION) if file.is_file()}
     header = f"# The options of a training by otkit-vae train, otkit {__version__}.\n"
     write_text(folder / CONFIG, header + yaml.safe_dump(asdict(config), sort_keys=False))
     if goes_on:
@@ -174,8 +174,9 @@ def _beginning(folder: Path, config: TrainConfig, goes_on: bool) -> Iterator[Non
     try:
         yield
     except Refused:
-        for name, text in before.items():
-            write_text(folder / name, text)
+        for file, content in before.items():
+            with replacing(file) as kept:
+                kept.write(content)
         if not before:
             (folder / CONFIG).unlink()
             with suppress(OSError):  # where loggers have files

@@ -58,8 +58,8 @@ def transport_cost(
     unique the cost has a kink, and the gradient is one of many: in the weights that is so whenever some of them make up
     the mass of some of the others, as uniform ones do. Where matched points coincide the convention is 0 for p other
     than 2. Second derivatives in x and y are those of the plan held, which is locally constant; in the weights they are
-    refused. Points of weight zero are legal, however far; beyond 1/eps times the extent of the others they count as
-    that far. So are weights of any common sum, to which the value is proportional.
+    refused. Points of weight zero are legal, however far (beyond 1e72 times the extent of the others they count as
+    that far), and so are weights of any common sum, to which the value is proportional.
 
     Points far beside the others take no digits from these (`otkit.empirical._refined`).
 

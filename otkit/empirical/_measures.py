@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import allowance, require_broadcast, require_finite, shape, working_precision
+from otkit._units import FARTHEST
 
 Result = TypeVar("Result")
 
@@ -75,17 +76,18 @@ def pair_of_measures(
 
 
 def _within_reach(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """The points, those of weight zero no farther away than 1/eps times the extent of those that have weight.
+    """The points, those of weight zero no farther away than float64 holds powers of beside those of the others.
 
-    From there on their distances to all others are one number, and powers of theirs would leave none of the others. No
-    value depends on where they are; their derivatives in the weight are of a place on the way, and subgradients still.
+    No value depends on where they are; their derivatives in the weight are of a place on the way, and subgradients.
     """
     points, held = torch.cat([x, y], -2), (torch.cat([a, b], -1) > 0).unsqueeze(-1)
     with torch.no_grad():
         low = torch.where(held, points, math.inf).amin(-2, keepdim=True)
         high = torch.where(held, points, -math.inf).amax(-2, keepdim=True)
-        reach = (high - low).amax(-1, keepdim=True) / torch.finfo(points.dtype).eps
-        reach = torch.where(reach > 0, reach, math.inf)
+        extent = (high - low).amax(-1, keepdim=True)
+        # Of one place: its coordinates, and at the origin one.
+        extent = torch.where(extent > 0, extent, high.abs().amax(-1, keepdim=True))
+        reach = FARTHEST * torch.where(extent > 0, extent, 1.0)
     near = torch.where(held, points, points.clamp(low - reach, high + reach))
     return near[..., : x.shape[-2], :], near[..., x.shape[-2] :, :]
 

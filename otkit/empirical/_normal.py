@@ -132,10 +132,8 @@ def require_normal(
             )
     origin = x.new_zeros(1, x.shape[-1] if x.ndim else 1)
     x, _, a, _ = pair_of_measures(x, origin, a, None if a is None else unit, eps=eps, validate=validate)
-    batch = require_broadcast(
-        x=x.shape[:-2],
-        **{name: t.shape[: t.ndim - event] for name, t in (("loc", loc), ("scale", scale))},
-    )
+    of_loc, of_scale = (t.shape[: t.ndim - event] for t in (loc, scale))
+    batch = require_broadcast(x=x.shape[:-2], loc=of_loc, scale=of_scale)
     if validate:
         require_finite("loc", loc)
         require_finite("scale", scale)

@@ -141,7 +141,7 @@ def relative_cost_1d(measures: Measures, p: float) -> tuple[Tensor, Tensor]:
     require_finite_length(longest)
     if widths is not None:
         # Points of weight zero may be farther, as far as float64 holds powers, which derivatives in the weights take.
-        farthest = (longest * SMALLEST_POWER ** (-0.5 / p)).unsqueeze(-1)
+        farthest = (torch.where(longest > 0, longest, 1.0) * SMALLEST_POWER ** (-0.5 / p)).unsqueeze(-1)
         difference = torch.where(widths > 0, difference, difference.clamp(-farthest, farthest))
     # A power of two does not round; for a large p the ratios, up to two, would overflow.
     length = power_of_two(longest) if p <= MODERATE else torch.where(longest > 0, longest, 1.0)

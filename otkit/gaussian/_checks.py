@@ -42,12 +42,7 @@ def require_gaussians(loc1: Tensor, cov1: Tensor, loc2: Tensor, cov2: Tensor) ->
     require_gaussian("loc1", loc1, "cov1", cov1)
     require_gaussian("loc2", loc2, "cov2", cov2)
     require_same_dimension("cov1", cov1, "cov2", cov2)
-    require_broadcast(
-        loc1=loc1.shape[:-1],
-        cov1=cov1.shape[:-2],
-        loc2=loc2.shape[:-1],
-        cov2=cov2.shape[:-2],
-    )
+    require_broadcast(loc1=loc1.shape[:-1], cov1=cov1.shape[:-2], loc2=loc2.shape[:-1], cov2=cov2.shape[:-2])
 
 
 def checked_values(

@@ -28,6 +28,7 @@ from otkit._convergence import warn
 from otkit._derivatives import attach, needs_gradient
 from otkit._operators import checked, operator
 from otkit._root import root
+from otkit._units import FARTHEST
 from otkit.empirical._measures import in_parallel
 from otkit.empirical._simplex import couple
 from otkit.gaussian._checks import require_covariance, require_gaussian, require_probabilities, require_same_dimension
@@ -176,9 +177,9 @@ def _discrete_problem(
         largest = units(*(each.amax((-2, -1), keepdim=True) for each in sizes))
         costs = SquaredDifferences.apply(m1, m2, largest) + dispersions / largest / largest
         unit = largest[..., 0, 0]
-    # Components of weight zero are no farther than where their costs are one number, and leave the others' digits.
+    # Components of weight zero are no farther than float64 holds costs beside those of the others.
     longest = torch.where(held, costs.detach(), 0.0).amax((-2, -1), keepdim=True)
-    costs = costs.clamp(max=longest / torch.finfo(costs.dtype).eps ** 2)
+    costs = costs.clamp(max=FARTHEST**2 * torch.where(longest > 0, longest, 1.0))
     return costs.expand(*batch, *costs.shape[-2:]), a.expand(*batch, -1), b.expand(*batch, -1), unit, restore
 
 

@@ -105,6 +105,15 @@ def test_gradients_in_mixed_precision_are_clipped(tmp_path, precision):
     assert 0 < seen.norm < 1.01e-3
 
 
+def test_the_checkpoint_need_not_be_where_a_process_of_another_machine_sees_it(tmp_path):
+    class Elsewhere(Callback):
+        def on_fit_end(self, trainer, pl_module):
+            (tmp_path / "checkpoint.ckpt").unlink()
+
+    train(tmp_path, epochs=1, callback=Elsewhere())
+    assert not (tmp_path / "checkpoint.ckpt").exists()
+
+
 def test_a_row_has_the_last_evaluation_of_its_epoch(tmp_path):
     class Last(Callback):
         model = None

@@ -208,9 +208,6 @@ def test_checkpoints_hold_no_code(tmp_path):
         (("--out", ""), "out is empty"),
         (("--out", "nan.npy/sub"), "out: nan.npy/sub cannot be made"),
         (("--latent_dim", "100000000000"), "latent_dim 100000000000"),
-        (("--trainer.callbacks", "[{class_path: LearningRateMonitor}]"), "no logger"),
-        (("--trainer.val_check_interval", "100000"), "error: `val_check_interval` (100000) must be"),
-        (("--trainer.max_time", "00:00:00:00"), "expected a longer max_time"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, message):
@@ -224,7 +221,23 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, message
     out, err = capsys.readouterr()
     assert out == ""
     assert message in err
-    assert err.count("\n") == 1 + err.startswith("digits: ")  # which the engine looks at after it is shown
+    assert err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--trainer.callbacks", "[{class_path: LearningRateMonitor}]"), "no logger"),
+        (("--trainer.val_check_interval", "100000"), "error: `val_check_interval` (100000) must be"),
+        (("--trainer.max_time", "00:00:00:00"), "expected a longer max_time"),
+    ],
+)
+def test_what_the_engine_refuses_leaves_no_folder(tmp_path, capsys, arguments, message):
+    assert train(*arguments) == 2
+    shown, refusal = capsys.readouterr().err.splitlines()
+    assert "observations to train on" in shown
+    assert message in refusal
     assert not list(tmp_path.glob("runs/*"))
 
 

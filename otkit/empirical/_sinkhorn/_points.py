@@ -104,9 +104,11 @@ def entropic_potentials_of_points(
     reg = require_positive("reg", reg)
     a, b = a / a.sum(), b / b.sum()
     centre = 0.5 * (a @ x + b @ y)
-    source, target = (Measure(points - centre, w, torch.zeros_like(w)) for points, w in ((x, a), (y, b)))
-    # Of what has weight: what it costs to other points is not paid.
-    radius = max(float(torch.linalg.vector_norm(m.points[m.weights > 0], dim=-1).max()) for m in (source, target))
+    given = [Measure(points - centre, w, torch.zeros_like(w)) for points, w in ((x, a), (y, b))]
+    # Points of weight zero have no part in it, and may be too far for float32.
+    rows, columns = a > 0, b > 0
+    source, target = (Measure(*(part[held] for part in m)) for m, held in zip(given, (rows, columns), strict=True))
+    radius = max(float(torch.linalg.vector_norm(m.points, dim=-1).max()) for m in (source, target))
     require_reg_above_rounding(reg, (2 * radius) ** p)
     # That of |x|² and 2xy beside reg; the points that exchange mass are about as far out.
     rounding = 2 * torch.finfo(torch.float32).eps * radius**p / reg
@@ -125,8 +127,19 @@ def entropic_potentials_of_points(
         except KeyboardInterrupt:
             watch.interrupt()
     error, source, target = _completed(*best[0][1:], p, reg, symmetric) if watch.over else best[0]
-    f, g = (measure.potential.numpy(force=True) for measure in (source, target))
+    f = _everywhere(given[0], rows, source, target, p, reg)
+    g = _everywhere(given[1], columns, target, source, p, reg)
     return Entropic(f, g, watch.n_iter, float(error), bool(error <= tol) and not watch.interrupted)
+
+
+def _everywhere(given: Measure, held: Tensor, own: Measure, other: Measure, p: float, reg: float) -> np.ndarray:
+    """The potential at all points, where there is no weight the soft c-transform of the other's."""
+    f = given.potential
+    f[held] = own.potential
+    if not held.all():
+        rest = Measure(*(part[~held] for part in given))
+        f[~held] = _transformed(rest, other, p, reg, torch.float64).potential
+    return f.numpy(force=True)
 
 
 def _start(

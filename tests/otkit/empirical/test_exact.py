@@ -183,6 +183,12 @@ def test_gradient_of_the_root_at_identical_points_is_zero():
         assert (x.grad == 0).all()
 
 
+def test_a_point_of_weight_zero_beside_which_others_would_underflow():
+    """Also where the squares of their differences do, and with them the length."""
+    x, y = np.array([[0.0, 0.0], [1.0, 0.0], [1e200, 0.0]]), np.array([[0.5, 0.0], [2.0, 0.0]])
+    assert wasserstein(x, y, a=np.array([0.5, 0.5, 0.0])) == pytest.approx(0.625**0.5, rel=1e-14)
+
+
 @pytest.mark.parametrize("distance", [transport_cost, lambda x, y, a: solve(x, y, a=a).value])
 @pytest.mark.parametrize("far", [1e4, 1e7, 1e10, 1e200])
 def test_far_points_of_weight_zero_take_no_digits_from_the_gradient_in_the_weights(far, distance):

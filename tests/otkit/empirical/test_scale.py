@@ -9,10 +9,12 @@ import torch
 
 import otkit
 from otkit import ConvergenceWarning, cli, empirical
+from otkit.gaussian import mixture_w2_squared
 
 POINTS = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0]])
 STEP = np.array([1.0, 0.0])
 HUGE = 1e160
+DIRACS = torch.zeros(3, 2, 2, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("p", [3.0, 5.0, 2000.0, 1e5])
@@ -35,7 +37,7 @@ def test_a_point_of_weight_zero_does_not_hide_the_others(p, held):
 
 
 @pytest.mark.parametrize("far", [1e10, 1e160, 1e200])
-def test_nor_from_a_normal_distribution(far):
+def test_nor_does_it_in_a_distance_to_a_normal_distribution(far):
     x, a = torch.tensor([1.0, 2.0, far], dtype=torch.float64), torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
     cost = empirical.transport_cost_1d_to_normal(x, a=a.requires_grad_())
     alone = a.detach()[:2].clone().requires_grad_()
@@ -43,6 +45,33 @@ def test_nor_from_a_normal_distribution(far):
     assert cost.item() == pytest.approx(expected.item(), rel=1e-12)
     slopes = [torch.autograd.grad(*each)[0].diff()[0].item() for each in ((cost, a), (expected, alone))]
     assert slopes[0] == pytest.approx(slopes[1], rel=1e-9)
+
+
+@pytest.mark.parametrize("place", [0.0, 1.0, 1e10])
+@pytest.mark.parametrize("apart", [0.0, 2e-16])
+@pytest.mark.parametrize(
+    "cost",
+    [
+        lambda x, y, a: empirical.transport_cost(x, y, a=a),
+        lambda x, y, a: empirical.solve(x, y, a=a).value,
+        lambda x, y, a: empirical.transport_cost(x[:, :1], y[:, :1], a=a) * 2,
+        lambda x, y, a: empirical.sliced_cost(x, y, a=a, projections=torch.eye(2, dtype=torch.float64)) * 2,
+        lambda x, y, a: empirical.sinkhorn_cost(x, y, a=a, reg=1e-2),
+        lambda x, y, a: mixture_w2_squared(a, x, DIRACS, torch.ones_like(y[:, 0]), y, DIRACS[:1]),
+    ],
+    ids=["exact", "solve", "line", "sliced", "sinkhorn", "mixture"],
+)
+def test_where_all_is_in_one_place_the_first_grain_elsewhere_has_its_price(cost, place, apart):
+    """And what is too far for float64's powers a large one; that of another place does not depend on rounding."""
+    for far, price in ((5.0, 50.0), (1e160, None), (1e200, None)):
+        x = torch.tensor([[place] * 2, [place] * 2, [place + far] * 2], dtype=torch.float64)
+        a = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64, requires_grad=True)
+        value = cost(x, x[:1] + apart, a)
+        slope = torch.autograd.grad(value, a)[0]
+        assert value.item() == pytest.approx(0, abs=1e-30)
+        assert slope.isfinite().all()
+        difference = (slope[2] - slope[0]).item()
+        assert difference == pytest.approx(price, rel=1e-6) if price else difference > 1e60
 
 
 def test_a_large_exponent_is_right_or_refused():
