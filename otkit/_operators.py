@@ -18,6 +18,7 @@ from otkit._derivatives import Function
 
 Operator = TypeVar("Operator", bound=Callable[..., Any])
 Check = Callable[[str, Tensor, float], None]
+AnyCheck = TypeVar("AnyCheck", bound=Check)
 
 
 def transforming() -> bool:
@@ -66,7 +67,7 @@ def operator(name: str, shapes: Callable[..., Any]) -> Callable[[Operator], Oper
 _CHECKS: dict[str, Check] = {}
 
 
-def value_check(check: Check) -> Check:
+def value_check(check: AnyCheck) -> AnyCheck:
     """Make a check of values, ``check(name, tensor, eps)`` that raises, known to `checked`."""
     _CHECKS[check.__name__] = check
     return check

@@ -46,15 +46,13 @@ from otkit._arguments import (
     require_broadcast,
     require_count,
     require_positive,
-    require_square,
-    shape,
     working_precision,
 )
 from otkit._convergence import warn
 from otkit._derivatives import Function, refuse_second
 from otkit._operators import checked, operator
 from otkit.gaussian._bures.procrustes import factor
-from otkit.gaussian._checks import require_covariance, require_probabilities
+from otkit.gaussian._checks import require_covariance, require_mixture, require_probabilities
 from otkit.gaussian._conjugate_gradients import conjugate_gradients
 from otkit.gaussian._coupling import reciprocal_sums
 from otkit.linalg import sqrtm
@@ -114,7 +112,9 @@ def barycenter(
     tol = require_positive("tol", tol)
     max_iter = require_count("max_iter", max_iter)
     (m, C, w), restore = as_tensors(locs=locs, covs=covs, weights=weights, optional=("weights",))
-    batch = _require_family(m, C, w)
+    require_mixture("weights", w, "locs", m, "covs", C)
+    batches = {"locs": m.shape[:-2], "covs": C.shape[:-3]} | ({} if w is None else {"weights": w.shape[:-1]})
+    batch = require_broadcast(**batches)
     if validate:
         m = checked_finite("locs", m)
         C = checked(require_covariance, "covs", C, restore.eps)
@@ -211,19 +211,3 @@ def _implicit_gradients(C: Tensor, w: Tensor, S: Tensor, grad: Tensor) -> tuple[
 def _harmonic(s: Tensor) -> Tensor:
     """The products s_i s_j / (s_i + s_j), 0 where both are, for s (..., d)."""
     return s.unsqueeze(-1) * (s.unsqueeze(-2) * reciprocal_sums(s))
-
-
-def _require_family(m: Tensor, C: Tensor, w: Tensor | None) -> torch.Size:
-    """Check locs (..., K, d), covs (..., K, d, d) and weights (..., K), and return their broadcast batch shape."""
-    d = require_square("covs", C)
-    if C.ndim < 3 or C.shape[-3] == 0:
-        raise ValueError(f"covs has shape {shape(C)}; expected K >= 1 covariances, (..., K, d, d)")
-    K = C.shape[-3]
-    if m.ndim < 2 or m.shape[-2:] != (K, d):
-        raise ValueError(f"locs has shape {shape(m)}; expected (..., {K}, {d}), as covs has shape {shape(C)}")
-    batches = {"locs": m.shape[:-2], "covs": C.shape[:-3]}
-    if w is not None:
-        if w.ndim < 1 or w.shape[-1] != K:
-            raise ValueError(f"weights has shape {shape(w)}; expected (..., {K}), as covs has shape {shape(C)}")
-        batches["weights"] = w.shape[:-1]
-    return require_broadcast(**batches)

@@ -12,10 +12,10 @@ from otkit._arguments import (
     require_finite,
     require_nonnegative_spectrum,
     require_square,
-    require_symmetric,
     shape,
 )
 from otkit._operators import checked, value_check
+from otkit._symmetry import require_symmetric
 
 
 def require_gaussian(loc_name: str, loc: Tensor, cov_name: str, cov: Tensor) -> int:
@@ -52,6 +52,32 @@ def checked_values(
     loc1, loc2 = checked_finite("loc1", loc1), checked_finite("loc2", loc2)
     cov1, cov2 = (checked(require_covariance, f"cov{k}", cov, eps) for k, cov in ((1, cov1), (2, cov2)))
     return loc1, cov1, loc2, cov2
+
+
+def require_list(locs_name: str, locs: Tensor, covs_name: str, covs: Tensor) -> int:
+    """Return K if locs is (..., K, d) and covs (..., K, d, d)."""
+    d = require_square(covs_name, covs)
+    if covs.ndim < 3:
+        raise ValueError(f"{covs_name} has shape {shape(covs)}; expected a list of covariances (..., K, d, d)")
+    K = covs.shape[-3]
+    if locs.ndim < 2 or locs.shape[-2:] != (K, d):
+        raise ValueError(
+            f"{locs_name} has shape {shape(locs)}; expected (..., {K}, {d}), as {covs_name} has shape {shape(covs)}"
+        )
+    return K
+
+
+def require_mixture(
+    weights_name: str, weights: Tensor | None, locs_name: str, locs: Tensor, covs_name: str, covs: Tensor
+) -> None:
+    """Raise unless locs are (..., K, d), covs (..., K, d, d), and weights, if there are any, (..., K), with K >= 1."""
+    K = require_list(locs_name, locs, covs_name, covs)
+    if K == 0:
+        raise ValueError(f"{covs_name} has shape {shape(covs)}; expected at least one covariance (..., K, d, d)")
+    if weights is not None and (weights.ndim < 1 or weights.shape[-1] != K):
+        raise ValueError(
+            f"{weights_name} has shape {shape(weights)}; expected (..., {K}), as {covs_name} has shape {shape(covs)}"
+        )
 
 
 @value_check

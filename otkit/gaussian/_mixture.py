@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from otkit._arguments import Array, Restore, as_tensors, checked_finite, require_broadcast, shape, working_precision
+from otkit._arguments import Array, Restore, as_tensors, checked_finite, require_broadcast, working_precision
 from otkit._convergence import warn
 from otkit._derivatives import attach, needs_gradient
 from otkit._operators import checked, operator
@@ -31,7 +31,7 @@ from otkit._root import root
 from otkit._units import FARTHEST
 from otkit.empirical._measures import in_parallel
 from otkit.empirical._simplex import couple
-from otkit.gaussian._checks import require_covariance, require_gaussian, require_probabilities, require_same_dimension
+from otkit.gaussian._checks import require_covariance, require_mixture, require_probabilities, require_same_dimension
 from otkit.gaussian._lengths import ordinary, units
 from otkit.gaussian._pairwise import SquaredDifferences, extents, squared_bures
 
@@ -153,8 +153,8 @@ def _discrete_problem(
     (a, m1, C1, b, m2, C2), restore = as_tensors(
         weights1=weights1, locs1=locs1, covs1=covs1, weights2=weights2, locs2=locs2, covs2=covs2
     )
-    _require_mixture("1", a, m1, C1)
-    _require_mixture("2", b, m2, C2)
+    require_mixture("weights1", a, "locs1", m1, "covs1", C1)
+    require_mixture("weights2", b, "locs2", m2, "covs2", C2)
     require_same_dimension("covs1", C1, "covs2", C2)
     batch = require_broadcast(
         weights1=a.shape[:-1],
@@ -181,21 +181,6 @@ def _discrete_problem(
     longest = torch.where(held, costs.detach(), 0.0).amax((-2, -1), keepdim=True)
     costs = costs.clamp(max=FARTHEST**2 * torch.where(longest > 0, longest, 1.0))
     return costs.expand(*batch, *costs.shape[-2:]), a.expand(*batch, -1), b.expand(*batch, -1), unit, restore
-
-
-def _require_mixture(which: str, weights: Tensor, locs: Tensor, covs: Tensor) -> None:
-    names = f"weights{which}", f"locs{which}", f"covs{which}"
-    require_gaussian(names[1], locs, names[2], covs)
-    if weights.ndim < 1 or weights.shape[-1] == 0:
-        raise ValueError(f"{names[0]} has shape {shape(weights)}; expected (..., K), with at least one component")
-    K = weights.shape[-1]
-    for name, tensor, event in ((names[1], locs, "d"), (names[2], covs, "d, d")):
-        dims = 1 + event.count("d")
-        if tensor.ndim < dims or tensor.shape[-dims] != K:
-            raise ValueError(
-                f"{name} has shape {shape(tensor)}; expected (..., {K}, {event}), "
-                f"as {names[0]} has shape {shape(weights)}"
-            )
 
 
 def _checked_mixture(

@@ -22,16 +22,15 @@ from otkit._arguments import (
     as_tensors,
     checked_finite,
     require_broadcast,
-    require_symmetric,
-    shape,
     working_precision,
 )
 from otkit._derivatives import Function, needs_gradient
 from otkit._operators import operator
 from otkit._root import root
+from otkit._symmetry import require_symmetric
 from otkit.gaussian import _crossed
 from otkit.gaussian._bures import bures_squared
-from otkit.gaussian._checks import require_gaussian, require_same_dimension
+from otkit.gaussian._checks import require_list, require_same_dimension
 from otkit.gaussian._lengths import hypotenuse, ordinary, units
 
 
@@ -120,7 +119,7 @@ def _all_pairs(
                 raise TypeError(f"{name} is None, but {other} is given; expected both, or none of them")
         (m1, C1, m2, C2), restore = as_tensors(locs1=locs1, covs1=covs1, locs2=locs2, covs2=covs2)
     for which, m, C in (("1", m1, C1), ("2", m2, C2)):
-        _require_list(f"locs{which}", m, f"covs{which}", C)
+        require_list(f"locs{which}", m, f"covs{which}", C)
     require_same_dimension("covs1", C1, "covs2", C2)
     require_broadcast(locs1=m1.shape[:-2], covs1=C1.shape[:-3], locs2=m2.shape[:-2], covs2=C2.shape[:-3])
     if validate:
@@ -128,17 +127,6 @@ def _all_pairs(
         m2 = checked_finite("locs2", m2)
     m1, C1, m2, C2 = (working_precision(t) for t in (m1, C1, m2, C2))
     return m1, m2, squared_bures(C1, None if half else C2, eps=restore.eps, validate=validate), restore
-
-
-def _require_list(locs_name: str, locs: Tensor, covs_name: str, covs: Tensor) -> None:
-    require_gaussian(locs_name, locs, covs_name, covs)
-    if covs.ndim < 3:
-        raise ValueError(f"{covs_name} has shape {shape(covs)}; expected a list of covariances (..., n, d, d)")
-    if locs.ndim < 2 or locs.shape[-2] != covs.shape[-3]:
-        raise ValueError(
-            f"{locs_name} has shape {shape(locs)}; expected (..., {covs.shape[-3]}, {covs.shape[-1]}), "
-            f"as {covs_name} has shape {shape(covs)}"
-        )
 
 
 def squared_bures(covs1: Tensor, covs2: Tensor | None, *, eps: float, validate: bool) -> Tensor:

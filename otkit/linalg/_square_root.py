@@ -32,11 +32,11 @@ from otkit._arguments import (
     as_tensors,
     require_nonnegative_spectrum,
     require_square,
-    require_symmetric,
     working_precision,
 )
 from otkit._derivatives import Function
 from otkit._operators import checked
+from otkit._symmetry import require_symmetric
 from otkit.linalg._lyapunov import pseudo_inverse, rounding, solve_lyapunov
 from otkit.linalg._symmetric import symmetric
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from otkit import _arguments
+from otkit import _symmetry
 from otkit.gaussian import w2_squared
 from otkit.linalg import sqrtm
 
-LARGE = _arguments.KEPT + 1
+LARGE = _symmetry.KEPT + 1
 
 
 def spd(d):
@@ -18,8 +18,8 @@ def spd(d):
 @pytest.mark.parametrize("batch", [(), (1,), (3,), (2, 3)])
 def test_large_matrices_are_looked_at_as_small_ones_are(batch):
     A = np.random.default_rng(0).normal(size=(*batch, 300, 300))
-    expected = A.reshape(*batch, -1) @ _arguments.skew_and_identity(300)
-    np.testing.assert_allclose(np.stack(_arguments.skewness_and_trace(A), -1), expected, rtol=1e-9)
+    expected = A.reshape(*batch, -1) @ _symmetry.skew_and_identity(300)
+    np.testing.assert_allclose(np.stack(_symmetry.skewness_and_trace(A), -1), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("d", [2, 60, 140, LARGE])
@@ -42,8 +42,8 @@ def test_no_large_matrix_hides_what_is_not_finite(bad):
 
 
 def test_nothing_of_the_size_of_a_large_matrix_is_kept():
-    for cache in (_arguments.skew, _arguments.skew_and_identity):
+    for cache in (_symmetry.skew, _symmetry.skew_and_identity):
         cache.cache_clear()
     sqrtm(spd(LARGE))
     w2_squared(np.zeros(LARGE), np.eye(LARGE), np.zeros(LARGE), spd(LARGE))
-    assert _arguments.skew.cache_info().currsize == _arguments.skew_and_identity.cache_info().currsize == 0
+    assert _symmetry.skew.cache_info().currsize == _symmetry.skew_and_identity.cache_info().currsize == 0

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from otkit._arguments import require_symmetric
 from otkit._derivatives import Function, attach, needs_gradient
 from otkit._operators import operator
+from otkit._symmetry import require_symmetric
 from otkit._units import power_of_two
 from otkit.gaussian._bures import blocks, procrustes
 from otkit.linalg._lyapunov import pseudo_inverse, rounding, solve_lyapunov

@@ -26,7 +26,8 @@ import numpy as np
 import torch
 from numpy import ndarray
 
-from otkit._arguments import KEPT, allowance, require_symmetric, skew, skew_and_identity, skewness_and_trace
+from otkit._arguments import allowance
+from otkit._symmetry import KEPT, require_symmetric, skew, skew_and_identity, skewness_and_trace
 from otkit.gaussian._bures import compiled, eigen, halley, planar, procrustes
 from otkit.gaussian._bures.cholesky import factor_and_invert
 from otkit.gaussian._bures.fused import Fused

@@ -17,7 +17,7 @@ import math
 import numpy as np
 from numpy import ndarray
 
-from otkit._arguments import skew
+from otkit._symmetry import skew
 from otkit.gaussian._bures.cholesky import steepest
 from otkit.gaussian._bures.ladder import DEEPEST, completed, steps_for
 from otkit.gaussian._bures.memory import empty

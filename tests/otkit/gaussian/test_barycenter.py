@@ -251,7 +251,7 @@ locs, covs = np.zeros((3, 2)), np.stack([np.eye(2)] * 3)
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
-        ((locs, np.eye(2)), {}, ValueError, r"covs has shape \(2, 2\); expected K >= 1 covariances"),
+        ((locs, np.eye(2)), {}, ValueError, r"covs has shape \(2, 2\); expected a list of covariances"),
         ((locs[:2], covs), {}, ValueError, r"locs has shape \(2, 2\); expected \(..., 3, 2\)"),
         ((locs, covs, np.ones(2) / 2), {}, ValueError, r"weights has shape \(2,\); expected \(..., 3\)"),
         ((locs, covs, np.ones(3)), {}, ValueError, "weights must sum to one; got 3"),
