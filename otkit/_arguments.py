@@ -226,10 +226,10 @@ def require_positive(name: str, value: float) -> float:
     return float(value)
 
 
-def require_count(name: str, value: Any) -> int:
-    """Return value as an int if it is a whole number >= 1."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} is {value!r}; expected a whole number >= 1")
+def require_count(name: str, value: Any, least: int = 1) -> int:
+    """Return value as an int if it is a whole number >= least."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} is {value!r}; expected a whole number >= {least}")
     return int(value)
 
 

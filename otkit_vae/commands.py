@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from otkit._arguments import require_count
+
 if TYPE_CHECKING:
     from otkit_vae.config import TrainConfig
     from otkit_vae.evaluation import EvaluationOptions
@@ -132,10 +134,9 @@ def augment(
     from otkit_vae.runs import open_run
     from otkit_vae.sampling import checked_seed
 
-    if n_per_class < 1:
-        raise ValueError(f"n_per_class is {n_per_class}; expected a whole number >= 1")
-    if labelled_per_class is not None and labelled_per_class < 2:
-        raise ValueError(f"labelled_per_class is {labelled_per_class}; expected a whole number >= 2, or null for all")
+    require_count("n_per_class", n_per_class)
+    if labelled_per_class is not None:
+        require_count("labelled_per_class", labelled_per_class, least=2)
     file, generator = _new_file(out), torch.Generator().manual_seed(checked_seed(seed))
     opened = open_run(run)
     data = labelled(opened.data)

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
+from otkit._arguments import require_count
 from otkit_vae import pretrained
 from otkit_vae.likelihoods import LIKELIHOODS, Gaussian, Likelihood
 from otkit_vae.networks import CHANNELS, NETWORKS, default_widths
@@ -90,8 +91,7 @@ class VAE(nn.Module):
                 f"event_shape is {tuple(event_shape)}; expected at least one dimension, none of them empty"
             )
         for name, count in (("latent_dim", latent_dim), ("components", components)):
-            if count < 1:
-                raise ValueError(f"{name} is {count}; expected a whole number >= 1")
+            require_count(name, count)
         tables = {"likelihood": LIKELIHOODS, "network": NETWORKS, "posterior": POSTERIORS, "prior": PRIORS}
         chosen = {"likelihood": likelihood, "network": network, "posterior": posterior, "prior": prior}
         for name, value in chosen.items():

@@ -31,6 +31,7 @@ from scipy.special import hyp1f1
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
+from otkit._arguments import require_positive
 from otkit._derivatives import attach
 from otkit_vae.distributions import GaussianForm, require_gaussian_form
 from otkit_vae.penalties._interface import AggregatedPenalty
@@ -53,9 +54,7 @@ class CramerWold(AggregatedPenalty):
 
     def __init__(self, gamma: float | None = None):
         super().__init__()
-        if gamma is not None and not 0 < gamma < math.inf:
-            raise ValueError(f"gamma is {gamma}; expected a finite number > 0, or None")
-        self.gamma = gamma
+        self.gamma = None if gamma is None else require_positive("gamma", gamma)
 
     def check(self, posterior: Distribution, prior: Distribution) -> None:  # noqa: D102
         require_gaussian_form("prior", prior, self.name)

@@ -28,6 +28,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
+from otkit._arguments import require_count
 from otkit_vae.distributions import check_variance
 from otkit_vae.penalties._interface import AggregatedPenalty
 from otkit_vae.penalties._projections import projected_costs, random_directions
@@ -47,10 +48,7 @@ class MaxSliced(AggregatedPenalty):
 
     def __init__(self, n_starts: int = 16, n_steps: int = 20):
         super().__init__()
-        for name, value in (("n_starts", n_starts), ("n_steps", n_steps)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; expected a whole number >= 1")
-        self.n_starts, self.n_steps = n_starts, n_steps
+        self.n_starts, self.n_steps = require_count("n_starts", n_starts), require_count("n_steps", n_steps)
 
     def check(self, posterior: Distribution, prior: Distribution) -> None:  # noqa: D102
         check_variance(self.name, prior)

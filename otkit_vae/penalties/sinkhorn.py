@@ -28,6 +28,7 @@ from __future__ import annotations
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
+from otkit._arguments import require_exponent, require_positive
 from otkit.empirical import sinkhorn_cost
 from otkit_vae.distributions import check_variance
 from otkit_vae.penalties._interface import AggregatedPenalty
@@ -54,12 +55,8 @@ class Sinkhorn(AggregatedPenalty):
 
     def __init__(self, reg: float = 0.1, p: float = 2.0, debiased: bool = True, split: bool = True, tol: float = 1e-2):
         super().__init__()
-        for name, value in (("reg", reg), ("tol", tol)):
-            if not 0 < value < float("inf"):
-                raise ValueError(f"{name} is {value}; expected a finite number > 0")
-        if not 1 <= p < float("inf"):
-            raise ValueError(f"p is {p}; expected 1 <= p < inf")
-        self.reg, self.p, self.debiased, self.split, self.tol = reg, p, debiased, split, tol
+        self.reg, self.p, self.tol = require_positive("reg", reg), require_exponent(p), require_positive("tol", tol)
+        self.debiased, self.split = debiased, split
         self.known_null = 0.0 if debiased and split else None
 
     def check(self, posterior: Distribution, prior: Distribution) -> None:  # noqa: D102

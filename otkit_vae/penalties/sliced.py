@@ -21,6 +21,7 @@ from __future__ import annotations
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
+from otkit._arguments import require_count
 from otkit_vae.penalties._interface import AggregatedPenalty
 from otkit_vae.penalties._projections import projected_costs, random_directions
 from otkit_vae.penalties._registry import register
@@ -38,9 +39,7 @@ class Sliced(AggregatedPenalty):
 
     def __init__(self, n_projections: int = 50):
         super().__init__()
-        if n_projections < 1:
-            raise ValueError(f"n_projections is {n_projections}; expected a whole number >= 1")
-        self.n_projections = n_projections
+        self.n_projections = require_count("n_projections", n_projections)
 
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:  # noqa: D102
         z, directions = statistics, random_directions(self.n_projections, statistics, generator)

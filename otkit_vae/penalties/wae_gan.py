@@ -33,6 +33,7 @@ from torch.distributions import Distribution
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
+from otkit._arguments import require_positive
 from otkit_vae import processes
 from otkit_vae.penalties._interface import AdversarialPenalty
 from otkit_vae.penalties._registry import register
@@ -54,9 +55,7 @@ class WaeGan(AdversarialPenalty):
         super().__init__()
         if not widths or any(width < 1 for width in widths):
             raise ValueError(f"widths is {tuple(widths)}; expected at least one whole number, all >= 1")
-        if not 0 < learning_rate < math.inf:
-            raise ValueError(f"learning_rate is {learning_rate}; expected a finite number > 0")
-        self.learning_rate = learning_rate
+        self.learning_rate = require_positive("learning_rate", learning_rate)
         with warnings.catch_warnings():
             # torch calls lazy modules new.
             warnings.simplefilter("ignore")

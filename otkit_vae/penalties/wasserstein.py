@@ -23,6 +23,7 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from otkit import empirical
+from otkit._arguments import require_exponent
 from otkit_vae.penalties._interface import AggregatedPenalty
 from otkit_vae.penalties._registry import register
 from otkit_vae.penalties._split import energy
@@ -44,9 +45,7 @@ class Wasserstein(AggregatedPenalty):
 
     def __init__(self, p: float = 2.0, root: bool = False, debiased: bool = True):
         super().__init__()
-        if not 1 <= p < float("inf"):
-            raise ValueError(f"p is {p}; expected 1 <= p < inf")
-        self.p, self.root, self.debiased = p, root, debiased
+        self.p, self.root, self.debiased = require_exponent(p), root, debiased
         self.known_null = 0.0 if debiased else None
 
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:  # noqa: D102

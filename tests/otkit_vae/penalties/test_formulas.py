@@ -402,24 +402,3 @@ def test_a_trained_discriminator_tells_codes_from_the_prior_and_the_penalty_move
     assert value.item() > 2 * penalty.null_value(STANDARD, N)
     value.backward()
     assert (codes.grad.sum(-1) > 0).all()  # descending is towards 0
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
-        ("wasserstein", {"p": 0.5}, "p is 0.5"),
-        ("sinkhorn", {"reg": 0}, "reg is 0"),
-        ("sinkhorn", {"tol": -1}, "tol is -1"),
-        ("sinkhorn", {"p": 0.5}, "p is 0.5"),
-        ("sliced", {"n_projections": 0}, "n_projections is 0"),
-        ("max_sliced", {"n_steps": 0}, "n_steps is 0"),
-        ("mmd", {"kernel": "linear"}, "kernel is 'linear'; expected one of imq, gaussian"),
-        ("mmd", {"scales": []}, "scales is"),
-        ("cramer_wold", {"gamma": -1}, "gamma is -1"),
-        ("wae_gan", {"widths": []}, "widths is"),
-        ("wae_gan", {"learning_rate": 0}, "learning_rate is 0"),
-    ],
-)
-def test_bad_options(name, options, message):
-    with pytest.raises(ValueError, match=message):
-        penalties.get(name, **options)

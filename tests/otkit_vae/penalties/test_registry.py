@@ -78,6 +78,43 @@ def test_options_are_of_the_types_that_the_penalty_says(name, options, said):
         penalties.get(name, **options)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("wasserstein", {"p": 0.5}, "p is 0.5"),
+        ("sinkhorn", {"reg": 0}, "reg is 0"),
+        ("sinkhorn", {"tol": -1}, "tol is -1"),
+        ("sinkhorn", {"p": 0.5}, "p is 0.5"),
+        ("sliced", {"n_projections": 0}, "n_projections is 0"),
+        ("max_sliced", {"n_steps": 0}, "n_steps is 0"),
+        ("mmd", {"kernel": "linear"}, "kernel is 'linear'; expected one of imq, gaussian"),
+        ("mmd", {"scales": []}, "scales is"),
+        ("cramer_wold", {"gamma": -1}, "gamma is -1"),
+        ("wae_gan", {"widths": []}, "widths is"),
+        ("wae_gan", {"learning_rate": 0}, "learning_rate is 0"),
+    ],
+)
+def test_bad_options(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        penalties.get(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: penalties.Sliced("50"), "n_projections is '50'"),
+        (lambda: penalties.MaxSliced(n_steps=2.5), "n_steps is 2.5"),
+        (lambda: penalties.Sinkhorn(reg="0.1"), "reg is '0.1'"),
+        (lambda: penalties.Wasserstein("2"), "p is '2'"),
+        (lambda: penalties.CramerWold("1"), "gamma is '1'"),
+        (lambda: penalties.WaeGan(learning_rate="1e-3"), "learning_rate is '1e-3'"),
+    ],
+)
+def test_so_are_those_of_a_penalty_made_by_its_class(make, said):
+    with pytest.raises((ValueError, TypeError), match="^" + re.escape(said)):
+        make()
+
+
 def test_options_of_numpy_and_of_penalties_that_say_no_types():
     assert penalties.get("sinkhorn", reg=1, p=np.float32(1.5)).p == 1.5
     assert penalties.get("sliced", n_projections=np.int64(7)).n_projections == 7
