@@ -6,28 +6,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.optimize import linprog
 
 from otkit import ConvergenceWarning
 from otkit.empirical import solve, solve_matrix, transport_cost, wasserstein
 from otkit.gaussian import w2_squared
 from otkit.testing import measures, rotations
+from tests.otkit.empirical.linear_programme import linear_programme
+from tests.otkit.random_inputs import weights
 
 rng = np.random.default_rng(0)
 dimensions = st.integers(1, 3)
 exponents = st.sampled_from([1.0, 1.5, 2.0, 3.0])
-
-
-def weights(n, seed=0):
-    w = np.random.default_rng(seed).random(n) + 0.1
-    return w / w.sum()
-
-
-def linear_programme(a, b, M):
-    """The Kantorovich problem by SciPy's HiGHS."""
-    n, m = M.shape
-    rows, columns = np.kron(np.eye(n), np.ones(m)), np.kron(np.ones(n), np.eye(m))
-    return linprog(M.ravel(), A_eq=np.vstack([rows, columns]), b_eq=np.concatenate([a, b])).fun
 
 
 # Known answers

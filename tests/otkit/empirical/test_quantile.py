@@ -10,14 +10,10 @@ from scipy.stats import wasserstein_distance
 from otkit.empirical import transport_cost, transport_cost_1d, wasserstein, wasserstein_1d
 from otkit.empirical._simplex import couple
 from otkit.testing import measures
+from tests.otkit.random_inputs import weights
 
 rng = np.random.default_rng(0)
 exponents = st.sampled_from([1.0, 1.5, 2.0, 3.0])
-
-
-def weights(n, seed=0):
-    w = np.random.default_rng(seed).random(n) + 0.1
-    return w / w.sum()
 
 
 # Known answers

@@ -7,13 +7,9 @@ from hypothesis import strategies as st
 from otkit import ConvergenceWarning
 from otkit.empirical import sinkhorn_cost, sinkhorn_divergence, transport_cost
 from otkit.testing import measures
+from tests.otkit.random_inputs import weights
 
 rng = np.random.default_rng(0)
-
-
-def weights(n, seed=0):
-    w = np.random.default_rng(seed).random(n) + 0.1
-    return w / w.sum()
 
 
 # Known answers

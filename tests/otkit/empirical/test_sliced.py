@@ -14,6 +14,7 @@ from otkit.empirical import (
     wasserstein_1d,
 )
 from otkit.empirical._directions import random_directions
+from tests.otkit.random_inputs import weights
 
 rng = np.random.default_rng(0)
 
@@ -21,11 +22,6 @@ rng = np.random.default_rng(0)
 def unit(L, d, seed=0):
     theta = np.random.default_rng(seed).normal(size=(L, d))
     return theta / np.linalg.norm(theta, axis=-1, keepdims=True)
-
-
-def weights(n, seed=0):
-    w = np.random.default_rng(seed).random(n) + 0.1
-    return w / w.sum()
 
 
 # Known answers and oracles

@@ -10,13 +10,9 @@ from hypothesis import strategies as st
 from otkit import ConvergenceWarning
 from otkit.gaussian import barycenter, geodesic, transport_map, w2_squared
 from otkit.testing import gaussians, rotations
+from tests.otkit.random_inputs import spd
 
 rng = np.random.default_rng(0)
-
-
-def spd(*shape):
-    X = rng.normal(size=(*shape, 2 * shape[-1]))
-    return X @ np.swapaxes(X, -1, -2) / (2 * shape[-1])
 
 
 def with_condition(K, d, cond):
@@ -74,7 +70,7 @@ def test_of_two_is_on_the_geodesic(rank):
 
 
 def test_batched_against_pot():
-    locs, covs, w = rng.normal(size=(3, 4, 5)), spd(3, 4, 5), rng.dirichlet(np.ones(4), size=3)
+    locs, covs, w = rng.normal(size=(3, 4, 5)), spd(3, 4, 5, seed=rng), rng.dirichlet(np.ones(4), size=3)
     loc, cov = barycenter(locs, covs, w)
     for k in range(3):
         theirs = ot.gaussian.bures_wasserstein_barycenter(locs[k], covs[k], weights=w[k], num_iter=1000, eps=1e-13)
@@ -92,7 +88,7 @@ def test_the_maps_average_to_the_identity_at_high_condition_numbers(cond):
 
 
 def test_batches_broadcast():
-    loc, cov = barycenter(np.zeros((4, 1, 2, 3)), spd(5, 2, 3), np.array([0.5, 0.5]))
+    loc, cov = barycenter(np.zeros((4, 1, 2, 3)), spd(5, 2, 3, seed=rng), np.array([0.5, 0.5]))
     assert loc.shape == (4, 5, 3)
     assert cov.shape == (4, 5, 3, 3)
     assert barycenter(np.zeros((0, 2, 3)), np.zeros((0, 2, 3, 3)))[1].shape == (0, 3, 3)
@@ -102,7 +98,7 @@ def test_of_diracs_and_of_weight_zero():
     loc, cov = barycenter(np.eye(3), np.zeros((3, 3, 3)))
     np.testing.assert_allclose(loc, np.full(3, 1 / 3))
     assert (cov == 0).all()
-    C = spd(2, 3)
+    C = spd(2, 3, seed=rng)
     np.testing.assert_allclose(barycenter(np.zeros((2, 3)), C, [0.0, 1.0])[1], C[1], atol=1e-14)
 
 
@@ -168,7 +164,7 @@ def test_gradients_by_finite_differences(which):
 def test_gradient_of_two_is_that_of_the_geodesic():
     C = torch.from_numpy(with_condition(2, 4, 1e6)).requires_grad_()
     t = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
-    zero, grad = torch.zeros(2, 4, dtype=torch.float64), torch.from_numpy(spd(4))
+    zero, grad = torch.zeros(2, 4, dtype=torch.float64), torch.from_numpy(spd(4, seed=rng))
     by_weights = barycenter(zero, C, torch.stack([1 - t, t]))[1]
     by_time = geodesic(zero[0], C[0], zero[0], C[1], t)[1]
     ours, theirs = (torch.autograd.grad((S * grad).sum(), (C, t)) for S in (by_weights, by_time))
@@ -187,7 +183,7 @@ def test_gradient_at_singular_covariances_with_a_regular_barycenter():
 
 
 def test_gradient_within_a_common_range():
-    C = torch.from_numpy(spd(3, 2))
+    C = torch.from_numpy(spd(3, 2, seed=rng))
     padded = torch.zeros(3, 3, 3, dtype=C.dtype)
     padded[:, :2, :2] = C
     zero, tensors = torch.zeros(3, 3, dtype=C.dtype), [C.requires_grad_(), padded.requires_grad_()]
@@ -211,7 +207,7 @@ def test_gradient_at_a_singular_barycenter_that_does_not_hold_the_covariances_is
 
 def test_second_derivatives_are_refused():
     zero = torch.zeros(2, 2, dtype=torch.float64)
-    C = torch.from_numpy(spd(2, 2)).requires_grad_()
+    C = torch.from_numpy(spd(2, 2, seed=rng)).requires_grad_()
     (grad,) = torch.autograd.grad(barycenter(zero, C)[1].square().sum(), C, create_graph=True)
     with pytest.raises(RuntimeError, match="second derivatives of barycenter are not implemented"):
         grad.sum().backward()

@@ -8,12 +8,7 @@ from hypothesis import strategies as st
 
 from otkit.gaussian import pairwise_w2, w2, w2_squared, w2_squared_diagonal, w2_squared_from_factors
 from otkit.testing import gaussians, psd_matrices, rotations
-
-
-def spd(*shape, seed=0):
-    d = shape[-1]
-    X = np.random.default_rng(seed).normal(size=(*shape, 2 * d))
-    return X @ np.swapaxes(X, -1, -2) / (2 * d)
+from tests.otkit.random_inputs import spd
 
 
 def exact(loc1, cov1, loc2, cov2):

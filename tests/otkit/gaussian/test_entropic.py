@@ -9,15 +9,10 @@ from hypothesis import strategies as st
 from otkit.empirical import sinkhorn_cost
 from otkit.gaussian import entropic_cost, sinkhorn_divergence, w2_squared
 from otkit.testing import gaussians, psd_matrices, rotations
+from tests.otkit.random_inputs import spd
 
 both = pytest.mark.parametrize("cost", [entropic_cost, sinkhorn_divergence])
 regs = st.floats(-4, 4).map(lambda e: 10.0**e)
-
-
-def spd(*shape, seed=0):
-    d = shape[-1]
-    X = np.random.default_rng(seed).normal(size=(*shape, 2 * d))
-    return X @ np.swapaxes(X, -1, -2) / (2 * d)
 
 
 def exact_cross(A, B, s):

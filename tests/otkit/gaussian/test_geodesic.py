@@ -6,16 +6,12 @@ from hypothesis import strategies as st
 
 from otkit.gaussian import geodesic, transport_map, w2
 from otkit.testing import gaussians, rotations
+from tests.otkit.random_inputs import spd
 
 rng = np.random.default_rng(0)
 pair = st.integers(1, 4).flatmap(lambda d: st.tuples(gaussians(d), gaussians(d)))
 singular_pair = st.integers(1, 4).flatmap(lambda d: st.tuples(gaussians(d, singular=True), gaussians(d, singular=True)))
 times = st.floats(0, 1)
-
-
-def spd(*shape):
-    X = rng.normal(size=(*shape, 2 * shape[-1]))
-    return X @ np.swapaxes(X, -1, -2) / (2 * shape[-1])
 
 
 def size(*gaussians):
@@ -37,7 +33,7 @@ def test_commuting_covariances_interpolate_their_roots():
 
 
 def test_to_a_dirac_it_shrinks():
-    C = spd(3)
+    C = spd(3, seed=rng)
     _, cov = geodesic(np.zeros(3), C, np.ones(3), np.zeros((3, 3)), 0.25)
     np.testing.assert_allclose(cov, 0.75**2 * C, rtol=1e-15)
 
@@ -48,7 +44,7 @@ def test_orthogonal_ranges_move_independently():
 
 
 def test_is_mccann_interpolation_by_the_map():
-    C1, C2 = spd(5, 4), spd(5, 4)
+    C1, C2 = spd(5, 4, seed=rng), spd(5, 4, seed=rng)
     T, _ = transport_map(np.zeros(4), C1, np.zeros(4), C2)
     step = 0.6 * np.eye(4) + 0.4 * T
     _, cov = geodesic(np.zeros(4), C1, np.zeros(4), C2, 0.4)
@@ -57,7 +53,7 @@ def test_is_mccann_interpolation_by_the_map():
 
 def test_batches_and_times_broadcast():
     t = np.linspace(0, 1, 7)[:, None, None]
-    loc, cov = geodesic(np.zeros((4, 1, 3)), spd(5, 3), np.ones(3), np.eye(3), t)
+    loc, cov = geodesic(np.zeros((4, 1, 3)), spd(5, 3, seed=rng), np.ones(3), np.eye(3), t)
     assert loc.shape == (7, 4, 5, 3)
     assert cov.shape == (7, 4, 5, 3, 3)
 

@@ -7,24 +7,20 @@ import pytest
 import torch
 
 from otkit import gaussian
+from tests.otkit.random_inputs import spd
 
 SCALES = [-990, -660, -330, 330, 660, 990]
 """Exponents of two, from 1e-298 to 1e298; even, so that also roots scale without rounding."""
 
 
-def spd(*shape):
-    X = np.random.default_rng(0).normal(size=(*shape[:-1], 2 * shape[-1]))
-    return X @ np.swapaxes(X, -1, -2) / (2 * shape[-1])
-
-
 def gaussians(d):
     locs = np.random.default_rng(1).normal(size=(2, d))
-    cov1, cov2 = spd(2, d, d)
+    cov1, cov2 = spd(2, d)
     return {"loc1": locs[0], "cov1": cov1, "loc2": locs[1], "cov2": cov2}
 
 
 def mixtures(d, *, weights):
-    locs, covs = np.random.default_rng(1).normal(size=(2, 3, d)), spd(2, 3, d, d)
+    locs, covs = np.random.default_rng(1).normal(size=(2, 3, d)), spd(2, 3, d)
     w = np.array([0.2, 0.3, 0.5])
     return {
         f"{name}{k + 1}": part
@@ -35,7 +31,7 @@ def mixtures(d, *, weights):
 
 def samples(d):
     x, y = np.random.default_rng(2).normal(size=(2, 9, d))
-    return {"x": x, "y": y @ spd(d, d)}
+    return {"x": x, "y": y @ spd(d)}
 
 
 def factors(d):
@@ -61,7 +57,7 @@ CALLS = {
     "sinkhorn_divergence": (gaussian.sinkhorn_divergence, gaussians, [1]),
     "barycenter": (
         gaussian.barycenter,
-        lambda d: {"locs": np.ones((3, d)), "covs": spd(3, d, d), "weights": np.array([0.2, 0.3, 0.5])},
+        lambda d: {"locs": np.ones((3, d)), "covs": spd(3, d), "weights": np.array([0.2, 0.3, 0.5])},
         [0.5, 1],
     ),
     "mixture_w2_squared": (gaussian.mixture_w2_squared, lambda d: mixtures(d, weights=True), [1]),

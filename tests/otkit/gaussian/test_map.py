@@ -8,14 +8,10 @@ from hypothesis import strategies as st
 
 from otkit.gaussian import barycenter, geodesic, transport_map, w2_squared
 from otkit.testing import gaussians, psd_matrices, rotations
+from tests.otkit.random_inputs import spd
 
 rng = np.random.default_rng(0)
 pair = st.integers(1, 4).flatmap(lambda d: st.tuples(gaussians(d), gaussians(d)))
-
-
-def spd(*shape):
-    X = rng.normal(size=(*shape, 2 * shape[-1]))
-    return X @ np.swapaxes(X, -1, -2) / (2 * shape[-1])
 
 
 def with_condition(d, cond):
@@ -47,7 +43,7 @@ def test_one_dimension():
 
 def test_batched_against_pot():
     m1, m2 = rng.normal(size=(2, 6, 5))
-    C1, C2 = spd(6, 5), spd(6, 5)
+    C1, C2 = spd(6, 5, seed=rng), spd(6, 5, seed=rng)
     T, shift = transport_map(m1, C1, m2, C2)
     for k in range(6):
         theirs = ot.gaussian.bures_wasserstein_mapping(m1[k], m2[k], C1[k], C2[k])
@@ -74,7 +70,7 @@ def test_near_equality(delta):
 
 
 def test_batches_broadcast():
-    T, shift = transport_map(np.zeros((4, 1, 3)), spd(5, 3), np.ones(3), np.eye(3))
+    T, shift = transport_map(np.zeros((4, 1, 3)), spd(5, 3, seed=rng), np.ones(3), np.eye(3))
     assert T.shape == (4, 5, 3, 3)
     assert shift.shape == (4, 5, 3)
 
@@ -83,7 +79,7 @@ def test_batches_broadcast():
 
 
 def test_singular_target():
-    C1, G = spd(3), rng.normal(size=(3, 1))
+    C1, G = spd(3, seed=rng), rng.normal(size=(3, 1))
     T, _ = transport_map(np.zeros(3), C1, np.zeros(3), G @ G.T)
     np.testing.assert_allclose(T @ C1 @ T, G @ G.T, atol=1e-13)
     np.testing.assert_allclose(T, G @ G.T / np.sqrt(G.T @ C1 @ G), atol=1e-13)
@@ -91,7 +87,7 @@ def test_singular_target():
 
 def test_within_the_range_of_a_singular_source():
     Q = np.linalg.qr(rng.normal(size=(4, 4)))[0][:, :2]
-    inner1, inner2 = spd(2), spd(2)
+    inner1, inner2 = spd(2, seed=rng), spd(2, seed=rng)
     T, shift = transport_map(np.ones(4), Q @ inner1 @ Q.T, np.zeros(4), Q @ inner2 @ Q.T)
     expected = Q @ transport_map(np.zeros(2), inner1, np.zeros(2), inner2)[0] @ Q.T
     np.testing.assert_allclose(T, expected, atol=1e-13)

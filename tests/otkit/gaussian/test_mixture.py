@@ -10,14 +10,9 @@ from otkit import ConvergenceWarning
 from otkit.empirical import transport_cost
 from otkit.gaussian import _mixture, mixture_plan, mixture_w2, mixture_w2_squared, w2, w2_squared
 from otkit.testing import gaussians, measures
+from tests.otkit.random_inputs import spd
 
 rng = np.random.default_rng(0)
-
-
-def spd(*shape, seed=0):
-    d = shape[-1]
-    X = np.random.default_rng(seed).normal(size=(*shape, 2 * d))
-    return X @ np.swapaxes(X, -1, -2) / (2 * d)
 
 
 def mixture(K, d, seed):

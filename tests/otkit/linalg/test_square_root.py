@@ -7,14 +7,7 @@ from hypothesis import example, given
 
 from otkit.linalg import inv_sqrtm, polar, sqrtm
 from otkit.testing import psd_matrices
-
-
-def spd(*shape, seed=0):
-    """Well-conditioned random matrices, (..., d, d)."""
-    d = shape[-1]
-    X = np.random.default_rng(seed).normal(size=(*shape, 2 * d))
-    return X @ np.swapaxes(X, -1, -2) / (2 * d)
-
+from tests.otkit.random_inputs import spd
 
 # Known answers
 
