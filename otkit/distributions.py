@@ -201,6 +201,9 @@ def _product(p: Independent, q: Independent) -> Tensor:
 @register_w2(LowRankMultivariateNormal, LowRankMultivariateNormal)
 @register_w2(MultivariateNormal, Independent)
 @register_w2(LowRankMultivariateNormal, Independent)
+@register_w2(LowRankMultivariateNormal, MultivariateNormal)  # in both orders, for messages that name the right one
+@register_w2(Independent, MultivariateNormal)
+@register_w2(Independent, LowRankMultivariateNormal)
 def _gaussian(p: Distribution, q: Distribution) -> Tensor:
     return w2_squared_from_factors(*(working_precision(t) for each in (p, q) for t in _loc_and_factor(each)))
 

@@ -111,6 +111,16 @@ def test_derivatives_in_all_parameters(first, second):
     assert torch.autograd.gradgradcheck(squared, parameters)
 
 
+@pytest.mark.parametrize("first", MAKERS)
+@pytest.mark.parametrize("second", MAKERS)
+def test_an_error_says_which_of_the_two_is_meant(first, second):
+    p, q = MAKERS[first](), MAKERS[second]()
+    mean = p.base_dist.loc if isinstance(p, Independent) else p.loc
+    mean[..., 0] = torch.inf
+    with pytest.raises(ValueError, match="loc1 must be finite"):
+        distributions.w2_squared(p, q)
+
+
 def test_equal_distributions_have_distance_and_gradient_zero():
     loc = torch.zeros(d, **f64).requires_grad_()
     value = otkit.wasserstein(
