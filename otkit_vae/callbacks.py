@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class Folder(Checkpoint):
     """Leaves metrics.csv and checkpoint.ckpt in the run folder, each written in one step.
 
-    A training ends with a checkpoint. None can be between gradients that are accumulated, or beside an evaluation
-    within an epoch, which what goes on would leave out: a checkpoint that is due there, or an end that is asked for,
-    comes after the optimiser's next step.
+    A training ends with a checkpoint. Where an evaluation within an epoch follows a step, it comes before the
+    checkpoint, as what goes on would leave it out. Between gradients that are accumulated there can be none: a
+    checkpoint that is due there, or an end that is asked for, comes after the optimiser's next step.
 
     Args:
         out: The folder.
@@ -69,18 +69,18 @@ class Folder(Checkpoint):
             return
         trainer.should_stop = trainer.should_stop or self._postponed
         self._due = self._due or (self.every is not None and steps % self.every == 0)
-        if not (self._due or self._ends(trainer)):
-            return
-        if self._evaluates(trainer):
-            self._postpone(trainer, steps)
-            if not self._ends(trainer):
-                return
-        self._save(trainer, pl_module, batch_idx, steps)
+        if (self._due or self._ends(trainer)) and not self._evaluates(trainer):
+            self._save(trainer, pl_module, batch_idx, steps)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:  # noqa: D102
-        if not pl_module.whole:
-            done = trainer.fit_loop.epoch_loop.batch_idx + 1
-            self._postpone(trainer, pl_module.steps(trainer.current_epoch, done))
+        batch_idx = trainer.fit_loop.epoch_loop.batch_idx
+        steps = pl_module.steps(trainer.current_epoch, batch_idx + 1)
+        if pl_module.whole or self.saved == steps:
+            return
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            self._postpone(trainer, steps)
+        elif self._due or self._ends(trainer):
+            self._save(trainer, pl_module, batch_idx, steps)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:  # noqa: D102
         if not pl_module.whole:

@@ -60,7 +60,7 @@ def test_more_epochs_later_are_as_many_at_once(tmp_path):
     assert_alike(tmp_path / "parts", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("at", [5, 10])
+@pytest.mark.parametrize("at", [3, 5, 10])
 @pytest.mark.parametrize("options", [{"val_check_interval": 2}, {"val_check_interval": 0.4}], ids=str)
 def test_what_goes_on_leaves_out_no_evaluation_within_an_epoch(tmp_path, options, at):
     train(tmp_path / "whole", options=options)
@@ -80,6 +80,15 @@ def test_a_limit_of_steps_within_an_epoch_is_a_pause(tmp_path, penalty):
         assert {int(state["step"]) for state in optimizer["state"].values()} == {7}
     assert len(before[checkpoint.KEY]["history"]) == 1
     train(tmp_path / "parts", penalty, resume=True)
+    assert_alike(tmp_path / "parts", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("penalty", ["kl", "wae_gan"])
+def test_so_is_one_at_the_last_evaluation_of_an_epoch(tmp_path, penalty):
+    options = {"val_check_interval": 2}
+    train(tmp_path / "whole", penalty, options=options)
+    train(tmp_path / "parts", penalty, options=options | {"max_steps": 4})
+    train(tmp_path / "parts", penalty, options=options, resume=True)
     assert_alike(tmp_path / "parts", tmp_path / "whole")
 
 
@@ -113,7 +122,7 @@ class Ask(Callback):
         (10, "on_train_batch_end", {}, 10),
         (6, "on_train_batch_end", {"accumulate_grad_batches": 3}, 3),
         (9, "on_train_batch_end", {"accumulate_grad_batches": 3}, 4),
-        (3, "on_validation_end", {"val_check_interval": 2}, 8),
+        (3, "on_validation_end", {"val_check_interval": 2}, 7),
         (3, "on_validation_end", {"val_check_interval": 2, "accumulate_grad_batches": 3}, 3),
         (2, "on_validation_end", {}, 10),
     ],
@@ -163,9 +172,8 @@ def test_metrics_of_an_ended_training_are_written_again(tmp_path):
         (None, None, [5, 10, 15]),
         (3, None, [3, 6, 9, 12, 15]),
         (4, None, [4, 8, 12, 15]),
-        # One that an evaluation would follow is of the next step.
-        (2, 2, [3, 5, 6, 8, 10, 13, 15]),
-        (2, 1, [5, 10, 15]),
+        (2, 2, [2, 4, 6, 8, 10, 12, 14, 15]),
+        (2, 1, [2, 4, 6, 8, 10, 12, 14, 15]),
     ],
 )
 def test_checkpoints_are_as_many_steps_apart_as_was_asked_for(tmp_path, monkeypatch, every, interval, steps):
