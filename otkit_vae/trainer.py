@@ -22,6 +22,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning_fabric.plugins.io import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import (
+    BackboneFinetuning,
     EarlyStopping,
     GradientAccumulationScheduler,
     LearningRateFinder,
@@ -52,8 +53,9 @@ REFUSED: dict[type[lightning.Callback], str] = {
     GradientAccumulationScheduler: "accumulate_grad_batches, the same in all epochs, by which steps are counted",
     StochasticWeightAveraging: "EMAWeightAveraging, whose averages are in the checkpoint: here they would be in none",
     LearningRateFinder: "learning_rate: a rate found anew when a training goes on would be another",
+    BackboneFinetuning: "one that knows encoder and decoder: there is no part by the name of backbone",
 }
-"""The callbacks that do not go with a checkpoint to go on from, and what to take instead."""
+"""The callbacks that do not go with a model here or a checkpoint to go on from, and what to take instead."""
 
 LAUNCHED = ("LOCAL_RANK", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What the engine tells the processes that it starts."""
