@@ -179,9 +179,12 @@ def _with_directions(
     options = dict(options)
     if "sliced" not in distance:
         return options
-    source = as_generator(options.pop("generator", None) if options.get("generator") is not None else 0)
+    seed = options.pop("generator", None)
+    seed = 0 if seed is None else seed
+    source = as_generator(seed)
     if distance == "max_sliced_wasserstein":
-        return options | {"generator": int(torch.randint(2**62, (), generator=source))}
+        seed = seed if isinstance(seed, int | np.integer) else torch.randint(2**62, (), generator=source)
+        return options | {"generator": int(seed)}
     (x, given), _ = as_tensors(
         measures=restore(torch.from_numpy(points).to(device)),
         projections=options.get("projections"),

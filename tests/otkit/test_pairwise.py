@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from otkit import ConvergenceWarning, gaussian, pairwise_distances, pairwise_tiles
-from otkit.empirical import sinkhorn_cost, sliced_wasserstein, wasserstein
+from otkit.empirical import max_sliced_wasserstein, sinkhorn_cost, sliced_wasserstein, wasserstein
 from otkit.pairwise import _room, _tiles
 
 rng = np.random.default_rng(0)
@@ -76,6 +76,14 @@ def test_sliced_uses_the_same_directions_for_all_pairs_and_jobs():
     assert default[0, 1] == sliced_wasserstein(*sets[:2], generator=0)
     most = pairwise_distances(sets[:2], distance="max_sliced_wasserstein")
     assert default[0, 1] <= most[0, 1] <= wasserstein(*sets[:2])
+
+
+def test_max_sliced_starts_from_the_directions_of_the_seed():
+    # Three starts are of the moments, and one is drawn.
+    x, y = np.random.default_rng(2).normal(size=(2, 12, 6))
+    for seed in (None, 0, 3):
+        matrix = pairwise_distances([x], [y], distance="max_sliced_wasserstein", generator=seed, n_starts=4)
+        assert matrix[0, 0] == max_sliced_wasserstein(x, y, generator=seed or 0, n_starts=4), seed
 
 
 def test_sinkhorn_is_not_zero_on_the_diagonal():
