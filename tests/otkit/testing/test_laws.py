@@ -50,6 +50,18 @@ def test_a_wrong_distance_breaks_its_laws(wrong):
         assert violation.excess > violation.tolerance
 
 
+def test_every_example_is_scaled_to_both_ends():
+    # A search that draws the scale may leave one end out, and with it an error that does not scale.
+    traces = set()
+
+    def w2(loc1, cov1, loc2, cov2):
+        traces.add(float(np.trace(cov1)))
+        return gaussian.w2(loc1, cov1, loc2, cov2)
+
+    assert find_violation(w2, "scaling", on="gaussians", dimensions=[1], max_examples=1) is None
+    assert max(traces) > 1e11 * min(traces)
+
+
 def test_every_law_is_broken_by_a_wrong_distance():
     assert {law for wrong in WRONG for law in wrong.breaks} == set(LAWS)
     listed = {wrong.distance.__name__ for wrong in WRONG}
