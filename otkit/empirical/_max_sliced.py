@@ -56,9 +56,11 @@ def max_sliced_cost(
 ) -> Any:
     r"""The max-sliced transport cost, :math:`\max_\theta W_p^p(\theta \cdot \alpha, \theta \cdot \beta)`.
 
-    A lower bound of :math:`W_p^p(\alpha, \beta)`, and the best of the local maxima that were found.
-    Gradients in x, y, a and b are those at the maximising direction held, exact where the maximum is unique. Second
-    derivatives are refused.
+    A lower bound of :math:`W_p^p(\alpha, \beta)`, and the best of those that were found: a local maximum, or a point
+    on a ridge, where two couplings cost the same, and along which the ascent does not go on to the maximum.
+    Gradients in x, y, a and b are those at the direction and the coupling held, exact where the maximum is unique and
+    not on a ridge, as it often is between few points; there they are of one coupling of several. Second derivatives are
+    refused.
 
     Cost: O(s (n + m) (d + log(n + m))) an iteration for s starts, typically tens of iterations.
 
