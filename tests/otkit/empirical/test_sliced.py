@@ -283,3 +283,8 @@ def test_bad_input_beside_a_normal():
         sliced_cost_to_normal(x3, 1)
     with pytest.raises(ValueError, match=r"x has shape \(3,\)"):
         sliced_cost_to_normal(np.zeros(3))
+
+
+def test_an_empty_batch_has_an_empty_error_and_no_warning():
+    value, error = sliced_wasserstein(np.zeros((0, 4, 2)), np.zeros((0, 3, 2)), return_error=True)
+    assert value.shape == error.shape == (0,)
