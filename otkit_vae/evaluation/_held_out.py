@@ -2,6 +2,7 @@ r"""What a trained model is worth on held-out data, each number beside what it w
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +32,7 @@ class Evaluation:
         penalty_null: Its mean where codes and prior agree, in batches of the same sizes: every posterior is the prior
             for a per-sample penalty, and for an aggregated one codes without noise are drawn from the prior.
         posterior_scale: The mean standard deviation of q(z|x); near 0 the encoder is deterministic.
-        posterior_scale_null: That of the prior; None where it has none.
+        posterior_scale_null: That of the prior; None where it is not known, or not finite.
         w2: :math:`W_2` between codes, one for each observation up to 2,000, and as many prior samples.
         w2_null: The same between two samples of the prior.
         moments_w2: :math:`W_2` of the Gaussian with the moments of the aggregated posterior to that with the prior's;
@@ -134,9 +135,10 @@ def _mean(values: list[float], sizes: list[int]) -> float:
 
 def _scale(prior: Distribution) -> float | None:
     try:
-        return prior.stddev.mean().item()
+        scale = prior.stddev.mean().item()
     except NotImplementedError:
         return None
+    return scale if math.isfinite(scale) else None
 
 
 def _of_moments(terms: list[Terms], y: Tensor, prior: Distribution) -> tuple[float | None, float | None]:

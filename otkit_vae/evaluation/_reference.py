@@ -39,12 +39,14 @@ class Reference:
 
     @cached_property
     def classifier(self) -> Classifier | None:
-        """The classifier; None without labels."""
-        return None if self.train is None else cached_classifier(*self.train, cache=self.cache)
+        """The classifier; None without labels of both parts, as one that nothing is known of is no judge."""
+        if self.train is None or self.held_out is None:
+            return None
+        return cached_classifier(*self.train, cache=self.cache)
 
     @cached_property
     def accuracy(self) -> float | None:
-        """The classifier's accuracy on held-out data."""
+        """The classifier's accuracy on held-out data; None without one."""
         return None if self.classifier is None or self.held_out is None else self.classifier.accuracy(*self.held_out)
 
     @property

@@ -40,7 +40,7 @@ def test_a_prior_without_a_covariance_leaves_out_what_is_made_of_it(prior):
     sized = VAE.sized((4,), 2)
     model = VAE(sized.encoder, sized.decoder, sized.likelihood, 2, prior=prior)
     found = evaluate(model, Objective(penalties.get("wasserstein")), torch.rand(20, 4))
-    assert found.moments_w2 is found.moments_w2_null is None
+    assert found.moments_w2 is found.moments_w2_null is found.posterior_scale_null is None
     assert found.w2 > 0
     assert "moments_w2" not in [measure.key for measure in found.section.measures]
     assert "no W2 of moments: the covariance of the prior is not known, or not finite" in found.table()

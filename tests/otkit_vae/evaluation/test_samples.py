@@ -114,6 +114,20 @@ def test_precision_and_recall_are_left_out_of_few_points(n, there):
     )
 
 
+@pytest.mark.parametrize("missing", ["held_out_labels", "train_labels", "classes"])
+def test_without_labels_of_both_parts_samples_are_compared_as_they_are(missing):
+    torch.manual_seed(0)
+    x, y = torch.rand(14, 5), torch.rand(9, 5)
+    labels = {"held_out_labels": torch.arange(9) % 2, "train_labels": torch.arange(14) % 2}
+    labels = {name: 0 * of for name, of in labels.items()} if missing == "classes" else labels | {missing: None}
+    model, objective = VAE.sized((5,), 2), Objective(penalties.get("kl"))
+    found = evaluate_fully(model, objective, Data("some", x, y, **labels))
+    assert found.samples == evaluate_fully(model, objective, Data("bare", x, y)).samples
+    assert found.sections[2].heading == "samples of the prior, in pixels"
+    assert found.augmentation is None
+    assert any("have no labels of two classes in both parts: samples are compared as they" in n for n in found.notes)
+
+
 def test_samples_of_the_right_codes_are_better():
     torch.manual_seed(0)
     model = VAE.sized((4,), 2)
