@@ -90,7 +90,8 @@ class Map(NamedTuple):
 
     Attributes:
         points: The means, with shape (n, 2).
-        spread: The mean posterior standard deviation in each direction, with shape (2,), for axes that are units.
+        spread: The root mean square standard deviation of the posteriors in each direction, with shape (2,), where
+            these are diagonal or the directions are units.
         prior: The mean and the covariance of the prior in the directions.
         axes: What the directions are.
         share: The share of the variance of the means that is in the two directions.

@@ -15,7 +15,7 @@ from otkit_vae.report._images import Painter
 from otkit_vae.report._run import number, options, read_metrics
 
 if TYPE_CHECKING:
-    from otkit_vae.compared import Comparison
+    from otkit_vae.compared import Comparison, Row
 
 CURVES = {
     "reconstruction": ("reconstruction, −log p(x|z)", "nats"),
@@ -91,18 +91,21 @@ def curves(configs: Sequence[TrainConfig], styles: Mapping[str, tuple[str, str]]
 
 
 def measures(comparison: Comparison, penalties: Sequence[str]) -> list[dict[str, Any]]:
-    """All measures, a row each, with a cell for each penalty."""
-    known = {(row.measure, row.penalty): row for row in comparison.rows}
-    return [
-        {
+    """All measures, a row each, with a cell for each penalty; in brackets the null values, where each has its own."""
+    found = []
+    for key in dict.fromkeys(row.measure for row in comparison.rows):
+        rows = {row.penalty: row for row in comparison.rows if row.measure == key}
+        nulls = {row.null for row in rows.values()}
+        own = len(nulls) > 1
+        found.append({
             "key": key,
-            "title": next(row.title for row in comparison.rows if row.measure == key),
-            "null": number(next((row.null for row in comparison.rows if row.measure == key), None)),
-            "cells": [
-                "–" if (row := known.get((key, penalty))) is None
-                else number(row.mean) + ("" if row.sd is None else f" ± {number(row.sd, 2)}")
-                for penalty in penalties
-            ],
-        }
-        for key in dict.fromkeys(row.measure for row in comparison.rows)
-    ]  # fmt: skip
+            "title": next(iter(rows.values())).title,
+            "null": "in brackets" if own else number(nulls.pop()),
+            "cells": [_cell(rows[name], own) if name in rows else "–" for name in penalties],
+        })  # fmt: skip
+    return found
+
+
+def _cell(row: Row, own_null: bool) -> str:
+    spread = "" if row.sd is None else f" ± {number(row.sd, 2)}"
+    return number(row.mean) + spread + (f" ({number(row.null)})" if own_null else "")

@@ -69,7 +69,10 @@ def _from_file(file: Path, run: SavedRun) -> Numbers:
             for part in content["sections"]
         ]
         found, training = Numbers(tuple(sections), tuple(content["notes"])), dict(content.get("training", {}))
-    except (ValueError, KeyError, TypeError) as error:
+        for measure in measures.values():
+            for value in (measure.value, measure.null):
+                number(value)  # what is no number cannot be shown as one
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"run: {file} does not hold an evaluation of this version ({error}); evaluate the run again"
         ) from None
@@ -131,7 +134,7 @@ def read_metrics(folder: Path) -> dict[str, dict[int, float]]:
             name: {int(row["epoch"]) + 1: float(row[name]) for row in rows if row[name]}
             for name in (rows[0] if rows else ())
         }
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise ValueError(
             f"run: {file} does not hold the metrics of epochs ({error}); expected it as it was written: "
             f"otkit-vae train --resume {folder} writes it again"
@@ -206,6 +209,9 @@ def _map(codes: Codes, run: SavedRun, missing: dict[str, str]) -> dict[str, Any]
         missing["labels"] = "The data have no labels to colour the map by."
     found = _codes.map_of(codes, run.model.prior)
     colours = None if labels is None else labels[: len(found.points)].numpy()
+    main = codes.mean.shape[-1] > 2
+    # Across units the standard deviations of each are not all that makes the noise of a posterior that is not diagonal.
+    known = found.spread.any() and not (main and run.config.posterior == "full")
     figure = _figures.latent_map(found.points, colours, found.prior, found.axes)
     kinds = [] if labels is None else _figures.legend(labels[: len(found.points)].unique().tolist())
     return {
@@ -213,8 +219,8 @@ def _map(codes: Codes, run: SavedRun, missing: dict[str, str]) -> dict[str, Any]
         "n": len(found.points),
         "share": found.share,
         "kinds": kinds,
-        "spread": found.spread.tolist(),
-        "main": codes.mean.shape[-1] > 2,
+        "spread": found.spread.tolist() if known else None,
+        "main": main,
     }
 
 

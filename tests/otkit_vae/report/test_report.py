@@ -10,6 +10,7 @@ import torch
 from matplotlib.axes import Axes
 
 from otkit_vae import VAE, cli
+from otkit_vae.compared import Comparison, Row
 from otkit_vae.config import TrainConfig
 from otkit_vae.evaluation import Codes
 from otkit_vae.evaluation._measures import Measure, Section
@@ -133,7 +134,16 @@ def test_the_printed_command_repeats_the_training(untrained, monkeypatch):
     assert config == TrainConfig(**(run.config.__dict__ | {"out": "NEW"}))
 
 
-@pytest.mark.parametrize("rows", ["epoch,train_loss\n0,abc\n", "train_loss\n1\n", "epoch,train_loss\n0,1,2\n"])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "epoch,train_loss\n0,abc\n",
+        "train_loss\n1\n",
+        "epoch,train_loss\n0,1,2\n",
+        "epoch,train_loss\n0," + "1" * 200_000,
+    ],
+    ids=["text", "no epoch", "too long a row", "too long a number"],
+)
 def test_a_damaged_metrics_file_is_named(tmp_path, rows):
     (tmp_path / "metrics.csv").write_text(rows)
     with pytest.raises(ValueError, match=r"run: .*metrics\.csv does not hold the metrics of epochs"):
@@ -165,9 +175,15 @@ def test_numbers_are_those_of_the_last_evaluation(untrained):
     (run.folder / "evaluation.json").write_text('{"step": 4, "measures": {}, "sections": [], "notes": []}')
     with pytest.raises(ValueError, match=r"is of step 4, and the checkpoint of step 9; evaluate the run again"):
         write_report(run._replace(step=9))
-    (run.folder / "evaluation.json").write_text('{"measures": {}}')
-    with pytest.raises(ValueError, match=r"does not hold an evaluation of this version .*; evaluate the run again"):
-        write_report(run)
+    for damaged in (
+        '{"measures": {}}',
+        '{"measures": [], "sections": [], "notes": []}',
+        '{"measures": {"w2": {"title": "W2", "value": "1.5"}}, "sections": [], "notes": []}',
+        '{"measures": {"w2": {"title": "W2", "value": 1.5, "null": [2]}}, "sections": [], "notes": []}',
+    ):
+        (run.folder / "evaluation.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"does not hold an evaluation of this version .*; evaluate the run again"):
+            write_report(run)
 
 
 def test_the_ways_between_posteriors_have_the_laws_they_claim():
@@ -205,6 +221,34 @@ def test_the_map_has_the_main_directions_and_the_prior_in_them():
     assert found.prior[1].diagonal() == pytest.approx([1, 9], rel=0.05)
     assert abs(found.prior[0]) == pytest.approx([1, 1], rel=0.1)
     assert found.spread == pytest.approx([0.2, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("options", "there"),
+    [
+        ({}, True),
+        ({"posterior": "full"}, False),
+        ({"posterior": "full", "latent_dim": 2}, True),
+        ({"posterior": "deterministic"}, False),
+    ],
+)
+def test_the_noise_of_a_code_is_said_where_the_scales_of_the_units_tell_it(untrained, options, there):
+    # Across units that are correlated a posterior has another spread than one that is diagonal.
+    assert ("The noise of a code" in text_of(write_report(untrained((4, 3), **options)).read_text())) == there
+
+
+def test_a_null_value_that_each_penalty_has_for_itself_is_beside_its_value(tmp_path):
+    rows = (
+        Row("kl", "penalty", "penalty", 3.0, 0.25, 0.0, None, 3),
+        Row("kl", "w2", "W2", 2.0, None, 1.5, None, 1),
+        Row("mmd", "penalty", "penalty", 0.5, None, 0.125, None, 1),
+        Row("mmd", "w2", "W2", 1.0, None, 1.5, None, 1),
+    )
+    found = _comparison.measures(Comparison(tmp_path, rows), ["kl", "mmd", "none"])
+    assert [(row["null"], row["cells"]) for row in found] == [
+        ("in brackets", ["3 ± 0.25 (0)", "0.5 (0.125)", "–"]),
+        ("1.5", ["2", "1", "–"]),
+    ]
 
 
 def test_marginals_are_ordered_by_their_distance():
