@@ -63,7 +63,7 @@ def read(file: Path) -> dict[str, Any]:
         raise ValueError(
             f"path: {file} is not a checkpoint of otkit-vae train, or is cut off or damaged ({reason})"
         ) from None
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, IndexError):
         raise ValueError(f"path: {file} is not a checkpoint of otkit-vae train: it has no {KEY!r}") from None
     if known != FORMAT:
         raise ValueError(

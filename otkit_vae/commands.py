@@ -60,9 +60,9 @@ def evaluate(run: str, options: EvaluationOptions) -> None:
 
     opened = open_run(run)
     evaluation = evaluated(opened, options, Reference(opened.data, opened.folder / "classifier.pt"))
+    print(evaluation.table())  # first, as a folder that cannot be written should not cost the numbers
     write_evaluation(opened, options, evaluation)
-    file = write_report(opened, evaluation)
-    print(f"{evaluation.table()}\n\n{opened.folder / EVALUATION}\n{file}")
+    print(f"\n{opened.folder / EVALUATION}\n{write_report(opened, evaluation)}")
 
 
 def report(run: str) -> None:

@@ -77,6 +77,16 @@ def test_evaluate_prints_and_writes_all_numbers(run, capsys):
     assert (run / "evaluation.json").read_text() == first
 
 
+def test_numbers_that_cannot_be_written_are_printed_all_the_same(trained, tmp_path, capsys):
+    folder = shutil.copytree(trained / "bare", tmp_path / "bare")
+    (folder / "evaluation.json").unlink(missing_ok=True)
+    (folder / "evaluation.json").mkdir()
+    assert command("evaluate", folder, "--importance_samples", 2) == 2
+    out, err = capsys.readouterr()
+    assert "log p(x) >= (K = 2" in out
+    assert "evaluation.json cannot be written" in err
+
+
 def test_evaluate_without_labels_compares_the_observations(trained, capsys):
     assert command("evaluate", trained / "bare") == 0
     printed = capsys.readouterr().out

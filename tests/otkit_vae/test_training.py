@@ -164,6 +164,9 @@ def test_checkpoints_hold_no_code(tmp_path):
     (tmp_path / "bad.ckpt").write_bytes(b"not a checkpoint")
     with pytest.raises(ValueError, match=r"bad\.ckpt is not a checkpoint of otkit-vae train"):
         load(tmp_path / "bad.ckpt")
+    torch.save(torch.zeros(3), tmp_path / "tensor.ckpt")
+    with pytest.raises(ValueError, match=r"tensor\.ckpt is not a checkpoint of otkit-vae train: it has no 'otkit_vae'"):
+        load(tmp_path / "tensor.ckpt")
     torch.save({"otkit_vae": print}, tmp_path / "code.ckpt")
     with pytest.raises(ValueError, match=r"code\.ckpt is not a checkpoint"):
         load(tmp_path / "code.ckpt")
