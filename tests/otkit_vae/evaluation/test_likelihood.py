@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.distributions import Independent, MultivariateNormal, Normal
 
-from otkit_vae import VAE
-from otkit_vae.evaluation import importance_weighted_bound
+from otkit_vae import VAE, Objective, penalties
+from otkit_vae.data import Data
+from otkit_vae.evaluation import evaluate_fully, importance_weighted_bound
 from otkit_vae.likelihoods import Gaussian
 
 D, EVENT, NOISE = 2, 5, 0.7
@@ -81,6 +82,15 @@ def test_chunks_and_seeds(problem, monkeypatch):
     # Three samples of one observation at a time: other draws, and all K of them counted.
     monkeypatch.setattr("otkit_vae.evaluation._likelihood.LARGEST_CHUNK", 3 * EVENT)
     assert torch.allclose(importance_weighted_bound(model(W), x, n_samples=8), log_p, atol=1e-10)
+
+
+def test_an_evaluation_has_the_mean_over_the_first_observations(problem, monkeypatch):
+    W, x, log_p = problem
+    monkeypatch.setattr("otkit_vae.evaluation._full.LARGEST_BOUND", 5)
+    for n in (4, 12):
+        found = evaluate_fully(model(W), Objective(penalties.get("kl")), Data("x", x[20:], x[:n])).bound
+        assert found.value == pytest.approx(log_p[: min(n, 5)].mean().item())
+        assert found.measure().title == f"log p(x) >= (K = 100, n = {min(n, 5)}), nats"
 
 
 def test_images_of_any_shape():

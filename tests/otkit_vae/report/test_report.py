@@ -5,6 +5,7 @@ import math
 import re
 import shlex
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
@@ -221,6 +222,17 @@ def test_the_map_has_the_main_directions_and_the_prior_in_them():
     assert found.prior[1].diagonal() == pytest.approx([1, 9], rel=0.05)
     assert abs(found.prior[0]) == pytest.approx([1, 1], rel=0.1)
     assert found.spread == pytest.approx([0.2, 0.2])
+
+
+def test_the_noise_of_a_code_is_a_root_mean_square_and_the_prior_an_ellipse():
+    scale = torch.tensor([[0.1, 0.3], [0.7, 0.3]]).repeat(10, 1)
+    means = torch.randn(20, 2)
+    prior = torch.distributions.MultivariateNormal(torch.tensor([1.0, 2.0]), torch.diag(torch.tensor([4.0, 9.0])))
+    found = _codes.map_of(Codes(means, scale, means), prior)
+    assert found.spread == pytest.approx([0.5, 0.3])
+    ellipse = _figures.ellipse(*found.prior, 2)
+    corners = ellipse.get_patch_transform().transform([[1, 0], [-1, 0], [0, 1], [0, -1]])
+    assert sorted(map(tuple, np.round(corners, 6))) == [(-3, 2), (1, -4), (1, 8), (5, 2)]
 
 
 @pytest.mark.parametrize(
