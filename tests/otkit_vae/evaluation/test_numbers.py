@@ -87,3 +87,5 @@ def test_training_observations_stand_for_samples_in_the_null_value(n_train, n_he
     found = Reference(Data("some", torch.from_numpy(train), torch.from_numpy(held_out))).null
     assert found.n == 6
     assert found.w2 == pytest.approx(w2(train[:6], held_out[:6]))
+    fits = [(x[:6].mean(0), np.cov(x[:6].T)) for x in (train, held_out)]
+    assert found.frechet == pytest.approx(frechet(*fits[0], *fits[1]))
