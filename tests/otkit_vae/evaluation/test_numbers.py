@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 
 from otkit_vae import VAE, Objective, penalties
 from otkit_vae.data import Data
-from otkit_vae.evaluation import Quality, Reference, evaluate, precision_recall, quality
+from otkit_vae.evaluation import Augmentation, Quality, Reference, evaluate, precision_recall, quality
 from otkit_vae.sampling import sample
 
 
@@ -89,3 +89,8 @@ def test_training_observations_stand_for_samples_in_the_null_value(n_train, n_he
     assert found.w2 == pytest.approx(w2(train[:6], held_out[:6]))
     fits = [(x[:6].mean(0), np.cov(x[:6].T)) for x in (train, held_out)]
     assert found.frechet == pytest.approx(frechet(*fits[0], *fits[1]))
+
+
+def test_accuracies_are_means_with_those_of_real_data_for_null_values():
+    (measure,) = Augmentation(10, 30, real=(0.5, 0.7), augmented=(0.8, 0.9)).measures()
+    assert (measure.value, measure.null) == pytest.approx((0.85, 0.6))
