@@ -19,6 +19,7 @@ import yaml
 from torch import Generator, Tensor
 from tqdm import tqdm
 
+from otkit._arguments import require_count
 from otkit_vae import pictures
 from otkit_vae._files import partial_of, write_text
 from otkit_vae.compared import Comparison, rows_of
@@ -104,8 +105,7 @@ def _configs(
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if twice:
         raise ValueError(f"penalties has {', '.join(twice)} twice; expected each once")
-    if isinstance(n_seeds, bool) or not isinstance(n_seeds, int) or n_seeds < 1:
-        raise ValueError(f"seeds is {n_seeds!r}; expected a whole number >= 1")
+    require_count("seeds", n_seeds)
     unknown = sorted(set(weights) - set(names))
     if unknown:
         raise ValueError(f"weights has {', '.join(unknown)}; expected names among penalties, {', '.join(names)}")

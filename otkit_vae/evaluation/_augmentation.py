@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from otkit._arguments import require_count
 from otkit_vae.evaluation._classifier import fit_classifier
 from otkit_vae.evaluation._codes import decode, encode, fit_classes
 from otkit_vae.evaluation._measures import Measure
@@ -131,8 +132,7 @@ def augmentation(
     Raises:
         ValueError: A number that is too small, or a class with one observation.
     """
-    if generated_per_class < 1:
-        raise ValueError(f"generated_per_class is {generated_per_class}; expected a whole number >= 1")
+    require_count("generated_per_class", generated_per_class)
     subsets = _subsets(train, labelled_per_class, n_seeds, seed)
     if real is None:
         real = real_accuracies(train, held_out, labelled_per_class=labelled_per_class, n_seeds=n_seeds, seed=seed)
@@ -156,8 +156,7 @@ def real_accuracies(
 
 def _subsets(train: Labelled, per_class: int, n_seeds: int, seed: int) -> list[tuple[int, Labelled]]:
     """A seed for each classifier, and the labelled observations that it sees."""
-    for name, value, least in (("labelled_per_class", per_class, 2), ("n_seeds", n_seeds, 1)):
-        if value < least:
-            raise ValueError(f"{name} is {value}; expected a whole number >= {least}")
+    require_count("labelled_per_class", per_class, least=2)
+    require_count("n_seeds", n_seeds)
     seeds = range(seed * n_seeds, (seed + 1) * n_seeds)  # no two evaluations share one
     return [(k, labelled_subset(*train, per_class, generator=torch.Generator().manual_seed(k))) for k in seeds]

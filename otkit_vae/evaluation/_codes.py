@@ -20,6 +20,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
+from otkit._arguments import require_count
 from otkit._convergence import ConvergenceWarning
 from otkit_vae.evaluation._mode import evaluating
 from otkit_vae.model import VAE
@@ -90,8 +91,7 @@ def fit_mixture(z: Tensor, *, components: int = COMPONENTS, seed: int = 0) -> Mi
 
     if len(z) < 2:
         raise ValueError(f"z has {len(z)} codes; expected at least 2 to fit a mixture to")
-    if components < 1:
-        raise ValueError(f"components is {components}; expected a whole number >= 1")
+    require_count("components", components)
     codes = z[:LARGEST_FIT].double().numpy(force=True)
     gaussians = GaussianMixture(
         min(components, max(1, len(codes) // 10)), reg_covar=_ridge(codes), max_iter=500, random_state=seed

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from otkit._arguments import require_count
 from otkit_vae.data import Data
 from otkit_vae.evaluation._augmentation import Augmentation, augmentation
 from otkit_vae.evaluation._codes import encode, ex_post
@@ -44,9 +45,7 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         for name, least in (("importance_samples", 1), ("labelled_per_class", 2), ("generated_per_class", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} is {value!r}; expected a whole number >= {least}")
+            require_count(name, getattr(self, name), least)
         checked_seed(self.seed)
 
 

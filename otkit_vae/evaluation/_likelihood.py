@@ -19,6 +19,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from otkit._arguments import require_count
 from otkit_vae.distributions import map_tensors
 from otkit_vae.evaluation._mode import evaluating
 from otkit_vae.model import VAE
@@ -54,8 +55,7 @@ def importance_weighted_bound(
         >>> importance_weighted_bound(model, torch.rand(3, 4), n_samples=10).shape
         torch.Size([3])
     """
-    if isinstance(n_samples, bool) or not isinstance(n_samples, int) or n_samples < 1:
-        raise ValueError(f"n_samples is {n_samples!r}; expected a whole number >= 1")
+    require_count("n_samples", n_samples)
     if not has_density(model, x[:1]):
         raise ValueError("the posterior is deterministic and has no density; expected one with noise")
     rows = max(1, LARGEST_CHUNK // max(1, x[0].numel()))

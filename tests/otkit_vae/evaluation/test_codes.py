@@ -46,6 +46,7 @@ def test_codes_from_the_prior_are_at_the_null_value_and_collapsed_ones_raise_the
     # A shift by t has the sliced W2 |t| / sqrt(d).
     shifted = latent(Codes(z + 3, torch.full_like(z, 0.001), z + 3), prior, generator=generator)
     assert shifted.sliced_w2 == pytest.approx(3, rel=0.05)
+    assert shifted.sliced_w2_null < 0.2
     assert shifted.active == (True,) * 3
     assert "sigma collapse: in 3 of 3 units" in shifted.alarm
     assert {m.key: m.value for m in shifted.measures()}["noiseless_units"] == 3

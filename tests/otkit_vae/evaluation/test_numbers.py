@@ -10,6 +10,7 @@ from scipy.spatial.distance import cdist
 from otkit_vae import VAE, Objective, penalties
 from otkit_vae.data import Data
 from otkit_vae.evaluation import Augmentation, Quality, Reference, evaluate, precision_recall, quality
+from otkit_vae.evaluation._augmentation import Labelled, _subsets
 from otkit_vae.sampling import sample
 
 
@@ -89,6 +90,12 @@ def test_training_observations_stand_for_samples_in_the_null_value(n_train, n_he
     assert found.w2 == pytest.approx(w2(train[:6], held_out[:6]))
     fits = [(x[:6].mean(0), np.cov(x[:6].T)) for x in (train, held_out)]
     assert found.frechet == pytest.approx(frechet(*fits[0], *fits[1]))
+
+
+def test_no_two_evaluations_share_a_labelled_subset():
+    labelled = Labelled(torch.rand(40, 2), torch.arange(40) % 2)
+    seeds = [{seed for seed, _ in _subsets(labelled, 2, 3, k)} for k in range(3)]
+    assert len(set.union(*seeds)) == 9
 
 
 def test_accuracies_are_means_with_those_of_real_data_for_null_values():
