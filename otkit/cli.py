@@ -246,18 +246,11 @@ def _relative_reg(factor: float, measures: Measures, p: float) -> float:
 
 
 def _pairwise(options: argparse.Namespace) -> str:
-    chosen = _method_options(options)
-    out = options.out
-    if options.resume and out is None:
+    chosen, out = _method_options(options), options.out
+    if out is not None:
+        _require_new_or_resumed(out, options.resume)
+    elif options.resume:
         raise ValueError("--resume goes on with a file; expected --out as well")
-    if out is not None and out.suffix != ".npy":
-        raise ValueError(f"--out is {out}; expected a .npy file")
-    if out is not None and out.exists() and not options.resume:
-        raise ValueError(f"--out {out} exists; expected --resume to go on with it, or another name")
-    if out is not None and not out.parent.is_dir():
-        raise ValueError(f"--out is {out}; expected an existing folder, and there is no {out.parent}")
-    if out is not None and not out.exists() and not os.access(out.parent, os.W_OK):
-        raise ValueError(f"--out is {out}; expected a folder that can be written to")
     named = [one for file in options.x for one in named_sets("x", file)]
     measures: list[Any] = [points for _, points in named]
     if options.weights is not None:
@@ -303,6 +296,21 @@ def _pairwise(options: argparse.Namespace) -> str:
         return json.dumps(report)
     if out is not None:
         return f"{out}: {len(names)} x {len(names)} distances"
+    return _as_csv(names, matrix)
+
+
+def _require_new_or_resumed(out: Path, resume: bool) -> None:
+    if out.suffix != ".npy":
+        raise ValueError(f"--out is {out}; expected a .npy file")
+    if out.exists() and not resume:
+        raise ValueError(f"--out {out} exists; expected --resume to go on with it, or another name")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out is {out}; expected an existing folder, and there is no {out.parent}")
+    if not out.exists() and not os.access(out.parent, os.W_OK):
+        raise ValueError(f"--out is {out}; expected a folder that can be written to")
+
+
+def _as_csv(names: list[str], matrix: np.ndarray) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["", *names])
