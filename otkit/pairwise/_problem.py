@@ -88,7 +88,7 @@ def problem_of(
         dtype=dtype,
         restore=restore,
         device=device,
-        inputs=(distance, options, bounds) if bounds else (distance, options),
+        inputs=(distance, options),
     )
 
 

@@ -133,11 +133,15 @@ def test_kinds_and_dtypes_come_back():
     assert half.dtype == torch.float16
 
 
-@pytest.mark.parametrize(("distance", "options"), [("wasserstein", {"p": 1}), ("sinkhorn_cost", {"reg": 0.5})])
+@pytest.mark.parametrize(
+    ("distance", "options"),
+    [("wasserstein", {"p": 1}), ("sinkhorn_cost", {"reg": 0.5}), ("sinkhorn_cost", {"reg": 50.0})],
+)
 def test_bounds_certify_each_entry(distance, options, tmp_path):
     found = pairwise_distances(sets, distance=distance, bounds=True, tile=3, **options)
     np.testing.assert_allclose(found["distance"], pairwise_distances(sets, distance=distance, **options), rtol=1e-6)
     exact = pairwise_distances(sets, **options) if distance == "wasserstein" else pairwise_distances(sets) ** 2
+    assert (found["lower_bound"] >= 0).all()
     assert (found["lower_bound"] <= exact + 1e-12).all()
     assert (exact <= found["upper_bound"] + 1e-12).all()
     assert found["converged"].all()

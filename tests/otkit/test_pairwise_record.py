@@ -76,6 +76,7 @@ def test_killed_in_the_middle_of_a_line_of_the_record(tmp_path, cut):
         ({"distance": "sliced_wasserstein"}, "holds distances of other measures, or of another distance"),
         ({"measures": sets[:-1]}, r"with shape \[7, 7\] where this has \[6, 6\]"),
         ({"tile": 3}, "with tile 2 where this has 3"),
+        ({"bounds": True}, "with dtype float64 where this has"),
         ({"measures": [s.astype(np.float32) for s in sets]}, "with dtype float64 where this has float32"),
     ],
 )
@@ -86,6 +87,27 @@ def test_an_out_of_something_else_is_refused(tmp_path, changed, message):
     with pytest.raises(ValueError, match=message):
         pairwise_distances(**arguments, out=out)
     assert (np.load(out) == before).all()
+
+
+def difference_of_sums(u, v):
+    return abs(float(np.sum(u)) - float(np.sum(v)))
+
+
+@pytest.mark.parametrize(
+    ("measures", "others", "distance"),
+    [
+        (
+            [np.arange(4.0).reshape(2, 2), np.eye(2)],
+            [np.arange(4.0).reshape(4, 1), np.eye(2).reshape(4, 1)],
+            "wasserstein",
+        ),
+        ([[1, 2], [3]], [[1], [2, 3]], difference_of_sums),
+    ],
+)
+def test_the_same_numbers_in_another_shape_are_other_measures(tmp_path, measures, others, distance):
+    pairwise_distances(measures, distance=distance, out=tmp_path / "d.npy")
+    with pytest.raises(ValueError, match="holds distances of other measures"):
+        pairwise_distances(others, distance=distance, out=tmp_path / "d.npy")
 
 
 def test_an_out_without_a_record_is_not_overwritten(tmp_path):

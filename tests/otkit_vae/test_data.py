@@ -38,6 +38,17 @@ def test_files(tmp_path):
     assert plain.held_out_labels is None
 
 
+@pytest.mark.parametrize("key", ["x", "images", "data", "arr_0"])
+@pytest.mark.parametrize("label_key", ["y", "labels", "target"])
+def test_arrays_are_found_under_each_of_their_names(tmp_path, key, label_key):
+    x, labels = rng.normal(size=(18, 3)).astype(np.float32), np.arange(18)
+    np.savez(tmp_path / "named.npz", **{key: x, label_key: labels})
+    loaded = load_data(str(tmp_path / "named.npz"))
+    assert (len(loaded.train), len(loaded.held_out)) == (14, 4)  # 3.6 of 18
+    np.testing.assert_array_equal(loaded.train, x[loaded.train_labels])
+    np.testing.assert_array_equal(loaded.held_out, x[loaded.held_out_labels])
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
@@ -127,7 +138,7 @@ def test_fashion_mnist_of_the_system_is_found(idx, monkeypatch):
 
 
 def test_without_files_scikit_learn_fetches(monkeypatch):
-    images, labels = np.tile(np.arange(784.0) % 256, (10_020, 1)), np.array(["3", "7"] * 5010)
+    images, labels = np.tile(np.arange(784.0) % 256, (10_020, 1)), np.array(["3", "7"] * 10 + ["1", "8"] * 5000)
     images[0], images[-1] = 0, 51
     asked = []
 
@@ -144,6 +155,7 @@ def test_without_files_scikit_learn_fetches(monkeypatch):
     assert (loaded.train[0] == 0).all()
     np.testing.assert_allclose(loaded.held_out[-1], 0.2)
     assert loaded.train_labels.tolist() == [3, 7] * 10
+    assert loaded.held_out_labels.tolist() == [1, 8] * 5000
 
     def fail(name, **options):
         raise OSError("no route to host")
@@ -193,6 +205,18 @@ def test_a_folder_of_images(tmp_path):
     assert colour.train.shape[1:] == (3, 5, 6)
     red = next(x for x in torch.cat([colour.train, colour.held_out]) if x[0, 0, 0] == 1)
     np.testing.assert_allclose(red[:, 0, 0], [1, 0, 0.2])
+
+
+@pytest.mark.parametrize(("mode", "shape"), [("1", (5, 6)), ("LA", (5, 6)), ("P", (3, 5, 6)), ("RGBA", (3, 5, 6))])
+def test_images_are_in_grey_or_colour_whatever_their_palette_and_transparency(tmp_path, mode, shape):
+    bits = rng.integers(0, 2, (12, 5, 6))
+    for k, image in enumerate(bits):
+        Image.fromarray((255 * image).astype(np.uint8)).convert(mode).save(tmp_path / f"{k:02}.PNG")
+    loaded = load_data(str(tmp_path))
+    assert loaded.train.shape[1:] == shape
+    found = torch.cat([loaded.train, loaded.held_out]).reshape(12, -1, 30)
+    assert sorted(map(tuple, found[:, 0].tolist())) == sorted(map(tuple, bits.reshape(12, 30).tolist()))
+    assert (found == found[:, :1]).all()
 
 
 @pytest.mark.parametrize(
