@@ -199,9 +199,12 @@ def test_bad_input_is_found_before_the_first_tile():
         pairwise_tiles([])
 
 
-def test_progress_counts_tiles(capsys):
+def test_progress_counts_tiles(capsys, tmp_path):
     pairwise_distances(sets, tile=4, progress=True)
     assert "3/3" in capsys.readouterr().err
+    for _ in range(2):  # those that are in the file already count too
+        pairwise_distances(sets, tile=4, progress=True, out=tmp_path / "d.npy")
+        assert "3/3" in capsys.readouterr().err
 
 
 # Jobs
@@ -326,6 +329,7 @@ def gaussians(*dimensions):
         ([*gaussians(2), np.zeros(2)], {"distance": "gaussian_w2"}, ValueError, r"measures\[1\] has parts of shapes"),
         ([(np.zeros(2),)], {"distance": "gaussian_w2"}, ValueError, r"measures\[0\] has parts of shapes \(2,\)"),
         ([(sets[0], np.full(3, 1e308))], {}, ValueError, r"the weights of measures\[0\] must .* positive, finite"),
+        ([(sets[0], np.full(3, 1e-310))], {}, ValueError, r"the weights of measures\[0\] must .* positive, finite"),
         ([np.array([[1.7e308] * 2, [-1.7e308] * 2])], {"bounds": True}, ValueError, "x and y are farther"),
         (sets[:1], {"p": 0.5}, ValueError, "p is 0.5"),
         (sets[:1], {"power": 1}, TypeError, "power"),

@@ -165,6 +165,13 @@ def test_what_did_not_converge_is_recorded_and_heard_of_again(tmp_path, monkeypa
             pairwise_distances(sets, **options)
 
 
+def test_another_process_is_heard_of_once_a_tile(monkeypatch):
+    monkeypatch.setattr(_tiles.os, "getpid", itertools.count().__next__)
+    with pytest.warns(ConvergenceWarning, match="raise max_iter") as heard:
+        pairwise_distances(sets, distance=doubtful, tile=7)
+    assert len(heard) == 1
+
+
 def test_what_is_not_shown_is_recorded_all_the_same(tmp_path):
     out = tmp_path / "d.npy"
     with warnings.catch_warnings():

@@ -291,3 +291,18 @@ def test_pixels_are_the_values_of_the_data():
     assert not constant.heights(torch.full((5,), 7.0)).any()
     # A reconstruction beyond the data is cut to their range.
     assert painter.pixels(torch.full((2, 2), 9.0)).tolist() == [[255, 255], [255, 255]]
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_channels_are_red_green_and_blue_without_transparency(channels_last):
+    x = torch.rand(4, 2, 5)
+    shown = Painter.of(x[None]).pixels(x.movedim(0, -1) if channels_last else x)
+    assert (shown == (255 * x[:3]).round().movedim(0, -1).numpy()).all()
+
+
+def test_a_curve_is_from_left_to_right_and_from_the_bottom_up():
+    y = torch.tensor([0.0, 0.5, 1.0])
+    (tile,) = Painter.of(y[None]).tiles(y[None])
+    assert 'points="1.0,48.0 50.0,25.0 99.0,2.0"' in tile
+    long = torch.linspace(0, 1, 801)
+    np.testing.assert_array_equal(Painter.of(long[None]).heights(long), long.double()[::3])
