@@ -15,6 +15,7 @@ def files(tmp_path, monkeypatch):
     np.savez(tmp_path / "sets.npz", first=x, second=y, third=x[:5] + 1)
     np.savetxt(tmp_path / "y.csv", y, delimiter=",", fmt="%.18g")
     np.savetxt(tmp_path / "named.csv", y, delimiter=",", fmt="%.18g", header="u,v", comments="")
+    (tmp_path / "excel.csv").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "y.csv").read_bytes().replace(b"\n", b"\r\n"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

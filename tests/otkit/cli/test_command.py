@@ -38,7 +38,7 @@ def test_prints_one_number_in_a_process(files, arrays):
     assert float(done.stdout) == wasserstein(x, y, 1)
 
 
-@pytest.mark.parametrize("file", ["y.npy", "y.csv", "named.csv", "one.npz", "data.npz:codes"])
+@pytest.mark.parametrize("file", ["y.npy", "y.csv", "named.csv", "excel.csv", "one.npz", "data.npz:codes"])
 def test_every_kind_of_file(arrays, capsys, file):
     assert float(output(capsys, "distance", "x.npy", file)) == wasserstein(*arrays[:2])
 

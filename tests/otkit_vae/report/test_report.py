@@ -306,3 +306,18 @@ def test_a_curve_is_from_left_to_right_and_from_the_bottom_up():
     assert 'points="1.0,48.0 50.0,25.0 99.0,2.0"' in tile
     long = torch.linspace(0, 1, 801)
     np.testing.assert_array_equal(Painter.of(long[None]).heights(long), long.double()[::3])
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((28, 28), "small"),
+        ((56, 56), "small"),
+        ((30, 10), "small"),
+        ((64, 64), "medium"),
+        ((10, 30), "large"),
+        ((9,), "medium"),
+    ],
+)
+def test_an_observation_is_as_large_as_its_width_when_it_is_40_pixels_high_at_least(shape, size):
+    assert Painter.of(torch.rand(1, *shape)).size == size
