@@ -52,6 +52,13 @@ def test_weights_are_files_or_names(arrays, capsys):
             assert float(output(capsys, "distance", "x.npy", "data.npz:codes", "--a", one, "--b", other)) == expected
 
 
+def test_of_a_file_and_an_array_of_one_name_the_file_is_taken(arrays, capsys):
+    x, y, _, b = arrays
+    np.save("b.npy", b)
+    np.savez("both.npz", **{"codes": y, "b.npy": np.full(9, 1 / 9)})
+    assert float(output(capsys, "distance", "x.npy", "both.npz:codes", "--b", "b.npy")) == wasserstein(x, y, b=b)
+
+
 def test_methods(arrays, capsys):
     x, y, a, b = arrays
     weights = ("--a", "a.npy", "--b", "data.npz:mass")
@@ -180,6 +187,18 @@ def test_pairwise_json_bounds_each_distance(arrays, capsys):
     exact = wasserstein(x, y) ** 2
     assert report["exact_lower_bounds"][0][1] < exact < report["exact_upper_bounds"][0][1]
     assert report["distances"][0][1] == pytest.approx(sinkhorn_cost(x, y, reg=1.0), rel=1e-6)
+
+
+def test_exact_distances_on_the_line_have_no_bounds(arrays, capsys):
+    x, y, *_ = arrays
+    np.save("u.npy", x[:, 0])
+    np.save("v.npy", y[:, 0])
+    one, all_of_them = (
+        json.loads(output(capsys, command, "u.npy", "v.npy", "--json")) for command in ("distance", "pairwise")
+    )
+    expected = wasserstein(x[:, :1], y[:, :1])
+    assert (one["value"], all_of_them["distances"][0][1]) == (expected, expected)
+    assert not [key for key in (*one, *all_of_them) if "bound" in key]
 
 
 def test_pairwise_weights(arrays, capsys):

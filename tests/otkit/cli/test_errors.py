@@ -109,6 +109,7 @@ relative = ("x.npy", "y.npy", "--method", "sinkhorn", "--reg-relative")
             "reg is 1 beside a largest cost of 0",
         ),
         (("x.npy", "single.npy", "--method", "gaussian"), "y has 1 points; expected at least 2"),
+        (("east.npy", "west.npy", *sliced[2:]), "the result is inf; expected data that float64 can hold"),
         (("x.npy",), "the following arguments are required: y"),
     ],
 )
@@ -125,6 +126,8 @@ def test_bad_input_is_one_line_and_status_2(files, capsys, arguments, message):
     (files / "broken.npz").write_bytes(b"PK\x03\x04broken")
     np.save("huge.npy", np.arange(6.0).reshape(3, 2) * 1e200)
     np.save("far.npy", np.array([[1.7e308], [-1.7e308]]) * np.ones(2))
+    for name, at in (("east", 1.7e308), ("west", -1.7e308)):
+        np.save(f"{name}.npy", np.full((2, 1), at))
     np.save("tiny.npy", 1e-300 * np.eye(2))
     (files / "latin.csv").write_text("é,v\n1,2\n", encoding="latin-1")
     with zipfile.ZipFile("locked.npz", "w") as archive:

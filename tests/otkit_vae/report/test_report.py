@@ -224,6 +224,16 @@ def test_the_map_has_the_main_directions_and_the_prior_in_them():
     assert found.spread == pytest.approx([0.2, 0.2])
 
 
+def test_the_map_is_of_the_first_codes_and_its_share_of_their_variance_about_the_mean():
+    means = torch.randn(_codes.MAPPED + 100, 2, generator=torch.Generator().manual_seed(0)).double()
+    prior = torch.distributions.MultivariateNormal(torch.zeros(2), torch.eye(2))
+    assert (_codes.map_of(Codes(means, means, means), prior).points == means[: _codes.MAPPED].numpy()).all()
+    equal = torch.randn(500, 4, generator=torch.Generator().manual_seed(0)).double()
+    equal = torch.linalg.qr(equal - equal.mean(0))[0] + 7  # alike in four directions
+    prior = torch.distributions.MultivariateNormal(torch.zeros(4), torch.eye(4))
+    assert _codes.map_of(Codes(equal, equal, equal), prior).share == pytest.approx(0.5)
+
+
 def test_the_noise_of_a_code_is_a_root_mean_square_and_the_prior_an_ellipse():
     scale = torch.tensor([[0.1, 0.3], [0.7, 0.3]]).repeat(10, 1)
     means = torch.randn(20, 2)
@@ -275,6 +285,7 @@ def test_marginals_are_ordered_by_their_distance():
 
 @pytest.mark.parametrize(("labels", "pairs"), [(None, [(0, 1), (2, 3)]), ([5, 5, 7, 7, 9, 1], [(5, 0), (2, 4)])])
 def test_pairs_are_of_different_labels(labels, pairs):
+    assert _codes.ends(None, 3, 2) == [(0, 1)]
     assert _codes.ends(None if labels is None else torch.tensor(labels), 6, 2) == pairs
 
 
