@@ -216,6 +216,13 @@ def test_checkpoints_have_their_format_version_and_config(tmp_path):
     assert [row["epoch"] for row in about["history"]] == [0, 1, 2]
 
 
+def test_a_checkpoint_of_a_later_format_is_refused(tmp_path):
+    about = {"format": checkpoint.FORMAT + 1, "version": "99"}
+    torch.save({checkpoint.KEY: about, "state_dict": {}}, tmp_path / "checkpoint.ckpt")
+    with pytest.raises(ValueError, match=rf"has format {checkpoint.FORMAT + 1}, of otkit 99; expected format"):
+        checkpoint.load(tmp_path)
+
+
 def test_the_model_of_a_checkpoint_is_that_of_the_training(tmp_path):
     seen = []
 
@@ -224,4 +231,5 @@ def test_the_model_of_a_checkpoint_is_that_of_the_training(tmp_path):
             seen.append(copy.deepcopy(pl_module.model))
 
     train(tmp_path, callback=Keep())
+    assert not checkpoint.load(tmp_path).training
     assert torch.equal(checkpoint.load(tmp_path).reconstruct(X), seen[0].eval().reconstruct(X))

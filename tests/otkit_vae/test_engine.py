@@ -80,6 +80,13 @@ def test_options_that_do_not_go_are_refused_before_training(options, message):
         make_trainer(options, penalties.get("wae_gan"), epochs=1)
 
 
+def test_a_callback_that_is_not_strict_may_monitor_anything():
+    callback = {"class_path": "EarlyStopping", "init_args": {"monitor": "loss", "strict": False}}
+    assert (
+        make_trainer({"callbacks": [callback]}, penalties.get("kl"), epochs=1).early_stopping_callback.monitor == "loss"
+    )
+
+
 def test_callbacks_and_loggers_are_options(tmp_path):
     options = {
         "callbacks": [{"class_path": "LearningRateMonitor", "init_args": {"logging_interval": "epoch"}}],

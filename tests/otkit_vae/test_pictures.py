@@ -93,3 +93,18 @@ def test_each_observation_is_in_its_place_on_one_scale(tmp_path, monkeypatch):
     assert up == pytest.approx(np.array([[0.95, 0.05], [1.5, 1.05], [1.05, 1.95]]))
     pictures.grid(torch.full((3, 1), 5.0), tmp_path / "c.png", title="numbers")
     assert matplotlib.image.imread(tmp_path / "c.png")[60:, :, :3].min() < 0.7  # a point each
+
+
+def test_samples_are_those_of_the_seed(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "grid", lambda x, *_, **__: drawn.append(x))
+    model = VAE.sized((6,), 2, widths=[4])
+    pictures.samples(model, tmp_path / "a.png", seed=3)
+    assert torch.equal(drawn[0], model.sample(pictures.SAMPLES, generator=torch.Generator().manual_seed(3)))
+
+
+def test_the_name_of_a_row_is_beside_its_middle(tmp_path, monkeypatch):
+    said, text = [], Axes.text
+    monkeypatch.setattr(Axes, "text", lambda ax, x, y, name, **k: said.append((y, name)) or text(ax, x, y, name, **k))
+    pictures.side_by_side({"one": torch.rand(2, 3), "two": torch.rand(2, 3)}, tmp_path / "a.png", title="")
+    assert said == [(0.5, "one"), (1.5, "two")]

@@ -19,6 +19,7 @@ from otkit_vae import VAE, Objective, cli, penalties, training
 from otkit_vae.checkpoint import load
 from otkit_vae.config import TrainConfig
 from otkit_vae.engine import Training
+from otkit_vae.evaluation import evaluate
 
 PICTURES = {"latent.png", "reconstructions.png", "samples.png"}
 FILES = {"checkpoint.ckpt", "config.yaml", "metrics.csv", "report.html", *PICTURES}
@@ -264,6 +265,30 @@ def test_options_from_python_are_of_their_types(option, value):
         TrainConfig(**{option: value})
 
 
+@pytest.mark.parametrize(
+    ("option", "least", "refused"),
+    [
+        ("weight", 0, -1e-9),
+        ("weight", 1e300, float("inf")),
+        ("warmup", 0, -1),
+        ("checkpoint_steps", 1, 0),
+        ("latent_dim", 1, 0),
+        ("components", 1, 0),
+        ("epochs", 1, 0),
+        ("batch_size", 2, 1),  # that of the penalty
+        ("widths", [1], [0]),
+        ("learning_rate", 1e-300, 0),
+        ("scale", 1e300, float("inf")),
+        ("max_gradient_norm", 1e-300, 0.0),
+        ("seed", 2**32 - 1, 2**32),
+    ],
+)
+def test_options_have_their_limits(option, least, refused):
+    assert getattr(TrainConfig(penalty="wasserstein", **{option: least}), option) == least
+    with pytest.raises(ValueError, match=f"^{option} is "):
+        TrainConfig(penalty="wasserstein", **{option: refused})
+
+
 def test_options_of_numpy_and_paths_are_those_that_a_file_has(tmp_path):
     config = TrainConfig(
         penalty="mmd",
@@ -292,6 +317,20 @@ def test_options_of_numpy_and_paths_are_those_that_a_file_has(tmp_path):
 def test_an_option_that_no_file_can_hold_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         TrainConfig(**options)
+
+
+@pytest.mark.usefixtures("unreported")
+def test_numbers_and_samples_of_a_training_are_of_its_seed_and_batches(monkeypatch):
+    drawn = []
+    for picture in ("reconstructions", "samples", "latent_map"):
+        monkeypatch.setattr(f"otkit_vae.pictures.{picture}", lambda *_, **options: drawn.append(options))
+    np.save("x.npy", np.random.default_rng(0).random((60, 6)))
+    run = training.train(
+        TrainConfig(penalty="kl", data="x.npy", epochs=1, widths=[8], progress=False, out="run", seed=4, batch_size=5)
+    )
+    held_out = otkit_vae.data.load_data("x.npy").held_out
+    assert run.evaluation == evaluate(run.model, Objective(penalties.get("kl")), held_out, batch_size=5, seed=4)
+    assert drawn == [{}, {"seed": 4}, {}]
 
 
 @pytest.mark.usefixtures("unreported")

@@ -27,6 +27,7 @@ def test_a_marginal_is_a_share_of_all_values_also_of_those_outside_the_range(mon
 def test_lines_and_labels_are_told_apart():
     n = len(_figures.COLOURS)
     assert len(set(_figures.lines([f"p{k}" for k in range(3 * n)]).values())) == 3 * n
+    assert {dash for _, dash in _figures.lines([f"p{k}" for k in range(n)]).values()} == {"solid"}
     kinds = _figures.legend(range(5, 5 + 2 * n))
     assert [kind.label for kind in kinds] == list(range(5, 5 + 2 * n))
     assert len({(kind.colour, kind.marker) for kind in kinds}) == 2 * n

@@ -234,6 +234,15 @@ def test_the_map_is_of_the_first_codes_and_its_share_of_their_variance_about_the
     assert _codes.map_of(Codes(equal, equal, equal), prior).share == pytest.approx(0.5)
 
 
+def test_the_map_has_a_prior_of_unknown_moments_by_its_samples():
+    base = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(2), torch.ones(2)), 1)
+    shift = torch.distributions.AffineTransform(torch.tensor([1.0, -1.0]), torch.tensor([2.0, 3.0]))
+    means = torch.randn(20, 2)
+    found = _codes.map_of(Codes(means, means, means), torch.distributions.TransformedDistribution(base, [shift]))
+    assert found.prior[0] == pytest.approx([1, -1], abs=0.1)
+    assert found.prior[1].diagonal() == pytest.approx([4, 9], rel=0.1)
+
+
 def test_the_noise_of_a_code_is_a_root_mean_square_and_the_prior_an_ellipse():
     scale = torch.tensor([[0.1, 0.3], [0.7, 0.3]]).repeat(10, 1)
     means = torch.randn(20, 2)
