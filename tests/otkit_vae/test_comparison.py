@@ -136,6 +136,12 @@ def test_a_mean_that_is_not_finite_is_not_the_best(tmp_path):
         assert "**" not in nothing
 
 
+@pytest.mark.parametrize(("base", "difference"), [(-2.0, "+3.5"), (0.0, "+1.5"), (1.0, "+0.5 (+50%)")])
+def test_a_difference_is_relative_between_positive_means(tmp_path, base, difference):
+    rows = (Row(n, "w2", "W2", m, None, None, "higher", 1) for n, m in (("kl", base), ("mmd", 1.5)))
+    assert Comparison(tmp_path, tuple(rows)).winners().endswith(f" | {difference:10} |")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -180,6 +180,7 @@ def test_pairwise_json_bounds_each_distance(arrays, capsys):
     x, y, *_ = arrays
     report = json.loads(output(capsys, "pairwise", "x.npy", "y.npy", "--p", "1", "--json"))
     assert report["converged"]
+    assert 0 < report["seconds"] < 60
     lower, value, upper = (np.array(report[key]) for key in ("lower_bounds", "distances", "upper_bounds"))
     assert value[0, 1] == pytest.approx(wasserstein(x, y, 1), rel=1e-12)
     np.testing.assert_allclose(lower, upper, atol=1e-12)

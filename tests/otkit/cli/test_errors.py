@@ -157,7 +157,7 @@ def test_bad_input_is_one_line_and_status_2(files, capsys, arguments, message):
             "three.npy has parts of shapes (3,), (3, 3), and x.npy of (2,)",
         ),
         (("x.npy", "nan.npy"), "nan.npy must be finite"),
-        (("x.npy", "nan.npy", "--method", "gaussian"), "nan.npy must be finite"),
+        (("x.npy", "nan.npy", "--method", "gaussian"), "error: nan.npy must be finite"),
         (("none.npy",), "x: no file none.npy"),
         (("none.npz",), "x: no file none.npz"),
         (("batch.npy",), "batch.npy[1] must be finite"),

@@ -4,6 +4,7 @@ import html
 import math
 import re
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -96,6 +97,17 @@ def test_curves_are_drawn_at_the_epochs_that_have_a_value(untrained, monkeypatch
     del drawn[:]
     _comparison.curves([run.config], _figures.lines([run.config.penalty]))
     assert drawn == [([2, 4], values) for values in ([5, 3], [1, 1], [6, 4], [0.5, 0.5])]
+
+
+def test_a_quantity_is_left_out_where_it_is_zero_for_all(untrained, tmp_path, monkeypatch):
+    monkeypatch.setattr(_figures, "overlay", lambda title, *_: title)
+    run, other = untrained((4, 3), epochs=1), tmp_path / "other"
+    other.mkdir()
+    header = (run.folder / "metrics.csv").read_text().split("\n")[0]
+    (other / "metrics.csv").write_text(f"{header}\n0,3,3,0,0.5,4,4,0,0.5\n")
+    none = replace(run.config, penalty="none", weight=None, out=str(other))
+    styles = _figures.lines(["sliced", "none"])
+    assert [len(_comparison.curves(configs, styles)) for configs in ([run.config, none], [none])] == [4, 3]
 
 
 @pytest.mark.parametrize("shape", [(4, 12), (3, 6, 5), (6, 5, 3), (4, 6, 6)])
