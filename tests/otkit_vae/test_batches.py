@@ -51,16 +51,23 @@ def test_a_remainder_is_left_out_in_training_another_each_epoch():
     assert set(joined(epochs)) == set(range(11))
 
 
+def test_fewer_observations_than_a_batch_are_one():
+    batches = Batches(torch.arange(3.0), 10, seed=0)
+    assert len(batches) == 1
+    assert sorted(joined(contents(batches))) == [0, 1, 2]
+
+
 @pytest.mark.parametrize("n", [2, 3, 7, 8, 9, 40, 41])
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_held_out_observations_come_exactly_once_and_evenly(processes_of, n, world):
+@pytest.mark.parametrize("size", [4, 2])
+def test_held_out_observations_come_exactly_once_and_evenly(processes_of, n, size, world):
     if n < world:
         pytest.skip("fewer observations than processes")
     parts = []
     for rank in range(world):
         if world > 1:
             processes_of(rank, world)
-        parts.append(contents(Batches(torch.arange(float(n)), 4, min_batch=2)))
+        parts.append(contents(Batches(torch.arange(float(n)), size, min_batch=2)))
     whole = [joined(batch) for batch in zip(*parts, strict=True)]
     assert joined(whole) == list(range(n))
     sizes = [len(batch) for batch in whole]
