@@ -45,6 +45,20 @@ def test_parameters_are_bit_equal_and_averages_normal(fused, dtype, steps):
     assert torch.equal(ends[True][0], ends[False][0])
 
 
+def test_both_averages_are_dropped_below_a_million_times_the_least_normal_number():
+    parameter = torch.ones(4, requires_grad=True)
+    optimizer = torch.optim.Adam([parameter])
+    parameter.grad = torch.ones(4)
+    optimizer.step()
+    before, after = torch.tensor([1.1e-32, -1.1e-32, 1.2e-32, -1.2e-32]), torch.tensor([0, 0, 1.2e-32, -1.2e-32])
+    state = optimizer.state[parameter]
+    state["exp_avg"].copy_(before)
+    state["exp_avg_sq"].copy_(before.abs())
+    drop_denormals(optimizer)
+    assert torch.equal(state["exp_avg"], after)
+    assert torch.equal(state["exp_avg_sq"], after.abs())
+
+
 def test_half_precision_is_left_alone():
     parameter = torch.ones(3, dtype=torch.float16, requires_grad=True)
     optimizer = torch.optim.Adam([parameter])
