@@ -1,6 +1,7 @@
 """The engine on a tiny model: accumulated gradients, its own options, and what callbacks and rows of metrics see."""
 
 import copy
+import csv
 
 import pytest
 import torch
@@ -139,6 +140,14 @@ def test_a_row_has_the_last_evaluation_of_its_epoch(tmp_path):
     _, objective = objective_and_model("gaussian_w2", **options)
     expected = objective(last.model.eval(), X[:21]).reconstruction.item()
     assert row["held_out_reconstruction"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_metrics_have_columns_that_come_in_later_epochs(tmp_path):
+    train(tmp_path, options={"check_val_every_n_epoch": 2}, epochs=2)
+    with (tmp_path / "metrics.csv").open() as file:
+        first, second = csv.DictReader(file)
+    assert first["held_out_loss"] == ""
+    assert float(second["held_out_loss"]) > 0
 
 
 @pytest.mark.parametrize("within", [1.0, 0.5])

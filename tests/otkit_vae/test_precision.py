@@ -4,9 +4,26 @@ import pytest
 import torch
 
 from otkit_vae import VAE, Objective, penalties
+from otkit_vae.precision import single
 from otkit_vae.sampling import sample
 
 PENALTIES = penalties.names()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        (torch.bfloat16, torch.float32),
+        (torch.float16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+    ids=str,
+)
+def test_no_digits_are_lost(dtype, expected):
+    x = torch.tensor([1 / 3], dtype=dtype)
+    assert single(x).dtype == expected
+    assert single(x).double() == x.double()
 
 
 @pytest.mark.parametrize(
