@@ -63,9 +63,10 @@ def test_a_prior_follows_the_model_with_its_transforms():
     "prior",
     [
         Independent(StudentT(torch.full((2,), 1.5)), 1),
+        Independent(StudentT(torch.tensor([1.5, 5.0])), 1),
         TransformedDistribution(Independent(Normal(torch.zeros(2), torch.ones(2)), 1), [ExpTransform()]),
     ],
-    ids=["infinite", "not known"],
+    ids=["infinite", "infinite in a dimension", "not known"],
 )
 def test_a_prior_without_a_variance_is_named(name, prior):
     sized = VAE.sized((4,), 2)
