@@ -2,6 +2,8 @@
 
 import copy
 import csv
+import logging
+import os
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from pytorch_lightning.callbacks import Callback
 
 from otkit_vae import checkpoint, penalties
 from otkit_vae.batches import Batches
-from otkit_vae.trainer import make_trainer
+from otkit_vae.trainer import make_trainer, restored
 from tests.otkit_vae.tiny import SIZE, X, assert_alike, objective_and_model, train
 
 # The engine and its dependencies warn of their own deprecations in a first import.
@@ -140,6 +142,16 @@ def test_a_row_has_the_last_evaluation_of_its_epoch(tmp_path):
     _, objective = objective_and_model("gaussian_w2", **options)
     expected = objective(last.model.eval(), X[:21]).reconstruction.item()
     assert row["held_out_reconstruction"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_a_training_sets_is_as_it_was_afterwards():
+    logger, benchmark = logging.getLogger("pytorch_lightning"), torch.backends.cudnn.benchmark
+    level = logger.level
+    with restored():
+        os.environ["SET_IN_A_TRAINING"] = "1"
+        torch.backends.cudnn.benchmark = not benchmark
+    assert "SET_IN_A_TRAINING" not in os.environ
+    assert (logger.level, torch.backends.cudnn.benchmark) == (level, benchmark)
 
 
 def test_metrics_have_columns_that_come_in_later_epochs(tmp_path):
