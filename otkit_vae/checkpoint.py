@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ CHECKPOINT, METRICS = "checkpoint.ckpt", "metrics.csv"
 FORMAT = 5
 KEY = "otkit_vae"
 """Where a checkpoint has what we say of it, beside the "state_dict" and the state of the training."""
+
+PARTS = ("state_dict", "epoch", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers")
+ABOUT = ("architecture", "config", "data", "weight", "history", "sums")
+"""What every checkpoint has, and what it has under `KEY`."""
 
 
 def describe(model: VAE) -> dict[str, Any]:
@@ -46,8 +51,8 @@ def read(file: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is not a checkpoint of this project, is damaged, has code in it, or is of a format that
-            this version does not know.
+        ValueError: The file is not a checkpoint of this project, is damaged, has code in it, is of a format that this
+            version does not know, or lacks a part.
     """
     if not file.is_file():
         raise FileNotFoundError(f"path: no checkpoint {file}; expected a file or run folder of otkit-vae train")
@@ -59,7 +64,7 @@ def read(file: Path) -> dict[str, Any]:
         what = "has code in it, which is not run" if "Unsupported" in str(error) else "is cut off or damaged"
         raise ValueError(f"path: {file} is not a checkpoint of otkit-vae train: it {what}") from None
     except (RuntimeError, EOFError, OSError) as error:
-        reason = str(error).split("\n")[0]
+        reason = str(error).split("\n")[0] or "it ends too early"
         raise ValueError(
             f"path: {file} is not a checkpoint of otkit-vae train, or is cut off or damaged ({reason})"
         ) from None
@@ -70,6 +75,9 @@ def read(file: Path) -> dict[str, Any]:
             f"path: {file} has format {known}, of otkit {version}; expected format {FORMAT}, which otkit {__version__} "
             "reads"
         )
+    missing = [part for part in PARTS if part not in content] + [f"{KEY}.{part}" for part in ABOUT if part not in about]
+    if missing:
+        raise ValueError(f"path: {file} is no whole checkpoint: it has no {', '.join(missing)}")
     return content
 
 
@@ -89,11 +97,30 @@ def load(path: str | Path) -> VAE:
 
 
 def model_of(content: Mapping[str, Any], file: Path) -> VAE:
-    """The model of what was read from a file."""
-    architecture, weights = content[KEY]["architecture"], content["state_dict"]
+    """The model of what was read from a file.
+
+    Raises:
+        ValueError: The model was not made by `VAE.sized`, or its weights and its architecture do not fit each other.
+    """
+    architecture = content[KEY]["architecture"]
     if architecture is None:
         raise ValueError(f"path: {file} has a model with networks of its own; expected one made by VAE.sized")
-    model = VAE.sized(**architecture)
-    prefix = "model."
-    model.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+    with fitting(file):
+        model = VAE.sized(**architecture)
+        model.load_state_dict(part_of(content, "model"))
     return model.eval()
+
+
+def part_of(content: Mapping[str, Any], module: str) -> dict[str, Any]:
+    """The weights of the "model" or of the "objective", by their names in it."""
+    prefix = f"{module}."
+    return {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
+
+
+@contextmanager
+def fitting(file: Path) -> Iterator[None]:
+    """Say of what does not fit, a weight that is missing or of another shape, in which file it was."""
+    try:
+        yield
+    except (RuntimeError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"path: {file} does not hold what was trained: {' '.join(str(error).split())}") from None

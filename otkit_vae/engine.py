@@ -77,7 +77,7 @@ def fit(
         ValueError: An epoch has other steps than in the checkpoint.
         Refused: The engine does not begin, or ends before the first checkpoint.
         ArithmeticError: The loss or the weights are no longer finite, or a gradient is above its limit.
-        OSError: The folder cannot be written to; what it has is whole.
+        OSError: The folder cannot be written to, or another process has ended; what the folder has is whole.
         KeyboardInterrupt: The training was interrupted.
     """
     # The engine does not clip gradients that an optimiser in one kernel might unscale, in bfloat16 neither.
@@ -119,6 +119,11 @@ def fit(
             if trainer.interrupted:
                 raise KeyboardInterrupt(folder.last()) from None
             raise
+        except RuntimeError as error:
+            if not processes.lost(error):
+                raise
+            reason = str(error).split(". ")[0]
+            raise ConnectionError(f"another process of the training has ended ({reason}); {folder.last()}") from error
     # A process on another machine need not see the file.
     if folder.saved is None and not (folder.out / checkpoints.CHECKPOINT).is_file():
         raise Refused("trainer: the training ended before its first checkpoint; expected a longer max_time")
@@ -299,6 +304,11 @@ class Training(lightning.LightningModule):
                 state["patience"] = callback.patience
         # Sums over all processes, for the first of them.
         self._sums = {part: (sums * (self.global_rank == 0)).tolist() for part, sums in about["sums"].items()}
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Take the weights of a checkpoint; a ValueError if they are others than the training has."""
+        with checkpoints.fitting(Path(str(self.trainer.ckpt_path))):
+            return super().load_state_dict(*args, **kwargs)
 
     def _totals(self) -> dict[str, Tensor]:
         """The sums over all processes, with shape (5,) each: of the metrics, and how many observations they are of."""

@@ -61,6 +61,11 @@ def spread() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1 and not _ALONE.get()
 
 
+def lost(error: RuntimeError) -> bool:
+    """Whether an error says that another process is gone, or out of reach: gloo has no type of error of its own."""
+    return spread() and (isinstance(error, dist.DistError) or "gloo" in str(error))
+
+
 @contextmanager
 def alone() -> Iterator[None]:
     """Within it a batch is what is here, as in one process: for an evaluation on one of several processes."""

@@ -68,10 +68,8 @@ def open_run(folder: str | Path, data: Data | None = None) -> SavedRun:
     same_data(content[checkpoint.KEY]["data"], data, config.data, folder)
     # A balanced weight is a result of the training, not an option.
     objective = Objective(config.make_penalty(), content[checkpoint.KEY]["weight"], warmup=config.warmup)
-    prefix = "objective."
-    # Some penalties have a part that is trained, an adversary.
-    trained = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
-    objective.load_state_dict(trained)
+    with checkpoint.fitting(file):  # some penalties have a part that is trained, an adversary
+        objective.load_state_dict(checkpoint.part_of(content, "objective"))
     epochs, step = len(content[checkpoint.KEY]["history"]), content["global_step"]
     return SavedRun(folder, config, data, checkpoint.model_of(content, file), objective.eval(), epochs, step)
 

@@ -76,16 +76,23 @@ def test_two_processes_go_on_bit_by_bit(found):
 
 
 def test_the_noise_of_each_process_is_its_own(found):
-    first, second = (noise for noise, _ in found[1])
+    first, second = (noise for noise, *_ in found[1])
     assert not torch.isclose(first, second).any()
 
 
 def test_a_loss_of_one_process_that_is_not_finite_stops_all_with_its_step(found):
-    for _, faults in found[1]:
+    for _, faults, _ in found[1]:
         for batch_size, said in faults:
             assert "the loss is nan at step 3 (epoch 0, batch 3, of the training observations [" in said
             # Of the whole batch.
             assert said.partition("[")[2].partition("]")[0].count(",") == batch_size - 1
+
+
+def test_a_process_that_ends_ends_the_other_with_the_last_checkpoint(found):
+    first, second = (said for *_, said in found[1])
+    assert second == "left"
+    assert first.startswith("another process of the training has ended (")
+    assert first.endswith(f"of step 4: otkit-vae train --resume {found[0] / 'gone'} goes on there")
 
 
 TORCHRUN = ("torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2", "-m")

@@ -233,3 +233,50 @@ def test_the_model_of_a_checkpoint_is_that_of_the_training(tmp_path):
     train(tmp_path, callback=Keep())
     assert not checkpoint.load(tmp_path).training
     assert torch.equal(checkpoint.load(tmp_path).reconstruct(X), seen[0].eval().reconstruct(X))
+
+
+def lose_parts(content):
+    del content["optimizer_states"], content[checkpoint.KEY]["weight"]
+
+
+def lose_weights(content):
+    del content["state_dict"]["model.encoder.network.0.weight"]
+
+
+def misshape(content):
+    content["state_dict"]["model.encoder.network.0.weight"] = torch.zeros(3)
+
+
+def lose_architecture(content):
+    del content[checkpoint.KEY]["architecture"]["latent_dim"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lose_parts, "is no whole checkpoint: it has no optimizer_states, otkit_vae.weight"),
+        (lose_weights, 'does not hold what was trained: .*Missing.*"{}encoder.network.0.weight"'),
+        (misshape, "size mismatch for {}encoder.network.0.weight: .*Size..3.. from checkpoint, the shape"),
+        (lose_architecture, "does not hold what was trained: .* missing 1 required positional argument: 'latent_dim'"),
+    ],
+)
+def test_a_checkpoint_that_lacks_something_says_what(tmp_path, damage, said):
+    train(tmp_path, epochs=1)
+    file = tmp_path / "checkpoint.ckpt"
+    content = checkpoint.read(file)
+    damage(content)
+    checkpoint.write(content, file)
+    before = file.read_bytes()
+    with pytest.raises(ValueError, match=f"^path: {file} .*{said.format('')}"):
+        checkpoint.load(tmp_path)
+    if damage is not lose_architecture:  # of which a training knows its own
+        with pytest.raises(ValueError, match=f"^path: {file} .*{said.format('model.')}"):
+            train(tmp_path, resume=True)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x02"], ids=["empty", "cut off"])
+def test_a_checkpoint_that_ends_too_early_says_so(tmp_path, content):
+    (tmp_path / "checkpoint.ckpt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"checkpoint.ckpt is not .* damaged \(it ends too early\)$"):
+        checkpoint.load(tmp_path)

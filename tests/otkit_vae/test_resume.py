@@ -167,6 +167,14 @@ def test_a_checkpoint_that_is_not_of_the_options_is_not_opened(run, capsys, edit
         assert f"run/checkpoint.ckpt is of a training with other {said} than run/config.yaml has" in err
 
 
+def test_a_part_of_the_penalty_that_does_not_fit_is_named(run, capsys):
+    content = checkpoint.read(run / "checkpoint.ckpt")
+    content["state_dict"]["objective.penalty.discriminator"] = torch.zeros(1)
+    checkpoint.write(content, run / "checkpoint.ckpt")
+    assert cli.main(["report", "run"]) == 2
+    assert "run/checkpoint.ckpt does not hold what was trained: " in capsys.readouterr().err
+
+
 def test_a_balanced_weight_is_that_of_the_training(bare, capsys):
     options = ("--penalty", "kl", "--balance", "gradient", "--weight", 100, "--epochs", 1, "--widths", "[8]")
     assert train(*options, "--out", "run") == 0
