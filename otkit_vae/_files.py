@@ -33,6 +33,33 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             partial.unlink()
 
 
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Keep a second training out of a folder, where the system can; a kill lets go of it, and leaves nothing.
+
+    Raises:
+        FileExistsError: There is one that writes to it.
+    """
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FileExistsError(
+                f"out: another training writes to {folder}; expected one at a time (wait for it, or stop it)"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(handle)
+
+
 def partial_of(path: Path) -> Path:
     """What a kill may leave of a file that was being written, beside it."""
     return path.with_name(f".{path.name}.partial")

@@ -15,7 +15,7 @@ import yaml
 
 from otkit import __version__
 from otkit_vae import checkpoint, engine, pictures, processes
-from otkit_vae._files import replacing, write_text
+from otkit_vae._files import only_writer, replacing, write_text
 from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data
 from otkit_vae.evaluation import Evaluation, evaluate
@@ -79,6 +79,7 @@ def resume(folder: str | Path, **changes: Any) -> Run | None:
         FileNotFoundError: The folder is not there, or is none of a training.
         ValueError: Its options or its checkpoint are not those of this version, or do not belong together; its data
             are others than those that it began with; or an option cannot be changed.
+        FileExistsError: Another training writes to the folder.
     """
     folder = Path(folder)
     before, out = read_config(folder / CONFIG), changes.pop("out", None)
@@ -131,7 +132,7 @@ def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | No
                 f"of shape {tuple(data.train.shape[1:])}; penalty {config.penalty}, weight {objective.weight:g}",
                 file=sys.stderr,
             )
-        with beginning:
+        with only_writer(folder) if trainer.is_global_zero else nullcontext(), beginning:
             engine.fit(
                 trainer,
                 model,

@@ -18,6 +18,7 @@ import yaml
 
 from otkit.empirical._sinkhorn._watch import Watch
 from otkit_vae import checkpoint, cli
+from otkit_vae._files import only_writer
 from otkit_vae.checkpoint import load
 from otkit_vae.data import load_data
 from otkit_vae.report._run import facts
@@ -338,6 +339,13 @@ def test_what_cannot_go_on_is_one_line_and_nothing_is_lost(run, capsys, damage, 
     assert said in message
     after = {file.name: file.read_bytes() for file in run.iterdir()} if run.exists() else {}
     assert after == before
+
+
+def test_two_trainings_do_not_write_to_a_folder_at_once(run, capsys):
+    before = {file.name: file.read_bytes() for file in run.iterdir()}
+    with only_writer(run):
+        assert "another training writes to run; expected one" in refused(capsys, "--resume", "run", "--epochs", 3)
+    assert {file.name: file.read_bytes() for file in run.iterdir()} == before
 
 
 @contextmanager
