@@ -11,7 +11,8 @@ maximum is sought by projected gradient ascent from several random directions, a
 
 and the best direction on the way is taken: a lower bound of the maximum, as any direction is. (A maximum is often at a
 kink, where the order of two projections changes; the ascent goes to and fro there, within about a thousandth of it.) By
-the envelope theorem the derivative in the codes is that at the direction held.
+the envelope theorem the derivative in the codes is that at the direction held; at a kink, where it is a mean of those
+of both orders of the two codes, that of one of them.
 
 The maximum also finds the noise of a batch, by which it is well above 0 at q = p (see `null_value`): 0.09 at N = 128
 for d = 8 and 0.58 for d = 64, where it is least at codes shrunk by 0.91. Take N well above d.
