@@ -283,6 +283,8 @@ def _pairwise(options: argparse.Namespace) -> str:
             raise ValueError(message) from None
     for warning in caught:
         warnings.warn(warning.message, warning.category, stacklevel=1)
+    if out is None:
+        _finite((matrix["distance"] if bounds else matrix).max(initial=0.0))
     if options.json:
         units = f"data^{options.p:g}" if options.method == "sinkhorn" else "data"
         report = {"method": options.method, "units": units, "p": options.p, "names": names}

@@ -32,15 +32,15 @@ from otkit.empirical._coupling import Coupling
 
 
 def lower_bound(costs: Costs, a: np.ndarray, b: np.ndarray, f: np.ndarray) -> float:
-    """The dual value of f and its c-transform, O(nm).
+    """The dual value of f and its c-transform, or 0, which is a bound as well, if that is more, O(nm).
 
     Args:
-        costs: The costs, of shape (n, m).
+        costs: The costs, of shape (n, m), not negative.
         a: Weights, with shape (n,).
         b: Weights, with shape (m,).
         f: A potential, with shape (n,).
     """
-    return float(f @ a + column_transform(costs, f) @ b)
+    return max(float(f @ a + column_transform(costs, f) @ b), 0.0)
 
 
 def upper_bound(costs: Costs, a: np.ndarray, b: np.ndarray, coupling: Coupling) -> tuple[float, float]:

@@ -80,8 +80,7 @@ class WithBounds:
             numbers, solved = bounded_wasserstein(x, y, a=a, b=b, validate=False, **self.options)
             return *numbers, solved.converged
         solved = empirical.solve(x, y, a=a, b=b, validate=False, **self.options)
-        value, lower, upper = (max(float(v), 0.0) for v in (solved.value, solved.lower_bound, solved.upper_bound))
-        return value, lower, upper, solved.converged
+        return max(float(solved.value), 0.0), float(solved.lower_bound), float(solved.upper_bound), solved.converged
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,7 @@ def test_bad_input_is_one_line_and_status_2(files, capsys, arguments, message):
             "weights a.npy have shape (12, 1); expected (9,), as y.npy",
         ),
         (("x.npy", "--weights", "a.npy", "--method", "gaussian"), "expected no --weights"),
+        (("far.npy", "--method", "sliced", "--json"), "the result is inf; expected data that float64 can hold"),
     ],
 )
 def test_bad_input_of_pairwise(files, capsys, arguments, message):
@@ -188,6 +189,7 @@ def test_bad_input_of_pairwise(files, capsys, arguments, message):
     np.save("nan.npy", np.full((3, 2), np.nan))
     np.save("batch.npy", np.stack([np.zeros((3, 2)), np.full((3, 2), np.nan)]))
     np.save("none of it.npy", np.zeros((0, 3, 2)))
+    np.save("far.npy", np.array([1.7e308, -1.7e308]).reshape(2, 1, 1))
     np.save("ones.npy", np.ones(9))
     np.save("minus.npy", -np.ones(9))
     try:

@@ -92,6 +92,7 @@ def test_the_exact_cost_lies_between_the_bounds_of_sinkhorn(both, p, max_iter, r
     found = quietly(solve, x, y, p, a=a, b=b, reg=reg, max_iter=max_iter)
     rounding = 1e-10 * (1 + M.max())
     assert found.lower_bound - rounding <= transport_cost(x, y, p, a=a, b=b) <= found.upper_bound + rounding
+    assert found.lower_bound >= 0
     error = np.abs(found.plan.sum(1) - a).sum() + np.abs(found.plan.sum(0) - b).sum()
     assert found.marginal_error == pytest.approx(error, rel=1e-6, abs=1e-12)
 
@@ -109,6 +110,14 @@ def test_bounds_are_those_of_weights_of_one_sum(reg, lift):
         assert getattr(found, name) == pytest.approx(getattr(same, name), rel=3e-7)
     assert found.marginal_error < 1e-6
     assert found.converged
+
+
+def test_a_plan_far_from_optimal_bounds_no_less_than_nothing():
+    x = np.array([[0.0], [1.0], [2.0], [5.0]])
+    assert solve(x, x, reg=30.0).lower_bound == 0
+    # Costs of a matrix may be below 0; none is below the least of them.
+    M = (x - x.T) ** 2 - 3
+    assert solve_matrix(M, np.full(4, 0.25), np.full(4, 0.25), reg=30.0).lower_bound == -3
 
 
 def test_unfinished_simplex_says_so_and_still_certifies():
