@@ -58,7 +58,7 @@ def read(file: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"path: no checkpoint {file}; expected a file or run folder of otkit-vae train")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-        about = content[KEY]
+        about = content[KEY] if isinstance(content, dict) else {}
         known, version = about["format"], about.get("version", "another version")
     except pickle.UnpicklingError as error:
         what = "has code in it, which is not run" if "Unsupported" in str(error) else "is cut off or damaged"
