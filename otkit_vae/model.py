@@ -90,8 +90,7 @@ class VAE(nn.Module):
             raise ValueError(
                 f"event_shape is {tuple(event_shape)}; expected at least one dimension, none of them empty"
             )
-        for name, count in (("latent_dim", latent_dim), ("components", components)):
-            require_count(name, count)
+        latent_dim, components = require_count("latent_dim", latent_dim), require_count("components", components)
         tables = {"likelihood": LIKELIHOODS, "network": NETWORKS, "posterior": POSTERIORS, "prior": PRIORS}
         chosen = {"likelihood": likelihood, "network": network, "posterior": posterior, "prior": prior}
         for name, value in chosen.items():
@@ -117,9 +116,9 @@ class VAE(nn.Module):
         )
         model.architecture = {
             "event_shape": [int(size) for size in event_shape],
-            "latent_dim": int(latent_dim),
+            "latent_dim": latent_dim,
             "widths": [int(width) for width in widths],
-            "components": int(components),
+            "components": components,
             "scale": None if scale is None else float(scale),
             **chosen,
         }

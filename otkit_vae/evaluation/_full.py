@@ -45,7 +45,7 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         for name, least in (("importance_samples", 1), ("labelled_per_class", 2), ("generated_per_class", 1)):
-            require_count(name, getattr(self, name), least)
+            object.__setattr__(self, name, require_count(name, getattr(self, name), least))
         checked_seed(self.seed)
 
 

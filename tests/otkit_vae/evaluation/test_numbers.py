@@ -1,5 +1,8 @@
 """The numbers of an evaluation against NumPy and SciPy, on the same observations and draws."""
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,15 @@ from scipy.spatial.distance import cdist
 
 from otkit_vae import VAE, Objective, penalties
 from otkit_vae.data import Data
-from otkit_vae.evaluation import Augmentation, Quality, Reference, evaluate, precision_recall, quality
+from otkit_vae.evaluation import (
+    Augmentation,
+    EvaluationOptions,
+    Quality,
+    Reference,
+    evaluate,
+    precision_recall,
+    quality,
+)
 from otkit_vae.evaluation._augmentation import Labelled, _subsets
 from otkit_vae.sampling import sample
 
@@ -90,6 +101,11 @@ def test_training_observations_stand_for_samples_in_the_null_value(n_train, n_he
     assert found.w2 == pytest.approx(w2(train[:6], held_out[:6]))
     fits = [(x[:6].mean(0), np.cov(x[:6].T)) for x in (train, held_out)]
     assert found.frechet == pytest.approx(frechet(*fits[0], *fits[1]))
+
+
+def test_options_of_numpy_are_those_that_a_file_has():
+    options = EvaluationOptions(importance_samples=np.int64(5), generated_per_class=np.int32(2))
+    assert json.loads(json.dumps(asdict(options))) == asdict(EvaluationOptions(5, generated_per_class=2))
 
 
 def test_no_two_evaluations_share_a_labelled_subset():
