@@ -26,6 +26,7 @@ from otkit_vae.runs import (
     CHANGEABLE,
     CONFIG,
     EVALUATION,
+    SavedRun,
     data_of,
     fixed_options,
     open_run,
@@ -160,8 +161,16 @@ def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | No
             pictures.samples(model, folder / "samples.png", seed=config.seed)
             pictures.latent_map(model, data.held_out, data.held_out_labels, folder / "latent.png")
             evaluation = evaluate(model, objective, data.held_out, batch_size=config.batch_size, seed=config.seed)
-            write_report(open_run(folder, data), evaluation)
+            _report(open_run(folder, data), evaluation)
     return Run(folder, model, evaluation)
+
+
+def _report(run: SavedRun, evaluation: Evaluation) -> None:
+    """Write report.html, with the numbers of a full evaluation where the folder has one of these weights."""
+    try:
+        write_report(run, None if (run.folder / EVALUATION).is_file() else evaluation)
+    except ValueError:  # evaluation.json is of another version
+        write_report(run, evaluation)
 
 
 @contextmanager

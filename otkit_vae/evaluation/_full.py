@@ -109,7 +109,7 @@ class FullEvaluation:
         """The numbers under headings."""
         bound = () if self.bound is None else (self.bound.measure(),)
         held_out = self.held_out.section
-        s, space = self.samples, "classifier features" if self.samples.accuracy is not None else "pixels"
+        s, space = self.samples, "classifier features" if self.samples.accuracy is not None else "data space"
         accuracy = () if s.accuracy is None else (Measure("classifier_accuracy", "classifier's accuracy", s.accuracy),)
         parts = [
             held_out._replace(measures=(*held_out.measures, *bound)),

@@ -77,6 +77,14 @@ def test_evaluate_prints_and_writes_all_numbers(run, capsys):
     assert (run / "evaluation.json").read_text() == first
 
 
+def test_the_report_of_a_finished_training_keeps_the_numbers_of_a_full_evaluation(run):
+    measures = {"recall": {"title": "recall, n = 359", "value": 0.625, "null": 0.875, "better": "higher"}}
+    section = {"heading": "samples", "null": "real data", "measures": ["recall"]}
+    (run / "evaluation.json").write_text(json.dumps({"measures": measures, "sections": [section], "notes": []}))
+    assert command("train", "--progress", "false", "--resume", run) == 0
+    assert "recall, n = 359" in (run / "report.html").read_text()
+
+
 def test_numbers_that_cannot_be_written_are_printed_all_the_same(trained, tmp_path, capsys):
     folder = shutil.copytree(trained / "bare", tmp_path / "bare")
     (folder / "evaluation.json").unlink(missing_ok=True)
@@ -90,7 +98,7 @@ def test_numbers_that_cannot_be_written_are_printed_all_the_same(trained, tmp_pa
 def test_evaluate_without_labels_compares_the_observations(trained, capsys):
     assert command("evaluate", trained / "bare") == 0
     printed = capsys.readouterr().out
-    assert "samples of the prior, in pixels" in printed
+    assert "samples of the prior, in data space" in printed
     assert "have no labels" in printed
     assert "accuracy" not in printed
     assert not (trained / "bare" / "classifier.pt").exists()

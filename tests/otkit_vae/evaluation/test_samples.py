@@ -123,7 +123,7 @@ def test_without_labels_of_both_parts_samples_are_compared_as_they_are(missing):
     model, objective = VAE.sized((5,), 2), Objective(penalties.get("kl"))
     found = evaluate_fully(model, objective, Data("some", x, y, **labels))
     assert found.samples == evaluate_fully(model, objective, Data("bare", x, y)).samples
-    assert found.sections[2].heading == "samples of the prior, in pixels"
+    assert found.sections[2].heading == "samples of the prior, in data space"
     assert found.augmentation is None
     assert any("have no labels of two classes in both parts: samples are compared as they" in n for n in found.notes)
 
