@@ -19,12 +19,12 @@ settings.load_profile("comparison")
 HEAD = """# Which laws peers break
 
 Each function is held to each law that applies to it by `otkit.testing.check_laws`, on {examples} examples that
-Hypothesis draws (few points, coordinates up to 10, condition numbers up to 1e4). A number is how far the first
-counterexample found is off; where that is less than a million times what rounding explains, both are shown:
-*off / explained by rounding*. "holds" is no proof: no counterexample was found. "–": the law does not apply, or is not
-asked; sliced distances are held only to what they share with W.
-Sinkhorn is no exact distance and is not meant to be; it stands here to show what its bias costs. A library that is not
-installed is left out; what the laws say is in {{doc}}`verify-your-own-distance`.
+Hypothesis draws (few points, coordinates up to 10, condition numbers up to 1e4). A number says by how much
+the first counterexample found is off; where that is less than a million times what rounding explains, both are shown:
+*off / explained by rounding*. "holds" is no proof: no counterexample was found. "–": the law does not apply, or was
+not tested; sliced distances are held only to the laws that they share with W.
+Sinkhorn is not an exact distance and is not meant to be; it is here to show what its bias costs. A library that is not
+installed is left out. What the laws say is in {{doc}}`verify-your-own-distance`.
 
 Made by `python -m tests.comparison --fast --write docs/which-laws-peers-break.md`, with {versions}.
 """
