@@ -1,7 +1,7 @@
-"""What goes in and out of every public function: arrays, their checks, and the way back.
+"""What goes into and comes out of every public function: arrays, their checks, and the way back.
 
-One function a concern. Each error names the argument, says what came and what was expected.
-Checks that look at values (``isfinite``, symmetry, sums) can be skipped by ``validate=False``
+One function per concern. Each error names the argument and says what came and what was expected.
+Checks that look at values (``isfinite``, symmetry, sums) can be skipped with ``validate=False``
 in the public functions; checks of types and shapes, which cost nothing, always run.
 """
 
@@ -52,7 +52,7 @@ class Restore:
         if self.to_torch:
             return result
         array = result.numpy()
-        # Entries that share memory, as in what was broadcast, would be written together.
+        # Entries that share memory, as after a broadcast, would be written together.
         return (array.copy() if 0 in array.strides else array)[()]
 
 
@@ -60,8 +60,8 @@ def as_tensors(*, optional: tuple[str, ...] = (), **named: ArrayLike | None) -> 
     """Bring named arguments to tensors of one dtype and device, and say how to bring a result back.
 
     NumPy in gives NumPy out, torch in gives torch out on the same device and in the same dtype. Half
-    precision is computed in float32. Numbers, also NumPy's, and sequences take the dtype of the arrays
-    beside them, and count as NumPy arrays, of float64 unless they say another dtype, when nothing else came.
+    precision is computed in float32. Numbers, NumPy's included, and sequences take the dtype of the arrays
+    beside them; when nothing else came, they count as NumPy arrays, of float64 unless they say another dtype.
 
     Args:
         optional: The names that may be None, and stay so.
@@ -99,7 +99,7 @@ def as_tensors(*, optional: tuple[str, ...] = (), **named: ArrayLike | None) -> 
 
 
 def _numpy_arrays(named: dict[str, Any]) -> dict[str, np.ndarray | np.generic]:
-    """NumPy's arrays, and its numbers: beside arrays, floating ones are like Python's, and left out."""
+    """The NumPy arrays and numbers; beside arrays, floating-point numbers count as Python's and are left out."""
     alone = not any(isinstance(value, ARRAYS) for value in named.values())
     return {
         name: value
@@ -177,8 +177,8 @@ def shape(tensor: Tensor) -> str:
 
 @value_check
 def require_finite(name: str, tensor: Tensor, eps: float = 0.0) -> None:
-    """Raise if any entry is NaN or infinite, and say which came first; eps, of other checks, plays no part."""
-    # One sum tells, unless it overflows.
+    """Raise if any entry is NaN or infinite, and name the first one; eps, which other checks need, plays no part."""
+    # One sum tells whether all are finite, unless it overflows.
     if math.isfinite(tensor.detach().sum().item()):
         return
     finite = torch.isfinite(tensor)
@@ -241,7 +241,7 @@ def require_square(name: str, matrix: Tensor) -> int:
 
 
 def allowance(n: int, eps: float) -> float:
-    """What n roundings by eps may make of a number, relative to it: n·eps, and never more than half of the digits."""
+    """The relative error that n roundings by eps may make: n·eps, and never more than half of the digits."""
     return min(n * eps, eps**0.5)
 
 

@@ -1,4 +1,4 @@
-"""The one warning of everything that iterates, who takes note of it, and how warnings find the line of the caller."""
+"""The one warning that all iterations give, how it is noted, and how warnings find the line of the caller."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 _BETWEEN = frozenset({"otkit", "torch", "joblib", "tqdm"})
-"""This package, and what stands between two of its functions: autograd, operators, jobs and bars."""
+"""This package, and what may stand between two of its functions in a stack: autograd, operators, jobs and bars."""
 _notes: ContextVar[list[str] | None] = ContextVar("_notes", default=None)
 
 
@@ -27,7 +27,7 @@ class ConvergenceWarning(UserWarning):
 
 def warn(message: str, category: type[Warning] = ConvergenceWarning) -> None:
     """Warn at the line that called this package, however deep in it this is."""
-    # ``skip_file_prefixes`` does so from Python 3.12 on.
+    # ``skip_file_prefixes`` does this from Python 3.12 on.
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _BETWEEN:
         frame, level = frame.f_back, level + 1
@@ -36,7 +36,7 @@ def warn(message: str, category: type[Warning] = ConvergenceWarning) -> None:
 
 @contextlib.contextmanager
 def noted_failures() -> Iterator[list[str]]:
-    """The ConvergenceWarnings of this thread meanwhile, whether or not a filter lets them be seen."""
+    """The ConvergenceWarnings that this thread gives meanwhile, whether or not a filter lets them be seen."""
     notes: list[str] = []
     token = _notes.set(notes)
     try:

@@ -16,9 +16,9 @@ from torch import Tensor
 
 
 class Function(torch.autograd.Function):
-    """An operation whose passes are made of operations that torch maps and differentiates, backwards.
+    """An operation whose passes consist of operations that torch can map and differentiate, backwards.
 
-    A `jvp`, the derivative forwards, is not given: ``torch.compile(fullgraph=True)`` refuses what has one.
+    It has no `jvp`, the derivative forwards: ``torch.compile(fullgraph=True)`` refuses functions that have one.
     """
 
     generate_vmap_rule = True
@@ -52,7 +52,7 @@ def needs_gradient(*tensors: Tensor) -> bool:
 def attach(
     value: Tensor, inputs: tuple[Tensor, ...], gradients: tuple[Tensor, ...], *, refuse: str | None = None
 ) -> Tensor:
-    """The value, with given gradients in given inputs beside those that it has.
+    """The value, with given gradients in given inputs added to those that it has.
 
     Args:
         value: Values, with shape (...); their own history stays.

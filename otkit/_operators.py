@@ -29,12 +29,12 @@ def transforming() -> bool:
 def operator(name: str, shapes: Callable[..., Any]) -> Callable[[Operator], Operator]:
     """Make a function of tensors an operator ``otkit::name`` wherever `transforming`.
 
-    The function's parameters are annotated; its tensors all have the same leading dimensions, which are batches, and so
-    have its results. No result shares memory with an argument.
+    The function's parameters are annotated; its tensors and its results all have the same leading dimensions, which are
+    batches. No result shares memory with an argument.
 
     Args:
         name: The operator's name.
-        shapes: From the same arguments, empty tensors of the results' shapes.
+        shapes: A function from the same arguments to empty tensors of the results' shapes.
     """
 
     def decorate(function: Operator) -> Operator:
@@ -68,13 +68,13 @@ _CHECKS: dict[str, Check] = {}
 
 
 def value_check(check: AnyCheck) -> AnyCheck:
-    """Make a check of values, ``check(name, tensor, eps)`` that raises, known to `checked`."""
+    """Make a check of values, a function ``check(name, tensor, eps)`` that raises, known to `checked`."""
     _CHECKS[check.__name__] = check
     return check
 
 
 def checked(check: Check, name: str, tensor: Tensor, eps: float = 0.0) -> Tensor:
-    """The tensor (..., *event), known to pass a check; what follows is to use the result, or torch drops the check.
+    """The tensor (..., *event), known to pass a check; later code must use the result, or torch drops the check.
 
     Args:
         check: A function that was decorated with `value_check`.

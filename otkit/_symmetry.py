@@ -1,8 +1,8 @@
 r"""Whether matrices are symmetric, by one product each: no pass over a matrix and its transpose.
 
-A skew matrix K of entries without a pattern gives :math:`\langle K, A\rangle = 0` for a symmetric A, and sees what is
-not symmetric, and NaN. What is more than the trace explains, d of the largest entries of a covariance, meets the full
-check.
+For a skew matrix K of entries without a pattern, :math:`\langle K, A\rangle` is 0 where A is symmetric, and shows
+asymmetry and NaN. Where it is larger than the trace explains (up to d of the largest entries of a covariance), the full
+check follows.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def require_symmetric(name: str, matrix: Tensor, eps: float) -> None:
 
 
 KEPT, ROWS = 512, 128
-"""The size up to which a skew matrix is kept, and of how many rows a larger one, which would fill memory, is made."""
+"""The size up to which a skew matrix is kept, and how many rows of a larger one, which would fill memory, are made."""
 
 
 @np.errstate(all="ignore")  # what is not finite shows in the result

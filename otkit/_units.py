@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 MODERATE = 4
-"""The exponent up to which the largest of powers in units of a power of two, at least 2^-p, is about one."""
+"""The exponent p up to which a largest power in units of a power of two, which is at least 2^-p, is about one."""
 
 SMALLEST_POWER = 1e-290
-"""What a power relative to a length must exceed, so that none of its digits underflowed."""
+"""What a power relative to a length must exceed for none of its digits to have underflowed."""
 
 FARTHEST = SMALLEST_POWER ** (-1 / MODERATE)
-"""How many times the extent of what has weight something without weight is away at most: moderate powers are held."""
+"""How many extents of the points with weight one without weight is away at most, so that moderate powers are held."""
 
 
 def in_units(power: Tensor, length: Tensor, p: float) -> Tensor:

@@ -18,7 +18,7 @@ def wasserstein(x: Any, y: Any, p: float = 2, **options: Any) -> Any:
     Args:
         x: Points, with shape (..., n, d), or a torch distribution.
         y: Points, with shape (..., m, d), or a torch distribution.
-        p: The exponent; for distributions 2.
+        p: The exponent; 2 for distributions.
         **options: For points: weights a and b, and the other options of `otkit.empirical.wasserstein`.
 
     Returns:
@@ -29,9 +29,9 @@ def wasserstein(x: Any, y: Any, p: float = 2, **options: Any) -> Any:
         ValueError: Two distributions and p other than 2, and all that the two functions raise.
 
     Warns:
-        ConvergenceWarning: Between points what `otkit.empirical.wasserstein` warns of: the value is not known to be the
+        ConvergenceWarning: Between points, as `otkit.empirical.wasserstein` warns: the value is not known to be the
             distance.
-        RuntimeWarning: Between distributions of types of which several registered pairs fit equally well.
+        RuntimeWarning: Between distributions whose types fit several registered pairs equally well.
 
     Example:
         >>> import torch

@@ -143,7 +143,7 @@ def _parser() -> Parser:
 
 
 def _whole(bits: int) -> Callable[[str], int]:
-    """What reads a whole number that so many bits hold, and a sign."""
+    """A reader of whole numbers that fit into so many bits and a sign."""
 
     def whole(text: str) -> int:
         try:
@@ -278,7 +278,7 @@ def _pairwise(options: argparse.Namespace) -> str:
                 **chosen,
             )
         except ValueError as error:
-            # Who has files knows the measures by their names, and not by their numbers.
+            # A user with files knows the measures by their names, not by their numbers.
             message = re.sub(r"measures\[(\d+)\]", lambda found: names[int(found[1])], str(error))
             raise ValueError(message) from None
     for warning in caught:

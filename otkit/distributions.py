@@ -13,7 +13,7 @@ the most specific pair that the two distributions belong to.
     =================================================  ============================================================
 
 A distribution with scale 0, which torch makes with ``validate_args=False``, is a Dirac and legal. An `Independent` of
-no dimensions counts as what it holds, and one within another as one. Built-in forms compute in float64.
+no dimensions counts as the distribution in it, and nested ones as one. Built-in forms compute in float64.
 
 References:
     Panaretos & Zemel, 2019. *Statistical aspects of Wasserstein distances*.
@@ -52,8 +52,8 @@ def register_w2(type_p: type[Distribution], type_q: type[Distribution]) -> Calla
     """Make a function known as the squared distance of a pair of types, and of their subclasses.
 
     The function takes the two distributions and returns :math:`W_2^2` with the broadcast batch shape. It serves the
-    pair in the other order as well, unless that is registered itself. Of several pairs that fit, the most specific one
-    is taken: that whose types are subclasses of the others'. Where there is no such pair, a warning says so.
+    pair in the other order as well, unless that order is registered itself. Of several pairs that fit, the most
+    specific is taken: the one whose types are subclasses of the others'. Where there is none, a warning says so.
 
     Raises:
         TypeError: A type that is not a subclass of torch's Distribution.
@@ -81,7 +81,7 @@ def register_w2(type_p: type[Distribution], type_q: type[Distribution]) -> Calla
 def w2_squared(p: Distribution, q: Distribution) -> Tensor:
     r"""The squared distance :math:`W_2^2(p, q)` between two torch distributions, in closed form.
 
-    Gradients reach the parameters of both, as those of the forms in the table above.
+    Gradients reach the parameters of both distributions, and are those of the forms in the table above.
 
     Args:
         p: A distribution with batch shape (...) and event shape (*event).
@@ -133,7 +133,7 @@ def _squared(p: Distribution, q: Distribution) -> tuple[Tensor, torch.dtype]:
 
 
 def _plain(distribution: Distribution) -> Distribution:
-    """The same distribution with at most one `Independent` around it, and none that says nothing."""
+    """The same distribution with at most one `Independent` around it, and none of no dimensions."""
     while isinstance(distribution, Independent):
         base, n = distribution.base_dist, distribution.reinterpreted_batch_ndims
         if n == 0:
@@ -175,7 +175,7 @@ def _form(type_p: type[Distribution], type_q: type[Distribution]) -> Form:
 
 
 def _refines(pair: tuple[type, type], other: tuple[type, type]) -> bool:
-    """Whether the pair says more of both distributions, or as much of one."""
+    """Whether each type of the pair is a subclass of the other pair's."""
     return all(issubclass(mine, theirs) for mine, theirs in zip(pair, other, strict=True))
 
 
