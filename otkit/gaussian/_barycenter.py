@@ -73,12 +73,12 @@ def barycenter(
     .. math:: \operatorname*{arg\,min}_{m, S} \sum_k w_k W_2^2\bigl(N(m, S), N(m_k, \Sigma_k)\bigr)
 
     Gradients in locs, covs and weights are those of the fixed point, exact up to tol, also at equal covariances; those
-    in the weights are along sums of one. Second derivatives in covs and in the weights of the covariance are refused.
-    Degenerate cases: singular covariances are legal. Where all of them are, the barycenter may not be unique and is one
-    of several, convergence can be slow, and rounding of the rank moves the result by its root. The gradient at singular
-    covariances is that at fixed rank; where the barycenter is singular too it is that of the fixed point with the range
-    of S held: exact if the range holds all the covariances, and otherwise without the turn of the range, whose rate may
-    be infinite; finite in any case.
+    in the weights are along sums of one. Second derivatives of the covariance, in covs and in the weights, are refused.
+    Degenerate cases: singular covariances are legal. Where all are singular, the barycenter may not be unique and is
+    one of several, convergence can be slow, and a rounding that changes the rank moves the result by its root. The
+    gradient at singular covariances is that at fixed rank; where the barycenter is singular too, it is that of the
+    fixed point with the range of S held: exact if that range contains those of all the covariances, and otherwise
+    without the turning of the range, whose rate may be infinite; it is finite in any case.
     Everything is computed in float64 and returned in the dtype that came.
 
     Cost: :math:`O(K d^3)` an iteration, of which 10 to 20 are needed at condition numbers of 10 and about 100 at 1e8;

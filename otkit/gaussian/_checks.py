@@ -48,7 +48,7 @@ def require_gaussians(loc1: Tensor, cov1: Tensor, loc2: Tensor, cov2: Tensor) ->
 def checked_values(
     loc1: Tensor, cov1: Tensor, loc2: Tensor, cov2: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The same, known to be finite means and finite, symmetric, positive semidefinite covariances, to rounding."""
+    """The arguments, known to be finite means and finite, symmetric, positive semidefinite covariances, to rounding."""
     loc1, loc2 = checked_finite("loc1", loc1), checked_finite("loc2", loc2)
     cov1, cov2 = (checked(require_covariance, f"cov{k}", cov, eps) for k, cov in ((1, cov1), (2, cov2)))
     return loc1, cov1, loc2, cov2

@@ -7,12 +7,12 @@ V^\top`, and turn both: :math:`A = F V` and :math:`B = G U` satisfy
 
 so that :math:`(A \xi, B \xi)`, for one standard normal :math:`\xi`, is optimal (Procrustes). The
 map is :math:`T = B A^{-1}`, the cross-covariance :math:`A B^\top`, and A holds eigenvectors, :math:`\Sigma_1 T A = A
-\operatorname{diag}(s)`, which makes the equation of every derivative of T a division: the solution of
+\operatorname{diag}(s)`, which turns the equation of every derivative of T into a division: the solution of
 
 .. math:: \Sigma_1 T\,X + X\,T \Sigma_1 = C \qquad \text{is} \qquad
           X = A \Bigl( \frac{(A^{-1} C A^{-\top})_{ij}}{s_i + s_j} \Bigr) A^\top .
 
-No difference of singular values is divided by, so repeated ones, equal Gaussians among them, are like any others.
+Nothing is divided by a difference of singular values, so repeated ones, as at equal Gaussians, are like any others.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def solve_product_lyapunov(P: Tensor, Q: Tensor, A: Tensor, A_inverse: Tensor, q
     Args:
         P: Symmetric positive definite matrices, with shape (..., d, d).
         Q: Likewise.
-        A: Eigenvectors, :math:`P Q A = A \operatorname{diag}(s)`; a help to solve, without derivative.
+        A: Eigenvectors, :math:`P Q A = A \operatorname{diag}(s)`; an aid to the solution, without derivative.
         A_inverse: Their inverse, likewise.
         quotients: :math:`1 / (s_i + s_j)`, likewise.
         C: The right-hand side, of which the symmetric part counts.

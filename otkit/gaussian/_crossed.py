@@ -1,14 +1,14 @@
 r"""All pairs of two lists of covariances: each factor once, the matrices of a pair in a tile that stays in the cache.
 
-The distance of a pair needs its polar factor R, and its gradients no more than that. They are linear in the residuals,
-so that the inverse factors leave the sum over pairs: with weights :math:`w_{ij}` (the incoming gradient)
+The distance of a pair needs its polar factor R, and its gradients need no more than that. They are linear in the
+residuals, so the inverse factors come out of the sum over pairs: with weights :math:`w_{ij}` (the incoming gradient)
 
 .. math:: \sum_j w_{ij} \frac{\partial W_2^2(i, j)}{\partial \Sigma_i}
           = \Bigl(\sum_j w_{ij} (F_i - G_j R_{ij})\Bigr) F_i^{-1} .
 
-Values and gradients are two passes over tiles of pairs; what a tile needs goes with it, and R is found again for the
-gradients. Both lists are sorted by condition number, so that the pairs of a tile need about as many steps, and singular
-covariances, whose R needs a decomposition, come together at the end.
+Values and gradients are two passes over tiles of pairs; what a tile needs is dropped with it, and R is found again for
+the gradients. Both lists are sorted by condition number, so that all pairs of a tile need about the same number of
+steps, and singular covariances, whose R needs a decomposition, come together at the end.
 
 For the value alone of larger pairs eigenvalues are faster: the trace form :math:`\operatorname{Tr}(\Sigma_1 + \Sigma_2)
 - 2 \sum_k \lambda_k^{1/2}(F^\top \Sigma_2 F)`, which loses digits between near covariances. Its error shows in the
@@ -40,7 +40,7 @@ TRACE_SIZE = 48
 THREADED_SIZE = 16
 """The size from which a tile takes longer than the interpreter's lock takes to change hands."""
 PARTS = 16
-"""Into how many parts the pairs are cut for threads; not by their number, so that sums do not depend on it."""
+"""Into how many parts the pairs are cut for threads, whatever the number of these, so that sums do not depend on it."""
 
 
 class Factors(NamedTuple):
@@ -53,7 +53,7 @@ class Factors(NamedTuple):
     null: ndarray  # the projections onto the null spaces of the singular ones
     condition: ndarray  # lower bounds of the condition numbers of F
     log_det: ndarray  # log det F, where regular
-    regular: int  # how many are
+    regular: int  # how many are regular
     order: ndarray  # where each stood before
 
 
@@ -128,9 +128,9 @@ def weighted_gradients(
     Args:
         first: The factors of the first list.
         second: The factors of the second list.
-        values: The squared distances (n, m), by which equal pairs are known.
+        values: The squared distances (n, m), by which equal pairs are recognised.
         weights: The weights, with shape (n, m).
-        half: Whether the lists are one; the two results then are to be added.
+        half: Whether the lists are one; the two results are then to be added.
     """
     shuffled = np.ix_(first.order, second.order)
     weights = np.where(values == 0, 0.0, weights)[shuffled]
@@ -266,7 +266,7 @@ def _by_trace(first: Factors, second: Factors, rows: slice, columns: slice, pair
 
 
 def _equal(values: ndarray, first: Factors, second: Factors) -> ndarray:
-    """Which pairs are equal: what is left of them is rounding; where it is not so small, the entries say it."""
+    """Which pairs are equal: those whose distance is a rounding, and those with a small one whose entries are equal."""
     rounding_level, trace = 8 * first.cov.shape[-1] * EPS, np.add.outer(first.trace, second.trace)
     equal, small = values <= rounding_level**2 * trace, values <= rounding_level * trace
     for i in np.flatnonzero(small.any(1)):
@@ -280,14 +280,14 @@ def _tile_size(first: Factors, second: Factors) -> tuple[int, int]:
     if lanes is not None:
         pairs = max(pairs, 8 * lanes.width)
     tiles = max(1, -(-len(second.cov) // pairs))
-    columns = max(1, -(-len(second.cov) // tiles))  # all about as wide
+    columns = max(1, -(-len(second.cov) // tiles))  # all about equally wide
     if lanes is not None and columns < len(second.cov):
         columns = -(-columns // lanes.width) * lanes.width
     return max(1, min(pairs // columns, len(first.cov))), columns
 
 
 def _lanes(first: Factors, second: Factors) -> Crossed | None:
-    """Compiled loops, where they are there and the fastest."""
+    """Compiled loops, where they exist and are the fastest."""
     (n, d, _), m = first.cov.shape, len(second.cov)
     return Crossed((first.U, first.V), (second.U, second.V)) if serves(n * m, d) else None
 
@@ -298,7 +298,7 @@ def _scratch(first: Factors, second: Factors) -> list[Scratch]:
 
 
 def _tiles(first: Factors, second: Factors, *, half: bool) -> Iterator[Tile]:
-    """The tiles of the matrix of pairs, or of its upper half; none has regular and singular rows, or columns."""
+    """The tiles of the matrix of pairs, or of its upper half; none mixes regular with singular rows, or columns."""
     a, b = _tile_size(first, second)
     for rows in _slices(0, first, a):
         for columns in _slices(rows.start + (a == 1) if half else 0, second, b):

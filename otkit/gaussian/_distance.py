@@ -71,15 +71,15 @@ def w2_squared(
     eigenvalues, and exactly 0 at equal Gaussians. A singular covariance (a Dirac is the extreme) is legal:
     the value is exact; the derivative towards full rank is infinite, and the gradient
     given is that within the range of the covariance, with the pseudo-inverse for :math:`F^{-1}`. (A covariance of d
-    samples in d dimensions has a smallest eigenvalue of a rounding, of either sign: below 16·d·eps of the largest it
-    counts as 0.)
+    samples in d dimensions has a smallest eigenvalue the size of a rounding, of either sign: below 16·d·eps of the
+    largest it counts as 0.)
     Second derivatives are exact at positive definite covariances; at singular ones, where they are infinite, those
     within the ranges are given. Everything is computed in float64 and returned in the dtype that came.
 
     Cost: :math:`O(d^3)` a pair, about that of one symmetric eigendecomposition, gradients included, or down to a third
     of it where Numba is installed (the extra ``fast``; the first call on a machine then compiles for some ten to forty
-    seconds); elementwise for d = 1, 2. The pairs of a batch share torch's threads; those beyond d = 128 only where
-    threadpoolctl is installed (the same extra), which holds BLAS, for all of the process, to one thread meanwhile.
+    seconds); elementwise for d = 1, 2. The pairs of a batch share torch's threads; beyond d = 128 they do so only where
+    threadpoolctl is installed (the same extra), which meanwhile holds BLAS to one thread in the whole process.
 
     Args:
         loc1: The mean :math:`m_1`, with shape (..., d).
@@ -143,8 +143,8 @@ def w2_squared_diagonal(loc1: Array, scale1: Array, loc2: Array, scale2: Array, 
 
     .. math:: W_2^2 = \|m_1 - m_2\|^2 + \|\sigma_1 - \sigma_2\|^2 .
 
-    Smooth in the standard deviations everywhere, zero included, where it is a distance to a Dirac; any number of
-    derivatives. Cost: O(d) a pair.
+    Smooth in the standard deviations everywhere, zero included, where it is a distance to a Dirac, with derivatives of
+    any order. Cost: O(d) a pair.
 
     Args:
         loc1: The mean :math:`m_1`, with shape (..., d).

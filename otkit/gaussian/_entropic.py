@@ -9,7 +9,7 @@ is attained by a Gaussian P. With factors :math:`\Sigma_1 = F F^\top`, :math:`\S
 .. math:: k_i = \frac{2 \lambda_i}{q_i + s}, \qquad q_i = \sqrt{4 \lambda_i^2 + s^2}, \qquad
           1 - k_i^2 = \frac{2 s}{q_i + s} ,
 
-where unregularised transport has :math:`k_i = 1`, and what it costs on top of it is not negative term by term,
+where unregularised transport has :math:`k_i = 1`, and the excess over its cost is non-negative term by term,
 
 .. math:: \mathrm{OT}_\varepsilon = W_2^2 + \sum_i \bigl(2 \lambda_i (1 - k_i) - s \log(1 - k_i^2)\bigr)
           = \|m_1 - m_2\|^2 + \operatorname{Tr}(\Sigma_1 + \Sigma_2)
@@ -22,19 +22,19 @@ solution T of a Riccati equation, smooth in both covariances also where they are
           \frac{\partial\, \mathrm{OT}_\varepsilon}{\partial \Sigma_1} = I - T .
 
 For the divergence let :math:`T_1` be the map from p to p, :math:`X = T - T_1`, and :math:`D = \Sigma_2 - \Sigma_1`;
-primes are the same from q. The difference of the Riccati equations of T and :math:`T_1` is linear in X on the right,
+primes denote the same from q. The difference of the Riccati equations of T and :math:`T_1` is linear in X on the right,
 
 .. math:: T \Sigma_1 X + X\,\Sigma_1 T_1 + s\,X = D ,
 
-so that X, the negative of the gradient, is found from D without a subtraction of near quantities. Putting it into the
-value, the terms of first order cancel on paper, and what is left is
+so that X, the negative of the gradient, is found from D without a subtraction of near quantities. When it is put into
+the value, the terms of first order cancel on paper, and what is left is
 
 .. math:: S_\varepsilon = \|m_1 - m_2\|^2 + \tfrac12 \operatorname{Tr}\bigl((T'_2 - T_1) D\bigr)
           + \sum_{\text{p, q}} \tfrac12 \operatorname{Tr}(T_1 X \Sigma_1 X)
           - \tfrac{s}{2} \bigl(\operatorname{Tr} Y - \log\det(I + Y)\bigr), \qquad Y = T_1^{1/2} X\,T_1^{1/2} ,
 
-of second order in D term by term, the last near equality at most half the one before it: the divergence keeps its
-digits as the Gaussians approach each other.
+of second order in D term by term, and near equality the last term is at most half the one before it: the divergence
+keeps its digits as the Gaussians approach each other.
 
 References:
     Janati, Muzellec, Peyré & Cuturi, 2020. *Entropic optimal transport between unbalanced Gaussian measures has a
@@ -64,9 +64,9 @@ def entropic_cost(loc1: Array, cov1: Array, loc2: Array, cov2: Array, *, reg: fl
     `sinkhorn_divergence`.
 
     Gradients are :math:`2(m_1 - m_2)` and :math:`I - T`, exact everywhere, singular covariances and Diracs included,
-    and differentiable to any order. Along the null space of a covariance they grow as 1/reg: where that is far below
-    the covariances, second derivatives lose digits. A reg that is below the rounding of the covariances,
-    :math:`2 \mathrm{eps} \operatorname{Tr}(\Sigma_1 + \Sigma_2)`, is taken as that, and as 4.5e-308 at least.
+    and differentiable to any order. Along the null space of a covariance they grow as 1/reg: where reg is far below
+    the covariances, second derivatives lose digits. A reg below the rounding of the covariances,
+    :math:`2 \mathrm{eps} \operatorname{Tr}(\Sigma_1 + \Sigma_2)`, is raised to that, and to 4.5e-308 at least.
     Everything is computed in float64 and returned in the dtype that came.
 
     Cost: :math:`O(d^3)` a pair: two symmetric eigendecompositions and one SVD.
@@ -76,7 +76,7 @@ def entropic_cost(loc1: Array, cov1: Array, loc2: Array, cov2: Array, *, reg: fl
         cov1: The covariance :math:`\Sigma_1`, with shape (..., d, d).
         loc2: The mean :math:`m_2`, with shape (..., d).
         cov2: The covariance :math:`\Sigma_2`, with shape (..., d, d).
-        reg: The regularisation :math:`\varepsilon > 0`, absolute, in squared units of the data: that of
+        reg: The regularisation :math:`\varepsilon > 0`, absolute, in squared units of the data: as in
             `empirical.sinkhorn_cost`, beside the full :math:`|x - y|^2`.
         validate: Whether to check values (finite, symmetric, positive semidefinite).
 
@@ -109,8 +109,8 @@ def sinkhorn_divergence(
     eps·min(cond, Tr/reg), does not depend on how near the Gaussians are; cond is the largest eigenvalue of the two
     covariances over the smallest of them.
 
-    Gradients are :math:`2(m_1 - m_2)` and :math:`-X`. Arguments, errors, cost and what holds of small reg and of
-    derivatives are those of `entropic_cost`.
+    Gradients are :math:`2(m_1 - m_2)` and :math:`-X`. Arguments, errors and cost are those of `entropic_cost`, and its
+    remarks on small reg and on derivatives hold here too.
 
     Returns:
         :math:`S_\varepsilon \ge 0` in squared units of the data, with the broadcast batch shape (...).
@@ -215,7 +215,7 @@ def _map_difference(w: Tensor, W: Tensor, P: Tensor, Nk: Tensor, z: Tensor, D: T
     r"""X in the eigenbasis W of :math:`\Sigma_1 T_1 = W w W^\top`, with :math:`T \Sigma_1 = (N k) P^\top`.
 
     On each column :math:`W_j` the equation reads :math:`(T \Sigma_1 + w_j + s) X W_j = D W_j`, a perturbation of a
-    multiple of I whose inverse is known. X is symmetric, its computed halves are not: they are weighted so that
+    multiple of I whose inverse is known. X is symmetric, but its computed halves differ: they are weighted so that
     nothing is divided by the smaller of :math:`w_i + s` and :math:`w_j + s`.
     """
     columns = (w + s).unsqueeze(-2)

@@ -6,7 +6,7 @@ With :math:`\Sigma_1 = F F^\top`, F (d, r), and :math:`\Sigma_2 = G G^\top`, G (
 .. math:: W_2^2 = \|m_1 - m_2\|^2 + \begin{cases} \|F - G R\|_F^2 & s \le r \\ \|F R^\top - G\|_F^2 & s > r \end{cases}
 
 (Procrustes; the side with more columns is left as it is, as R then has orthonormal rows, or columns). R is
-*completed* where :math:`G^\top F` has not full rank: leaving the null space out gives a wrong value, 2 instead of 4
+*completed* where :math:`G^\top F` lacks full rank: leaving the null space out gives a wrong value, 2 instead of 4
 for orthogonal ranges. By the envelope theorem the gradients hold R fixed,
 
 .. math:: \frac{\partial W_2^2}{\partial F} = 2 (F - G R), \qquad \frac{\partial W_2^2}{\partial G} = 2 (G - F R^\top) .
@@ -36,8 +36,8 @@ def w2_squared_from_factors(
 
     Gradients are those above, to any order. Degenerate case: where the rank of :math:`G^\top F` is below min(r, s)
     (and below d), :math:`W_2^2` has a concave kink in the factors, as in :math:`F = (1, 0)^\top, G = (\varepsilon,
-    1)^\top`, where it is :math:`2 + \varepsilon^2 - 2|\varepsilon|`; the gradient is that of one completed R, finite,
-    one of the one-sided derivatives. At equal factors value and gradient are exactly 0.
+    1)^\top`, where it is :math:`2 + \varepsilon^2 - 2|\varepsilon|`; the gradient is that of one completed R, finite
+    and one of the one-sided derivatives. At equal factors value and gradient are exactly 0.
 
     Cost: :math:`O(d r s)`, and no d x d matrix, where r or s is at most d; otherwise :math:`O(d^2 (r + s))`.
 
@@ -88,7 +88,7 @@ def factor_residual(F: Tensor, G: Tensor) -> Tensor:
 
 
 def _product(F: Tensor, G: Tensor) -> Tensor:
-    r""":math:`F^\top G` up to a positive number, which a polar factor does not see, where it would leave the range."""
+    r""":math:`F^\top G`; where it would overflow, only up to a positive factor, which changes no polar factor."""
     product = F.mT @ G
     if not transforming() and math.isfinite(product.detach().sum().item()):
         return product

@@ -16,7 +16,7 @@ from otkit._root import root
 from otkit._units import SMALLEST_POWER, power_of_two
 
 SHORTEST, LONGEST = 1e-125, 1e150
-"""Between which coordinates have differences, 0 or no smaller than eps times them, whose squares keep their digits."""
+"""Coordinates between these have differences, 0 or no smaller than eps times them, whose squares keep their digits."""
 
 
 LEAST_UNIT = 2.0**-1000
@@ -24,7 +24,7 @@ LEAST_UNIT = 2.0**-1000
 
 
 def moderate(squared: Tensor) -> bool:
-    """Whether squares are known to have all their digits; that none of them is 0 tells it."""
+    """Whether squares are known to have all their digits, as they do if none of them is 0 or near it."""
     if transforming():
         return False
     if squared.numel() == 0:
@@ -34,7 +34,7 @@ def moderate(squared: Tensor) -> bool:
 
 
 def ordinary(*vectors: Tensor) -> bool:
-    """Whether vectors, and their differences, are known to have squares with all their digits, but where they are 0."""
+    """Whether vectors and their differences, except where they are 0, are known to have squares with all digits."""
     if transforming():
         return False
     sizes = [vector.detach().abs() for vector in vectors]

@@ -45,7 +45,7 @@ def transport_map(loc1: Array, cov1: Array, loc2: Array, cov2: Array, *, validat
     Gradients are exact to any order at regular covariances, also at equal ones and at repeated eigenvalues.
     Degenerate cases: where :math:`\Sigma_1` is singular (to rounding in float64), there is such a map if and only if
     :math:`\Sigma_1 \Sigma_2` has the rank of :math:`\Sigma_2`; other pairs are refused. The points of the first
-    Gaussian determine T on the range of :math:`\Sigma_1` alone; of the positive semidefinite T that do the same there,
+    Gaussian determine T only on the range of :math:`\Sigma_1`; of the positive semidefinite T that agree there,
     the smallest is given, :math:`\Sigma_2^{1/2} (\Sigma_2^{1/2} \Sigma_1 \Sigma_2^{1/2})^{+1/2} \Sigma_2^{1/2}`. There
     and at a singular :math:`\Sigma_2` the gradient is that at fixed rank; the derivative towards full rank is infinite,
     and second derivatives are refused.
@@ -89,7 +89,7 @@ def transport_map(loc1: Array, cov1: Array, loc2: Array, cov2: Array, *, validat
 
 
 def differentiable_map(cov1: Tensor, cov2: Tensor) -> tuple[Tensor, Coupling]:
-    """T, with its derivatives, and the coupling it comes from, without."""
+    """T, with its derivatives, and the coupling that it comes from, without derivatives."""
     T, *coupling = _Map.apply(cov1, cov2)
     return T, Coupling(*coupling)
 
@@ -156,7 +156,7 @@ class _OnlyFirst(Function):
 
 @value_check
 def require_no_null_space(what: str, null: Tensor, eps: float) -> None:
-    """Refuse second derivatives at singular covariances, known by projections onto null spaces."""
+    """Refuse second derivatives at singular covariances, recognised by the projections onto their null spaces."""
     if bool(null.any()):
         raise RuntimeError(
             f"second derivatives of {what} need positive definite covariances; got a singular one, "

@@ -1,7 +1,7 @@
 r"""The distance between Gaussian mixtures that moves component to component.
 
-Between mixtures :math:`p = \sum_k \pi_k p_k` and :math:`q = \sum_l \rho_l q_l` the coupling of least cost is in
-general no Gaussian mixture. With the couplings restricted to Gaussian mixtures, the problem is a discrete one between
+Between mixtures :math:`p = \sum_k \pi_k p_k` and :math:`q = \sum_l \rho_l q_l` the coupling of least cost is not in
+general a Gaussian mixture. With the couplings restricted to Gaussian mixtures, the problem is a discrete one between
 the components,
 
 .. math:: \mathrm{MW}_2^2(p, q) = \min_{P \ge 0,\; P 1 = \pi,\; P^\top 1 = \rho} \sum_{kl} P_{kl}\, W_2^2(p_k, q_l) ,
@@ -54,8 +54,8 @@ def mixture_w2_squared(
     Second derivatives are those of `w2_squared`; in the weights they are refused.
     Everything is computed in float64 and returned in the dtype that came.
 
-    Cost: :math:`O(KL\,d^3)` for the costs between components (`pairwise_w2_squared`), and a network simplex on K·L of
-    them.
+    Cost: :math:`O(KL\,d^3)` for the costs between components (`pairwise_w2_squared`), and a network simplex on these
+    K·L costs.
 
     Args:
         weights1: The weights :math:`\pi_k \ge 0`, with sum one, with shape (..., K).
@@ -76,7 +76,7 @@ def mixture_w2_squared(
         TypeError: Arrays that are not floating point, or of mixed kinds, dtypes or devices.
 
     Warns:
-        ConvergenceWarning: The simplex did not finish; the value then is not the cost.
+        ConvergenceWarning: The simplex did not finish; the value is then not the cost.
 
     Example:
         >>> import numpy as np
@@ -146,9 +146,10 @@ def mixture_plan(
 def _discrete_problem(
     weights1: Array, locs1: Array, covs1: Array, weights2: Array, locs2: Array, covs2: Array, validate: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Restore]:
-    """The costs (..., K, L) between components, the weights (..., K) and (..., L), and the unit of length of the costs.
+    """The costs (..., K, L) between components, the weights (..., K) and (..., L), the costs' unit of length, and the
+    way back.
 
-    All are of one batch shape; the unit is one unless the costs would leave the range of float64. And the way back.
+    All are of one batch shape; the unit is one unless the costs would leave the range of float64.
     """
     (a, m1, C1, b, m2, C2), restore = as_tensors(
         weights1=weights1, locs1=locs1, covs1=covs1, weights2=weights2, locs2=locs2, covs2=covs2
@@ -177,7 +178,7 @@ def _discrete_problem(
         largest = units(*(each.amax((-2, -1), keepdim=True) for each in sizes))
         costs = SquaredDifferences.apply(m1, m2, largest) + dispersions / largest / largest
         unit = largest[..., 0, 0]
-    # Components of weight zero are no farther than float64 holds costs beside those of the others.
+    # Components of weight zero are moved no farther away than float64 can hold costs beside those of the others.
     longest = torch.where(held, costs.detach(), 0.0).amax((-2, -1), keepdim=True)
     costs = costs.clamp(max=FARTHEST**2 * torch.where(longest > 0, longest, 1.0))
     return costs.expand(*batch, *costs.shape[-2:]), a.expand(*batch, -1), b.expand(*batch, -1), unit, restore

@@ -62,8 +62,9 @@ def fit(x: Array, *, correction: float = 1, validate: bool = True) -> tuple[Arra
 def frechet_distance(x: Array, y: Array, *, correction: float = 1, validate: bool = True) -> Array:
     r"""The squared distance :math:`W_2^2` between the Gaussians fitted to two samples.
 
-    Called a distance as FID is; it is the square. Gradients reach the samples, second derivatives included; at fewer
-    samples than dimensions they are those of `w2_squared_from_factors`. Exactly 0, with gradient 0, for equal samples.
+    It is called a distance, as FID is, but is the square. Gradients reach the samples, second derivatives included; for
+    fewer samples than dimensions they are those of `w2_squared_from_factors`. Equal samples give exactly 0, with
+    gradient 0.
 
     Cost: :math:`O((n + m) d^2 + d^3)`, and :math:`O(d n m)` with no covariance where n or m is at most d.
 

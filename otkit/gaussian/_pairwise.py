@@ -2,9 +2,9 @@ r"""The distances between all pairs of two lists of Gaussians.
 
 .. math:: W_2^2\bigl(N(m_i, \Sigma_i),\, N(m'_j, \Sigma'_j)\bigr), \qquad i = 1, \dots, n, \quad j = 1, \dots, m ,
 
-each as `w2_squared` has it, to the same accuracy. What belongs to one Gaussian, its factor and the inverse of that, is
-found n + m times, not n·m times, and no array has n·m·d² numbers, or n·m·d: the numbers of `_crossed.py` come tile by
-tile, and once more for the gradients.
+each as `w2_squared` gives it, to the same accuracy. What belongs to one Gaussian, its factor and the inverse of that,
+is found n + m times, not n·m times, and no array has n·m·d² numbers, or n·m·d: `_crossed.py` computes its numbers tile
+by tile, and once more for the gradients.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def pairwise_w2_squared(
     r"""The squared distances :math:`W_2^2` between all pairs of two lists of Gaussians, or of one list with itself.
 
     Accuracy, gradients and degenerate cases are those of `w2_squared`; the matrix of one list is exactly symmetric,
-    with a diagonal of exactly 0, and half of the work. Second derivatives are those of `w2_squared`, and hold
+    with a diagonal of exactly 0, and takes half of the work. Second derivatives are those of `w2_squared`, and hold
     :math:`n\,m\,d^2` numbers. Everything is computed in float64 and returned in the dtype that came.
 
     Cost: :math:`O((n + m + n m)\,d^3)` and as much again for the gradients; memory :math:`O(n m + (n + m) d^2)`.
@@ -53,7 +53,7 @@ def pairwise_w2_squared(
     Args:
         locs1: The means :math:`m_i`, with shape (..., n, d).
         covs1: The covariances :math:`\Sigma_i`, with shape (..., n, d, d).
-        locs2: The means :math:`m'_j`, with shape (..., m, d); the first list again where it is left out.
+        locs2: The means :math:`m'_j`, with shape (..., m, d); if left out, the first list again.
         covs2: The covariances :math:`\Sigma'_j`, with shape (..., m, d, d), left out together with locs2.
         validate: Whether to check values (finite, symmetric); indefinite covariances are refused in any case.
 
@@ -256,7 +256,7 @@ class _CrossedGradients(Function):
 class SquaredDifferences(Function):
     """(m, m', u) -> |m_i - m'_j|² / u_ij², with shape (..., n, m), holding some of the differences at a time.
 
-    The units u, powers of two, are of the shape of the result, or of ones in it; None for one.
+    The units u, powers of two, have the shape of the result, or ones in it; None stands for the unit one.
     """
 
     @staticmethod

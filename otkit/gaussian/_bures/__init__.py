@@ -60,7 +60,7 @@ def _numbers(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: 
         value, gradient1, gradient2 = procrustes.value_and_gradients(pair[0], pair[1], eps)
         traces = trace(pair[0] + pair[1])
     # Equal covariances have equal factors and R = I to rounding: what is left is rounding, and means 0. Where they are
-    # near singular R is not I, and the entries have to say it.
+    # near singular R is not I, and the entries have to be compared.
     rounding_level = 8 * d * torch.finfo(value.dtype).eps
     small = value <= rounding_level * traces
     if bool(small.any()):

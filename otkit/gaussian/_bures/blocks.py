@@ -38,7 +38,7 @@ from otkit.gaussian._bures.threads import blas, blas_on_one_thread, on_threads
 BLOCK_BYTES = 400_000
 """The size of one (n, d, d) array of a block; about eight are alive."""
 LONGEST_RUN, SHORTEST_RUNS = 16, 4
-"""The most blocks of a run, and into how many runs at least a batch is cut, for threads."""
+"""The most blocks of a run, and the fewest runs into which a batch is cut, for threads."""
 THREADED_SIZE = 16
 """The size from which a product takes longer than the interpreter's lock takes to change hands."""
 FUSED = 65
@@ -108,7 +108,7 @@ def _by_blocks(cov1: ndarray, cov2: ndarray, look: Look, threads: int, *, gradie
     n, d, _ = cov1.shape
     most = max(1, BLOCK_BYTES // (8 * d * d))
     runs = max(SHORTEST_RUNS, -(-n // (LONGEST_RUN * most)))
-    run = max(1, -(-n // runs))  # all about as long, and their blocks about as large
+    run = max(1, -(-n // runs))  # all about equally long, and their blocks about equally large
     size = -(-run // -(-run // most))
     shared = threads > 1 and d >= FUSED
     value, hard = np.empty(n), np.zeros(n, dtype=bool)

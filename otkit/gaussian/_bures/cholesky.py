@@ -1,10 +1,10 @@
 r"""Cholesky factors with their inverses, for batches of small matrices in NumPy.
 
-:math:`\Sigma = U^\top U` with U upper triangular, and :math:`V = U^{-1}`: many of the smallest entry by entry, for
-which LAPACK's calls take longer than its work, others by LAPACK.
+:math:`\Sigma = U^\top U` with U upper triangular, and :math:`V = U^{-1}`: many of the smallest matrices entry by entry,
+as LAPACK's calls take longer than its work on them, and others by LAPACK.
 
 Two habits below are for speed: NumPy multiplies ``A @ B`` and ``Aᵀ @ B`` of two distinct buffers two to four times
-faster than ``A @ Bᵀ`` or ``Aᵀ @ A``; and products write where they are needed.
+faster than ``A @ Bᵀ`` or ``Aᵀ @ A``; and products are written where they are needed.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ EPS = float(np.finfo(np.float64).eps)
 def steepest(d: int, eps: float = EPS) -> float:
     """The condition number of a covariance from which on its smallest eigenvalue is zero to rounding, 1 / (16 d eps).
 
-    A singular one has a factor by luck of rounding, half of the time. Its gradient then would be the slope in a
-    direction of rounding, some 1e8, or within its range, as the last bits are.
+    A singular one has a factor by luck of rounding, half of the time. Its gradient would then be the slope in a
+    direction of rounding, some 1e8, or that within its range, as the last bits decide.
     """
     return 1 / (16 * d * eps)
 
@@ -62,7 +62,7 @@ def factor_and_invert(
 ) -> tuple[ndarray, ndarray, ndarray]:
     """U and V, upper triangular, of all matrices together, and their `spread`, infinite where one is singular.
 
-    So it is where there is no factor, and where V shows that there is one by luck (`steepest`).
+    It is infinite where there is no factor, and where V shows that there is one by luck (`steepest`).
 
     Args:
         covs: Symmetric matrices, each with shape (n, d, d).

@@ -16,9 +16,9 @@ from otkit.gaussian._bures.polar import ALIKE, HOPELESS
 from otkit.gaussian._bures.threads import on_threads
 
 LARGEST, ALONE = 128, 20
-"""The size up to which compiled loops win, and how much of it each pair of a batch is worth."""
+"""The size up to which compiled loops win, and the part of this size that each pair of a batch adds."""
 RUN, RUNS = 64, 4
-"""The most groups of a run, and into how many runs at least a batch is cut, whatever the number of threads."""
+"""The most groups of a run, and the fewest runs into which a batch is cut, whatever the number of threads."""
 MANY = 8
 """How many groups there are before pairs are put off."""
 PARALLEL = 2**15
@@ -43,7 +43,7 @@ def loops() -> Any:
 
 
 def serves(n: int, d: int) -> bool:
-    """Whether compiled loops are there and the fastest for n pairs of size d."""
+    """Whether compiled loops exist and are the fastest for n pairs of size d."""
     return 2 < d <= min(LARGEST, ALONE * n) and loops() is not None
 
 

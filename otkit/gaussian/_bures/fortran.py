@@ -42,8 +42,8 @@ class Matrix(NamedTuple):
     Attributes:
         array: The whole matrix, which keeps the memory.
         place: The address of the first entry.
-        rows: How many there are.
-        columns: How many there are.
+        rows: The number of rows.
+        columns: The number of columns.
     """
 
     array: ndarray
@@ -122,7 +122,7 @@ def symmetric_product(alpha: float, X: Matrix, A: Matrix, out: Matrix) -> None:
 
 
 def cholesky(A: Matrix) -> bool:
-    """The lower half of A becomes the Cholesky factor of the matrix that it is half of; whether there is one."""
+    """The lower half of A becomes the Cholesky factor of the matrix it is half of; returns whether there is one."""
     info = c_int()
     _dpotrf(b"L", _int(A.rows), *A._at, byref(info))
     return info.value == 0

@@ -1,8 +1,8 @@
-r"""The polar factor and the residuals by torch's products, which take what is to be added along.
+r"""The polar factor and the residuals by torch's products, which include the addition of another matrix.
 
 The same Newton step and the same polynomials as in `polar`, as :math:`A \leftarrow \alpha X Y + \beta A`, with the
-square completed (`ladder.completed`). As fast as NumPy's products on one thread. It is for several, each with a part of
-the pairs: OpenBLAS, which NumPy and SciPy call, would start threads of its own in each of them.
+square completed (`ladder.completed`). On one thread this is as fast as NumPy's products. It is for several, each with a
+part of the pairs: OpenBLAS, which NumPy and SciPy call, would start threads of its own in each of them.
 """
 
 from __future__ import annotations

@@ -132,8 +132,8 @@ def _inverse(L: Matrix, out: Matrix) -> Matrix:
 def inverse_of_factor(A: Matrix, out: Matrix) -> Matrix:
     r"""The inverse of the Cholesky factor of A, by halves, where there are zeros above the diagonal; A is overwritten.
 
-    :math:`L_{21} = A_{21} L_{11}^{-\top}` comes of the inverse, which is as accurate as a solution while the condition
-    number is small.
+    :math:`L_{21} = A_{21} L_{11}^{-\top}` comes from the inverse, which is as accurate as a solution while the
+    condition number is small.
     """
     if A.rows <= LEAF:
         copy_lower(A, out)

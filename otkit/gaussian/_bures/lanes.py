@@ -1,7 +1,7 @@
 r"""The squared Bures distance of as many pairs at once as a vector has lanes, each in its own.
 
 The method is that of `polar`: Cholesky factors and their inverses, the Newton step, the polynomials of `ladder`, the
-residuals. What it gains is in the layout of `tiles`: a Cholesky factor is as good for vector instructions as a product,
+residuals. It gains from the layout of `tiles`: a Cholesky factor is as good for vector instructions as a product,
 sizes need not fit a register, triangles and symmetry save the work that they promise, and a pair whose iteration fails
 disturbs none beside it.
 
@@ -163,7 +163,7 @@ def climb(room, p, X, A, Z, Y, steps, scales):
 
 @compiled
 def pick(condition, hopeless, steepness, limit, alike, usable, wanted):
-    """Which lanes are usable, of those that are when this is called, and which of these wanted now, not put off."""
+    """Which lanes are still usable, of those usable before, and which of these are wanted now, not put off."""
     least = second = np.inf
     for lane in range(LANES):
         usable[lane] = usable[lane] and condition[lane] < hopeless and steepness[lane] < limit

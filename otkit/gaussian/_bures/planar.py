@@ -1,9 +1,9 @@
 r"""Covariances of size 1 and 2: closed forms, elementwise.
 
 For Cholesky factors F and G of size 2, :math:`M = G^\top F` has a positive determinant, so its polar factor is a
-rotation, along :math:`(m_{11} + m_{22},\; m_{21} - m_{12})`. The residual :math:`F - G R` then is subtracted entry by
-entry. Pairs of which the squared length of this vector leaves the range of float64 are left to others, as singular ones
-are.
+rotation, along :math:`(m_{11} + m_{22},\; m_{21} - m_{12})`. The residual :math:`F - G R` is then subtracted entry by
+entry. Pairs for which the squared length of this vector leaves the range of float64 are left to other routes, as are
+singular ones.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _cholesky(cov: ndarray) -> tuple[ndarray, ndarray, ndarray, ndarray]:
 
 
 def _times_inverse(d11: ndarray, d12: ndarray, d22: ndarray, a: ndarray, b: ndarray, c: ndarray) -> ndarray:
-    """D [[a, 0], [b, c]]⁻¹, of which it is known that it is symmetric."""
+    """D [[a, 0], [b, c]]⁻¹, which is known to be symmetric."""
     out = np.empty((len(a), 2, 2))
     out[:, 0, 1] = out[:, 1, 0] = d12 / c
     out[:, 1, 1] = d22 / c

@@ -39,7 +39,7 @@ def value_and_gradients(cov1: Tensor, cov2: Tensor, eps: float) -> tuple[Tensor,
 
 
 def maps(cov1: Tensor, cov2: Tensor) -> tuple[Tensor, Tensor]:
-    """T and T⁻¹ themselves (n, d, d), of which I - T keeps no digits where T is far below I; singular ones alike."""
+    """T and T⁻¹ themselves (n, d, d), of which I - T keeps no digits where T is far below I; singular ones likewise."""
     F, F_inverse, _ = factor("cov1", cov1)
     G, G_inverse, _ = factor("cov2", cov2)
     U, _, Vh = torch.linalg.svd(G.mT @ F)

@@ -81,7 +81,7 @@ def write_row(room, place, stride, row):
 
 @compiled
 def add_multiple(a, row, to):
-    """A row and a times another."""
+    """A row plus a times another."""
     return (
         multiply_add(a, row[0], to[0]),
         multiply_add(a, row[1], to[1]),
@@ -92,7 +92,7 @@ def add_multiple(a, row, to):
 
 @inlined
 def add_multiple_of_two(a, row, to):
-    """Two vectors and a times two others."""
+    """Two vectors plus a times two others."""
     return multiply_add(a, row[0], to[0]), multiply_add(a, row[1], to[1])
 
 
@@ -138,10 +138,10 @@ def tile(room, p, out, i, j, A, A_transposed, B, B_transposed, first, last, alph
         out: Where the result goes; the tile at (j, i) receives the transposed one where it is `mirrored`.
         i: The tile's first row.
         j: Its first column.
-        A: The left factor, or its transposed.
-        A_transposed: Whether it is.
-        B: The right factor, or its transposed.
-        B_transposed: Whether it is.
+        A: The left factor, or its transpose.
+        A_transposed: Whether it is the transpose.
+        B: The right factor, or its transpose.
+        B_transposed: Whether it is the transpose.
         first: The first k.
         last: The k after the last.
         alpha: A number.

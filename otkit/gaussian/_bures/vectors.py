@@ -1,6 +1,6 @@
 """Vectors of numbers for compiled loops: one number of each of several problems, which are solved at the same time.
 
-Numba makes vector instructions of scalar loops where it recognises them. Here they are said outright: a value of the
+Numba turns scalar loops into vector instructions where it recognises them. Here these are written outright: a value of
 type `vector` is `LANES` numbers of float64 in one register, `load` and `store` move it from and to an array that holds
 vectors one after another, and arithmetic is lane by lane.
 """
