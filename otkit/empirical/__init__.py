@@ -1,8 +1,8 @@
 """Optimal transport between measures given by samples, through POT.
 
-Batches are leading dimensions: ``torch.vmap`` and ``torch.compile(fullgraph=True)`` raise, and compiled functions are
-best to leave these out (``torch.compiler.disable``), as some fail there; `torch.func.grad` is served on the line and by
-sliced distances, but not the max-sliced, and others raise, where ``backward()`` is what gives their gradients.
+Batches are leading dimensions: ``torch.vmap`` and ``torch.compile(fullgraph=True)`` raise, and compiled functions had
+better leave these functions out (``torch.compiler.disable``), as some fail there. `torch.func.grad` works on the line
+and for sliced distances, except the max-sliced; the others raise in it, and ``backward()`` gives their gradients.
 """
 
 from otkit.empirical._exact import transport_cost as transport_cost

@@ -13,7 +13,7 @@ from otkit.empirical._transport import Transport
 def bounded_wasserstein(
     x: np.ndarray, y: np.ndarray, p: float = 2, **options: Any
 ) -> tuple[tuple[float, float, float], Transport[np.ndarray]]:
-    """W_p with a lower and an upper bound of it, and what was solved: in units of the data, whose powers fit.
+    """W_p with a lower and an upper bound of it, and the problem as it was solved, in a unit whose powers fit.
 
     Args:
         x: Points, with shape (n, d).
@@ -32,7 +32,7 @@ def bounded_wasserstein(
         if extent == np.inf:
             raise ValueError("x and y are farther apart than the largest float64; expected finite distances")
         if extent > 0:
-            # Coordinates that are one number may be beyond all powers of the unit; of the others it holds each.
+            # Coordinates that are the same everywhere may be beyond all powers of the unit; the others are not.
             x, y = (points[:, extents != 0] for points in (x, y))
             unit = 2.0 ** (int(np.frexp(extent)[1]) - 1)  # which does not round
     solved = solve(x / unit, y / unit, p, **options)

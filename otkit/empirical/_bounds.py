@@ -71,7 +71,7 @@ def upper_bound(costs: Costs, a: np.ndarray, b: np.ndarray, coupling: Coupling) 
 
 
 class Rounded(NamedTuple):
-    """What is known of a dense plan: the cost of its rounding, and its own L1 error of the marginals, cost and mass."""
+    """What is known of a dense plan: its cost once rounded, and its own L1 error of the marginals, cost and mass."""
 
     bound: float
     error: float
@@ -88,7 +88,7 @@ def upper_bound_of_rows(
         costs: The costs, of shape (n, m).
         a: Weights, with shape (n,).
         b: Weights, with shape (m,).
-        plan: From the first row of a block and its costs to the plan there.
+        plan: A function from the first row of a block and its costs to the plan there.
     """
 
     def first(low: int, block: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, float]:

@@ -8,8 +8,8 @@ one join the list, and the simplex goes on from where it was,
 .. math:: \text{solve on } A \;\to\; (f, g) \;\to\; A \cup \{(i, j) : C_{ij} - f_i - g_j < 0\} \;\to\; \dots
 
 The gap to the optimum is known in every round: with the c-transform :math:`f^c_i = \min_j C_{ij} - g_j` the pair
-:math:`(f^c, g)` is feasible, and bounds the cost from below by :math:`\langle f - f^c, a \rangle` less than the cost on
-A at most. The first potentials come from a part of the points, solved by the same means, and two c-transforms.
+:math:`(f^c, g)` is feasible, and bounds the cost from below by at most :math:`\langle f - f^c, a \rangle` less than the
+cost on A. The first potentials come from a part of the points, solved by the same means, and two c-transforms.
 The arcs of the north-west corner rule are always listed, so that there is a plan.
 
 References:
@@ -28,7 +28,7 @@ LISTED = 20
 """How many arcs of least reduced cost a row or a column brings to the first list."""
 
 ADDED = 10
-"""How many of negative reduced cost a row brings later, in a round."""
+"""How many arcs of negative reduced cost a row brings in each later round."""
 
 
 def on_listed_arcs(
@@ -67,7 +67,7 @@ def on_listed_arcs(
         if code != OPTIMAL:
             return found
         more, excess = _violated(costs, f, g, tol)
-        # What is listed is violated by the simplex's rounding only.
+        # Arcs already listed are violated by the simplex's rounding only.
         more = np.setdiff1d(more, arcs, assume_unique=True)
         if np.maximum(excess, 0) @ a <= tol or not len(more):
             return found
@@ -93,7 +93,7 @@ def north_west(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _least(costs: Costs, g: np.ndarray) -> np.ndarray:
-    """In each row the columns of least C - g, with shape (n, k)."""
+    """The columns of least C - g in each row, with shape (n, k)."""
     k = min(LISTED, costs.shape[1])
 
     def least(low: int, block: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 r"""Costs between two point sets, looked at block by block: a matrix that is held, or points from which it is computed.
 
-What solves and certifies transport asks only for blocks of rows of C (n, m) and for single entries, so the matrix need
-not exist: for points beyond `MATRIX_BYTES` a block :math:`C_{ij} = (|x_i - y_j| / s)^p` is computed when it is looked
-at. Distances come from differences, not from :math:`|x|^2 + |y|^2 - 2 x \cdot y`, so no digit is lost far from the
+The code that solves and certifies transport asks only for blocks of rows of C (n, m) and for single entries, so the
+matrix need not exist: for points beyond `MATRIX_BYTES` a block :math:`C_{ij} = (|x_i - y_j| / s)^p` is computed when
+needed. Distances come from differences, not from :math:`|x|^2 + |y|^2 - 2 x \cdot y`, so no digit is lost far from the
 origin; s is the longest of them, so no scale over- or underflows.
 """
 
@@ -31,13 +31,13 @@ GROUP_BYTES = 2**25
 """Up to how much memory the costs of several problems of a batch are computed at once."""
 
 BLOCK = 2**17
-"""About how many entries a block has: 1 MB, which the cache of one core holds together with what is computed of it."""
+"""About how many entries a block has: 1 MB, which the cache of one core holds with what is computed from it."""
 
 LARGE_BLOCK = 5 * 2**20
-"""The same for many costs: above 32 MiB memory goes back to the system, which small results else leave in pieces."""
+"""The same for many costs: above 32 MiB memory goes back to the system and is not left in pieces by small results."""
 
 LARGEST_UNIT = 2.0**20
-"""From one up to it, costs go to the simplex as they are; it adds one to the largest, beside which small ones drown."""
+"""Costs with a largest from one to this go to the simplex as they are; it adds one to that, and small ones drown."""
 
 
 class Costs(Protocol):
@@ -101,7 +101,7 @@ class MatrixCosts:
 class PointCosts:
     """Costs :math:`(|x_i - y_j| / s)^p` between points x (n, d) and y (m, d), with s of at least a half.
 
-    Points are in units, of a power of two, that make the longest distance about one; s makes the largest cost so.
+    Points are in units, of a power of two, that make the longest distance about one; s does so for the largest cost.
     """
 
     x: Tensor
@@ -174,7 +174,7 @@ def costs_between(x: Tensor, y: Tensor, p: float, *, matrices: int = 1) -> tuple
     longest = max(over_blocks(PointCosts(x, y, 1), lambda low, block: float(block.max())))
     length = _length(unit.new_tensor(longest), p)
     require_finite_length(unit * length)
-    # Distances are divided by what is no power of two: points far from the origin would lose their digits.
+    # What is no power of two divides distances, not points: those far from the origin would lose their digits.
     coarse = _length(unit.new_tensor(longest), 1)
     return PointCosts(x / coarse, y / coarse, p, float(length / coarse)), float(unit * length)
 
@@ -191,7 +191,7 @@ def costs_of_batch(x: Tensor, y: Tensor, p: float) -> list[tuple[Costs, float]]:
 
 
 def _in_units(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Points (k, n, d) and (k, m, d) over their largest coordinate, as a power of two, and that (k,).
+    """Points (k, n, d) and (k, m, d) over the power of two below their largest coordinate, and that power (k,).
 
     They are not moved to an origin of their own, which would round them.
     """
@@ -202,7 +202,7 @@ def _in_units(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _length(longest: Tensor, p: float) -> Tensor:
     """What distances are divided by so that no cost is larger than one: a power of two, which does not round.
 
-    For a large p the largest cost, at least 2^-p, would not be about one.
+    For a large p it is the longest: with a power of two the largest cost, at least 2^-p, would not be about one.
     """
     return 2 * power_of_two(longest) if p <= MODERATE else torch.where(longest > 0, longest, 1.0)
 
@@ -218,7 +218,7 @@ def over_blocks(costs: Costs, work: Callable[[int, np.ndarray], Result]) -> list
 def extremes(M: np.ndarray) -> tuple[float, float]:
     """The smallest cost or 0, whichever is less, and the largest; NaN where there is one."""
     if M.dtype == np.float64:
-        # The bits of numbers that are not negative have their order; those of others are larger.
+        # The bits of non-negative numbers have the order of the numbers; those of all others are larger.
         largest = M.view(np.uint64).max().view(np.float64)
         if 0 <= largest < np.inf and not np.signbit(largest):
             return 0.0, float(largest)

@@ -21,7 +21,7 @@ class Coupling(NamedTuple):
         g: The potential of the columns, with shape (m,).
         optimal: Whether the simplex finished.
         n_iter: The runs of the simplex.
-        gap: How far the plan's cost is above the optimum at most, where that is known better than by the bounds.
+        gap: How far at most the plan's cost is above the optimum, where that is known better than by the bounds.
         certain: Whether the gap, where there is one, is small beside the cost.
         dense: The plan as a matrix, where the solver has made one and it is wanted.
     """

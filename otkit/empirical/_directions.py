@@ -1,15 +1,15 @@
 r"""Directions on the sphere, drawn in blocks.
 
-The integrand of sliced transport is even in θ, and a quadratic form in θ is its leading part: for two measures
-that differ by a translation and p = 2 it is all of it. The mean of a quadratic form over an orthonormal basis is exact,
+The integrand of sliced transport is even in θ, and a quadratic form in θ is its leading part, and all of it for p = 2
+and two measures that differ by a translation. The mean of a quadratic form over an orthonormal basis is exact,
 so directions are drawn as blocks of k orthonormal ones (in the plane, k evenly spaced ones, which are exact for the
 higher harmonics too), every block rotated at random and independently. Each direction alone is still uniform, so the
 mean is unbiased. The B block means :math:`c_b` are independent, and the standard error of their mean c is estimated by
 
 .. math:: s^2 = \frac{1}{B (B - 1)} \sum_{b=1}^{B} (c_b - c)^2 ,
 
-for the root by the delta method, :math:`s\, /\, (p\, c^{1 - 1/p})`. There are four blocks or more, as large as the
-dimension allows; with four the error itself is known to 40 %. (Fewer than four directions are blocks of one.)
+and for the root, by the delta method, by :math:`s\, /\, (p\, c^{1 - 1/p})`. There are four blocks or more, as large as
+the dimension allows; with four the error itself is known to 40 %. (Fewer than four directions are blocks of one.)
 
 References:
     Rowland, Hron, Tang, Choromanski, Sarlos & Weller, 2019. *Orthogonal estimation of Wasserstein distances*.
@@ -29,7 +29,7 @@ from otkit._arguments import Restore, allowance, require_count, require_finite, 
 Seed: TypeAlias = torch.Generator | np.random.Generator | int | None
 
 _BLOCKS = 4
-"""The fewest blocks, of as many directions or more."""
+"""The fewest blocks, where there are at least as many directions."""
 
 
 def directions_for(
@@ -54,7 +54,7 @@ def directions_for(
 
 
 def random_directions(d: int, n_projections: int, generator: Seed = None) -> tuple[Tensor, int]:
-    """Uniform directions (L, d) in whole blocks, each rotated by itself, and the size of a block."""
+    """Uniform directions (L, d) in whole blocks, each with a rotation of its own, and the size of a block."""
     count = require_count("n_projections", n_projections)
     source = as_generator(generator)
     if d == 1:

@@ -55,13 +55,13 @@ def transport_cost(
     r"""The exact transport cost :math:`W_p^p(\alpha, \beta)` between weighted point sets.
 
     Gradients in x, y, a and b are the envelope gradients above. Where the plan, or the pair of potentials, is not
-    unique the cost has a kink, and the gradient is one of many: in the weights that is so whenever some of them make up
-    the mass of some of the others, as uniform ones do. Where matched points coincide the convention is 0 for p other
+    unique the cost has a kink, and the gradient is one of many: in the weights that is so whenever some weights of x
+    sum to the mass of some of y, as uniform ones do. Where matched points coincide the convention is 0 for p other
     than 2. Second derivatives in x and y are those of the plan held, which is locally constant; in the weights they are
-    refused. Points of weight zero are legal, however far (beyond 1e72 times the extent of the others they count as
+    refused. Points of weight zero are legal, however far away (beyond 1e72 times the extent of the others they count as
     that far), and so are weights of any common sum, to which the value is proportional.
 
-    Points far beside the others take no digits from these (`otkit.empirical._refined`).
+    Points far away from the others take no digits from them (`otkit.empirical._refined`).
 
     Cost: O(nm) memory and about O(n³) time at worst (near n² in practice); a batch is solved on all torch threads.
     Beyond nm = 2048², and from 700² on where few arcs of each point matter, as in many dimensions, the simplex runs on
@@ -85,12 +85,12 @@ def transport_cost(
     Raises:
         ValueError: Empty sets, shapes that do not fit, NaN, negative weights, unequal sums, p < 1 or p = inf; a p so
             large that costs of matched points, relative to the longest distance, underflow.
-        MemoryError: More points than the lists of arcs may take memory for.
+        MemoryError: So many points that the lists of arcs would take more memory than they may.
         TypeError: Arrays that are not floating point, or of mixed kinds, dtypes or devices.
 
     Warns:
-        ConvergenceWarning: The simplex stopped at max_iter, and the value is not the cost; or costs are of such
-            different magnitude, as for a large p, that a plan is found which may not be optimal.
+        ConvergenceWarning: The simplex stopped at max_iter, and the value is not the cost; or costs differ so much in
+            magnitude, as for a large p, that the plan found may not be optimal.
 
     Example:
         >>> import numpy as np
@@ -145,7 +145,7 @@ def _relative_cost(
             f"the network simplex stopped at max_iter in {stopped} of {len(solved)} problems, "
             "before a plan was optimal or even complete; the value is not the cost (raise max_iter)"
         )
-    # (At a moderate p such costs are those of measures that are equal but for rounding, of which the plan is known.)
+    # (At a moderate p such costs are those of measures that are equal but for rounding, whose plan is known.)
     elif p > MODERATE and (uncertain := sum(not coupling.certain for coupling, _ in solved)):
         warn(
             f"p is {p:g}, and costs |x - y|^p are of such different magnitude that the plan is not known to be optimal "
@@ -157,7 +157,7 @@ def _relative_cost(
 
 
 def _solve(measures: Measures, p: float, max_iter: int | None) -> list[tuple[Coupling, float]]:
-    """The couplings of a batch and their units of length: small problems in groups, of which the costs come at once."""
+    """The couplings of a batch and their units of length: small problems in groups, with the costs found at once."""
     x, y, a, b = (part.detach().reshape(-1, *part.shape[measures.x.ndim - 2 :]) for part in measures)
     size = max(1, GROUP_BYTES // (8 * a.shape[-1] * b.shape[-1]))
     groups = [slice(low, low + size) for low in range(0, len(x), size)]
@@ -203,7 +203,7 @@ def envelope(couplings: Sequence[Coupling], lengths: Tensor, measures: Measures,
     if p == 2:
         costs = difference.square().sum(-1)
     else:
-        # Powers of a norm have no derivative at 0, or none of second order: it is kept out of the graph.
+        # Powers of a norm have no derivative at 0, or none of second order: 0 is kept out of the graph.
         zero = (difference == 0).all(-1)
         distance = torch.linalg.vector_norm(difference + zero.unsqueeze(-1).to(difference), dim=-1)
         costs = torch.where(zero, 0 * distance, distance**p)

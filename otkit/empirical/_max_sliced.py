@@ -13,7 +13,7 @@ lies on a ridge where the coupling changes.
 
 The cost can have several local maxima, so the ascent starts from several directions: the difference of the means, the
 two in which the variances differ most, and the best of many random ones. Whichever it finds, **the value at any
-direction is a lower bound of** :math:`W_p^p`; only its being the largest such bound is not certain. At the maximum the
+direction is a lower bound of** :math:`W_p^p`; only whether it is the largest is not certain. At the maximum the
 derivative in θ is 0 along the sphere, so the gradient in points and weights is that with θ held (envelope theorem).
 
 References:
@@ -59,8 +59,8 @@ def max_sliced_cost(
     A lower bound of :math:`W_p^p(\alpha, \beta)`, and the best of those that were found: a local maximum, or a point
     on a ridge, where two couplings cost the same, and along which the ascent does not go on to the maximum.
     Gradients in x, y, a and b are those at the direction and the coupling held, exact where the maximum is unique and
-    not on a ridge, as it often is between few points; there they are of one coupling of several. Second derivatives are
-    refused.
+    not on a ridge. Between few points it often is on a ridge; the gradients there are those of one coupling of several.
+    Second derivatives are refused.
 
     Cost: O(s (n + m) (d + log(n + m))) an iteration for s starts, typically tens of iterations.
 
@@ -87,7 +87,7 @@ def max_sliced_cost(
         TypeError: Arrays that are not floating point, or of mixed kinds, dtypes or devices.
 
     Warns:
-        ConvergenceWarning: The best direction was still moving after max_iter steps; the value is a lower bound still.
+        ConvergenceWarning: The best direction was still moving after max_iter steps; the value is still a lower bound.
 
     Example:
         >>> import numpy as np
@@ -153,7 +153,7 @@ def _maximum(
     x_, y_, length = relative_points(x_, y_, a_, b_)
     mass = 0.5 * (a_.sum(-1) + b_.sum(-1))
     inputs = (x_, y_, *unless_uniform(a_, b_))
-    # The ascent needs derivatives in the direction even where the caller has turned all off.
+    # The ascent needs derivatives in the direction even where the caller has turned off all derivatives.
     with torch.inference_mode(False), torch.no_grad():
         starts = _starts(x_, y_, a_, b_, n_starts)
         fixed = tuple(None if t is None else t.clone() if t.is_inference() else t.detach() for t in inputs)
@@ -186,7 +186,7 @@ _NO_SECOND = "second derivatives of max-sliced transport are not implemented, an
 
 
 def _starts(x: Tensor, y: Tensor, a: Tensor, b: Tensor, n_starts: int) -> Tensor:
-    """Directions (..., s, d), s <= n_starts, that are likely near the maximum: of means, and of variances."""
+    """Directions (..., s, d), s <= n_starts, that are likely to be near the maximum: of means, and of variances."""
     (mean1, cov1), (mean2, cov2) = _moments(x, a), _moments(y, b)
     difference = mean1 - mean2
     distance = torch.linalg.vector_norm(difference, dim=-1, keepdim=True)
@@ -197,7 +197,7 @@ def _starts(x: Tensor, y: Tensor, a: Tensor, b: Tensor, n_starts: int) -> Tensor
 
 
 _TRIED = 8
-"""How many random directions are tried for each from which an ascent starts."""
+"""How many random directions are tried for each one from which an ascent starts."""
 
 
 def _best_drawn(drawn: int, generator: Seed, measures: tuple[Any, ...], p: float, like: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def mean_over(
         costs, mean = _mean_with_gradient(along, pieces, inputs)
     costs = costs.detach()
     error = torch.zeros_like(mean.detach())
-    if return_error and blocks > 1 and costs.numel():  # of an empty batch torch would warn
+    if return_error and blocks > 1 and costs.numel():  # at an empty batch torch would warn
         parts = costs.split(block, -1)
         error = torch.stack([part.mean(-1) for part in parts], -1).std(-1) / blocks**0.5
     return Means(mean, error, return_error, restore)

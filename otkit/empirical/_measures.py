@@ -47,7 +47,7 @@ def pair_of_measures(
         a: The weights of x, with shape (..., n).
         b: The weights of y, with shape (..., m).
         eps: The rounding of the weights as they came.
-        validate: Whether to check values; that the masses are finite and positive is checked always.
+        validate: Whether to check values; that the masses are finite and positive is always checked.
     """
     for name, points in (("x", x), ("y", y)):
         if points.ndim < 2:
@@ -76,16 +76,16 @@ def pair_of_measures(
 
 
 def _within_reach(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """The points, those of weight zero no farther away than float64 holds powers of beside those of the others.
+    """The points, those of weight zero moved so near that float64 holds their powers beside those of the others.
 
-    No value depends on where they are; their derivatives in the weight are of a place on the way, and subgradients.
+    No value depends on where they are; their derivatives in the weight are those at a place on the way, subgradients.
     """
     points, held = torch.cat([x, y], -2), (torch.cat([a, b], -1) > 0).unsqueeze(-1)
     with torch.no_grad():
         low = torch.where(held, points, math.inf).amin(-2, keepdim=True)
         high = torch.where(held, points, -math.inf).amax(-2, keepdim=True)
         extent = (high - low).amax(-1, keepdim=True)
-        # Of one place: its coordinates, and at the origin one.
+        # If all are in one place: its coordinates, and one at the origin.
         extent = torch.where(extent > 0, extent, high.abs().amax(-1, keepdim=True))
         reach = FARTHEST * torch.where(extent > 0, extent, 1.0)
     near = torch.where(held, points, points.clamp(low - reach, high + reach))

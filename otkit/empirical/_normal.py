@@ -8,7 +8,7 @@ levels :math:`A_i = a_1 + \dots + a_i`. With :math:`\tilde x = x - m`,
 
 because :math:`\int \Phi^{-1}(t)\, dt = -\psi(t)` for the profile :math:`\psi = \varphi \circ \Phi^{-1}`, which is 0 at
 the levels 0 and 1 and symmetric about ½. Its derivatives :math:`\psi' = -\Phi^{-1}` and :math:`\psi'' = -1/\psi` give
-those of the cost in the weights. The subtraction leaves an absolute error of a rounding of σ². The n equally weighted
+those of the cost in the weights. The subtraction leaves an absolute error of one rounding of σ². The n equally weighted
 points that come closest have :math:`W_2^2 \approx \sigma^2 / (10 n)`, which keeps nine digits for a million of them.
 """
 
@@ -46,11 +46,11 @@ def transport_cost_1d_to_normal(
     a: Array | None = None,
     validate: bool = True,
 ) -> Array:
-    r"""The transport cost :math:`W_2^2(\alpha, N(m, \sigma^2))` of weighted points on the line to a normal one.
+    r"""The transport cost :math:`W_2^2(\alpha, N(m, \sigma^2))` of weighted points on the line to a normal measure.
 
-    It is smooth in points that differ, in m and in σ, any number of times; in points that tie the gradient is one of
-    many. In the weights the gradient is exact up to a constant; it is infinite at points of weight zero at either end
-    of the line, where a finite one is given.
+    It is smooth in distinct points, in m and in σ, any number of times; in tied points the gradient is one of many. In
+    the weights the gradient is exact up to a constant; it is infinite at points of weight zero at either end of the
+    line, where a finite one is given.
 
     Cost: O(n log n) time and O(n) memory for each element of the batch.
 
@@ -90,8 +90,8 @@ def wasserstein_1d_to_normal(
 ) -> Array:
     r"""The distance :math:`W_2(\alpha, N(m, \sigma^2))` of weighted points on the line to a normal distribution.
 
-    Arguments, gradient, cost and errors are those of `transport_cost_1d_to_normal`. Where the value is 0, at points in
-    one place m and σ = 0, the gradient is defined to be 0, a subgradient.
+    Arguments, gradient, cost and errors are those of `transport_cost_1d_to_normal`. Where the value is 0 (σ = 0 and all
+    points at m) the gradient is defined to be 0, a subgradient.
 
     Example:
         >>> import numpy as np

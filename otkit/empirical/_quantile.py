@@ -50,12 +50,12 @@ def transport_cost_1d(
 ) -> Array:
     r"""The transport cost :math:`W_p^p(\alpha, \beta)` between weighted points on the line.
 
-    The number that `transport_cost` finds for points (..., n, 1), which it leaves to the same code.
+    This is the number that `transport_cost` gives for points (..., n, 1), which it leaves to the same code.
 
     Derivatives of any order are those of the monotone coupling held, exact wherever points and levels keep their
-    order under a small change. Elsewhere the gradient is one of many: at tied levels (some weights making up the mass
-    of some others, as uniform ones do) it is one pair of dual potentials in the weights, and where matched points
-    coincide it is 0 in the points. The potentials are determined up to a constant, and are given such that
+    order under a small change. Elsewhere the gradient is one of many: at tied levels (where some weights of x sum to
+    the mass of some of y, as uniform ones do) it is one pair of dual potentials in the weights, and where matched
+    points coincide it is 0 in the points. The potentials are determined up to a constant, and are given such that
     :math:`\langle f, a \rangle = \langle g, b \rangle = W_p^p / 2`.
     Points of weight zero are legal, and so are weights of any common sum, to which the value is proportional.
 
@@ -140,7 +140,7 @@ def relative_cost_1d(measures: Measures, p: float) -> tuple[Tensor, Tensor]:
     longest = (distances if widths is None else torch.where(widths > 0, distances, 0.0)).amax(-1)
     require_finite_length(longest)
     if widths is not None:
-        # Points of weight zero may be farther, as far as float64 holds powers, which derivatives in the weights take.
+        # Points of weight zero may be farther, as far as float64 holds powers, which derivatives in the weights need.
         farthest = (torch.where(longest > 0, longest, 1.0) * SMALLEST_POWER ** (-0.5 / p)).unsqueeze(-1)
         difference = torch.where(widths > 0, difference, difference.clamp(-farthest, farthest))
     # A power of two does not round; for a large p the ratios, up to two, would overflow.
@@ -163,7 +163,7 @@ def mean_power(difference: Tensor, widths: Tensor | None, p: float) -> Tensor:
     elif p == 1:
         costs = difference.abs()
     else:
-        # Powers have no second derivative at 0 for p < 2: it is kept out of the graph.
+        # Powers have no second derivative at 0 for p < 2: 0 is kept out of the graph.
         zero = difference == 0
         costs = torch.where(zero, 0.0, torch.where(zero, 1.0, difference.abs()) ** p)
     return costs.mean(-1) if widths is None else (widths * costs).sum(-1)
@@ -204,7 +204,7 @@ def _with_levels(points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """The points in ascending order, and their levels, the last of them exactly one."""
     points, weights = in_order(points, weights)
     levels = weights.cumsum(-1)
-    # Divided by their own last value, not by the sum, whose rounding is another.
+    # Divided by their own last value, not by the sum, which is rounded differently.
     return points, levels / levels[..., -1:]
 
 

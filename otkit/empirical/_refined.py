@@ -8,8 +8,8 @@ to the costs changes no plan, and the *reduced costs* of feasible potentials,
           \langle P, C \rangle - W = \langle P, R \rangle - W_R \le \langle P, R \rangle ,
 
 are small wherever an optimal plan can be. The right-hand side is a certificate that subtracts nothing. Where it is not
-small beside the costs that the plan pays, the problem is solved again with R in the place of C, in units of the largest
-that the plan has used, and cut off at that unit: :math:`\min(R, 1)` has feasible potentials that are feasible for R as
+small beside the costs that the plan pays, the problem is solved again with R in place of C, in units of the largest R
+that the plan has used, and cut off at that unit: potentials that are feasible for :math:`\min(R, 1)` are so for R as
 well. They are added to f and g, and so on. Potentials are sums of two floating-point numbers, and R is computed from
 :math:`f_i + g_j` and its rounding error.
 
@@ -29,20 +29,20 @@ from otkit.empirical._costs import Costs, column_transform
 from otkit.empirical._coupling import Coupling
 
 _ACCURATE = 1e-8
-"""What rounding may be, over a typical cost of the plan, before there is any need."""
+"""How large rounding may be, over a typical cost of the plan, before refinement is needed."""
 
 _GOAL = 1e-9
 """The gap over a typical cost of the plan at which refinement ends."""
 
 _LEFT = 1e-6
-"""The gap over the cost of the plan beyond which this is not taken for optimal."""
+"""The gap over the cost of the plan beyond which the plan is not taken for optimal."""
 
 _ROUNDS = 8
 
 
 @dataclass(frozen=True)
 class ReducedCosts:
-    """Costs less two potentials, (2, n) and (2, m), each a sum of two, in a unit, and no more than one."""
+    """Costs minus two potentials (2, n) and (2, m), each a sum of two numbers, in a unit, and no more than one."""
 
     costs: Costs
     f: np.ndarray
@@ -83,8 +83,8 @@ class ReducedCosts:
 def refined(a: np.ndarray, b: np.ndarray, costs: Costs, found: Coupling, max_iter: int) -> Coupling:
     """The coupling, solved again on its reduced costs as often as that improves it.
 
-    Cost: nothing where costs are of one magnitude; otherwise a pass over the costs, and where this finds the plan
-    uncertain some more, and short runs of the simplex.
+    Cost: nothing where costs are of one magnitude; otherwise a pass over the costs, and, where this finds the plan
+    uncertain, some more passes and short runs of the simplex.
 
     Args:
         a: Positive weights, with shape (n,), of sum one.
@@ -138,6 +138,6 @@ def _certified(a: np.ndarray, costs: Costs, found: Coupling) -> Coupling:
 
 
 def _typical(paid: np.ndarray) -> float:
-    """The median of the costs that a plan pays, those that are not zero; infinite if all are."""
+    """The median of the non-zero costs that a plan pays; infinite if all are zero."""
     paid = paid[paid > 0]
     return float(np.median(paid)) if len(paid) else np.inf

@@ -17,13 +17,13 @@ DENSE = 2048**2
 """Beyond how many arcs the simplex never looks at all of them."""
 
 COARSEST = 700**2
-"""Up to how many arcs it always does, and coarsening ends."""
+"""Up to how many arcs it always looks at all of them, and coarsening ends."""
 
 EXACT_BYTES = 2**32
 """How much memory the lists of arcs may take."""
 
 BYTES_A_POINT = 8000
-"""What they take for each point: up to about 60 arcs of 130 bytes."""
+"""The bytes that they take for each point: up to about 60 arcs of 130 bytes."""
 
 
 def couple(
@@ -55,13 +55,13 @@ def couple(
     solve = _coarse_to_fine if lists else _on_all_arcs
     found = refined(a, b, inner, solve(a, b, inner, max_iter), max_iter)
     f, g = found.f, found.g
-    # Not by those of weight zero, which may be so far that their potentials leave no digit of the others.
+    # Not centred by points of weight zero, which may be so far that their potentials leave no digit of the others.
     centre = (f.mean() - g.mean()) / 2
     if not whole:
         f, g = np.empty(n), np.empty(m)
         f[rows], g[columns] = found.f, found.g
         f[~rows] = row_transform(costs.within(~rows, columns), found.g) if not rows.all() else 0
-        # Beside all rows, those of weight zero too, or two such points could be worth more than what is between them.
+        # Beside all rows, even of weight zero, or the potentials of two such points could exceed the cost between them.
         g[~columns] = column_transform(costs.within(np.ones(n, dtype=bool), ~columns), f) if not columns.all() else 0
         found = found._replace(rows=np.flatnonzero(rows)[found.rows], columns=np.flatnonzero(columns)[found.columns])
     gap, mass = None if found.gap is None else found.gap * total, found.mass * total
@@ -72,7 +72,7 @@ def couple(
 
 
 def require_memory(n: int, m: int) -> None:
-    """Refuse an exact problem of which the lists of arcs would not fit into `EXACT_BYTES`."""
+    """Refuse an exact problem whose lists of arcs would not fit into `EXACT_BYTES`."""
     if (needed := BYTES_A_POINT * (n + m)) > EXACT_BYTES:
         raise MemoryError(
             f"exact transport between n = {n} and m = {m} points may take {BYTES_A_POINT} bytes for each of the "
@@ -87,7 +87,7 @@ def _on_all_arcs(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int) -> C
 
     M, unit = (costs.M, costs.unit) if isinstance(costs, MatrixCosts) else (costs.block(0, costs.shape[0]), 1.0)
     plan, _, f, g, code = emd_c(a, b, np.ascontiguousarray(M, dtype=np.float64), max_iter, 1)
-    support = np.flatnonzero(plan != 0)  # five times faster than of the numbers themselves
+    support = np.flatnonzero(plan != 0)  # five times faster than on the numbers themselves
     rows, columns = np.divmod(support, plan.shape[1])
     return Coupling(rows, columns, plan.ravel()[support], f / unit, g / unit, code == OPTIMAL, dense=plan)
 
@@ -95,7 +95,7 @@ def _on_all_arcs(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int) -> C
 def _few_arcs_matter(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int) -> bool:
     """Whether short lists of arcs are soon complete, judged on one in sixteen points.
 
-    The better part of a point's reduced costs is far from zero then, as in many dimensions. In few of them, or between
+    Most of a point's reduced costs are then far from zero, as in many dimensions. In few dimensions, or between
     clusters, many arcs are nearly as good as the best, and looking at all is faster up to about `DENSE`.
     """
     if min(costs.shape) < 16**2:
@@ -135,9 +135,9 @@ def _coarse_potentials(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int
 
 
 def _drawn(weights: np.ndarray, each: int) -> tuple[np.ndarray, np.ndarray]:
-    """One in so many points, always the same, and what weights that leaves them.
+    """One in so many points, always the same ones, and the weights that they have then.
 
-    One is drawn from each of as many parts of the same mass; those of large weights come once.
+    The mass is cut into as many equal parts, and one point is drawn from each; those of large weight come once.
     """
     count = max(1, len(weights) // each)
     drawn = (np.arange(count) + np.random.default_rng(0).random(count)) / count

@@ -4,8 +4,8 @@ r"""Sliced transport: the mean over directions of the transport between projecti
 
 estimated by the mean :math:`\frac1L \sum_l W_p^p(\theta_l \cdot \alpha, \theta_l \cdot \beta)` over L directions
 drawn uniformly, which is unbiased. Each term costs a matrix–vector product and a sort. (The root of the mean is not
-unbiased: it is too small by about half its squared relative error.) The directions come in orthogonal blocks, of which
-the standard error is estimated (`otkit.empirical._directions`).
+unbiased: it is too small by about half its squared relative error.) The directions come in orthogonal blocks, from
+which the standard error is estimated (`otkit.empirical._directions`).
 
 References:
     Bonneel, Rabin, Peyré & Pfister, 2015. *Sliced and Radon Wasserstein barycenters of measures*,
@@ -48,8 +48,8 @@ def sliced_cost(
     All problems of a batch are projected on the same directions, so that their values can be compared. In one
     dimension there is one direction, and the value is exact.
     Gradients in x, y, a and b are those of the couplings held along each direction, as in `transport_cost_1d`, exact
-    for the directions drawn. Second derivatives are as well where all projections fit in one piece of memory (L·(n + m)
-    up to two millions, the batch included), and are refused beyond, where gradients are summed piece by piece.
+    for the directions drawn. So are second derivatives where all projections fit in one piece of memory (L·(n + m) up
+    to two million, the batch included); beyond, where gradients are summed piece by piece, they are refused.
 
     Cost: O(L (n + m) (d + log(n + m))) time; memory does not grow with L.
 
@@ -156,7 +156,7 @@ def require_representable(power: Tensor, p: float, distances: Callable[[], Tenso
     Args:
         power: The powers.
         p: The exponent.
-        distances: The same for p = 1, asked for where a power looks it.
+        distances: The same for p = 1, asked for where a power seems to be out of range.
     """
     power = power.detach()
     kept = (power > SMALLEST_POWER) & (power < torch.inf)
@@ -171,7 +171,7 @@ def relative_points(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor,
     """The points about a common centre, in units of a length, and that length, of the batch shape.
 
     The centre is that of the masses: points of little or no weight, however far, take no digits from the others. Those
-    of no weight are put there, unless a derivative in the weights says what a first grain of mass would cost.
+    of no weight are put there, unless a derivative in the weights is to say what a first grain of mass would cost.
     """
     with torch.no_grad():
         # Weights of sum one, as the sum of huge points may overflow where their mean does not.

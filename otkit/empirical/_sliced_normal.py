@@ -37,8 +37,8 @@ def sliced_cost_to_normal(
 
     Along a direction θ the normal distribution is :math:`N(\theta \cdot m, |\theta \sigma|^2)`, to which the cost of
     the projected points is known (`transport_cost_1d_to_normal`): only the directions are random.
-    Gradients in x, loc, scale and a are exact for the directions drawn; second derivatives as in `sliced_cost`. Where
-    all scales of a problem are 0 there is a kink, and the gradient in them is the limit from equal ones.
+    Gradients in x, loc, scale and a are exact for the directions drawn; second derivatives are as in `sliced_cost`.
+    Where all scales of a problem are 0 there is a kink, and the gradient in them is the limit from equal scales.
 
     Cost: O(L n (d + log n)) time; memory does not grow with L.
 
@@ -90,8 +90,8 @@ def sliced_wasserstein_to_normal(
 ) -> Any:
     r"""The sliced distance :math:`\mathrm{SW}_2(\alpha, N(m, \operatorname{diag} \sigma^2))`, without a sample of N.
 
-    Arguments, gradient, cost and errors are those of `sliced_cost_to_normal`. Where the value is 0, at points in one
-    place m and σ = 0, the gradient is defined to be 0, a subgradient.
+    Arguments, gradient, cost and errors are those of `sliced_cost_to_normal`. Where the value is 0 (σ = 0 and all
+    points at m) the gradient is defined to be 0, a subgradient.
 
     Example:
         >>> import torch
@@ -146,5 +146,5 @@ def _projected(directions: Tensor, scale: Tensor) -> Tensor:
     """The standard deviations (..., L) along directions (L, d) for scales (..., d)."""
     projected = torch.linalg.vector_norm(directions * scale.unsqueeze(-2), dim=-1)
     zero = (scale == 0).all(-1, keepdim=True)
-    # From scale (s, ..., s) on the derivative is θ², and at 0 that of the norm would be 0.
+    # Coming from scales (s, ..., s) the derivative is θ²; at 0 itself that of the norm would be 0.
     return torch.where(zero, scale @ directions.square().mT, projected) if bool(zero.any()) else projected

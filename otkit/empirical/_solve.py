@@ -4,8 +4,8 @@ r"""Transport solved and certified: the plan, the potentials, and two bounds of 
 
 .. math:: \min_{P 1 = a,\; P^\top 1 = b} \sum_{ij} P_{ij} M_{ij} + \varepsilon\, \mathrm{KL}(P \mid a \otimes b) ,
 
-of which the value is given by the dual. Both come with the bounds of `otkit.empirical._bounds` for the exact cost, so
-that an entropic or unfinished solution still says where the exact cost is.
+whose value is given by the dual. Both come with the bounds of `otkit.empirical._bounds` for the exact cost, so that an
+entropic or unfinished solution still says where the exact cost lies.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def solve(
     Gradients of the value in x, y, a and b are the envelope gradients of `transport_cost` and `sinkhorn_cost`, in the
     weights up to a constant.
 
-    Cost: as `transport_cost` or `sinkhorn_cost`, and a few passes over the nm costs for the bounds. Costs beyond 1 GiB,
-    with reg beyond 0.5 GiB, are computed in blocks and not held.
+    Cost: as `transport_cost` or `sinkhorn_cost`, and a few passes over the nm costs for the bounds. Costs beyond 1 GiB
+    (0.5 GiB with reg) are computed in blocks and not held.
 
     Args:
         x: The points :math:`x_i`, with shape (..., n, d).
@@ -73,9 +73,10 @@ def solve(
 
     Raises:
         ValueError: Empty sets, shapes that do not fit, NaN, negative weights, unequal sums, p < 1, p = inf or reg <= 0;
-            a method that is not known, underflows, or needs costs that are not held; costs that float64 does not hold,
-            which are more than this or, between matched points, underflow.
-        MemoryError: More points than exact transport may take memory for, or plans of a batch that do not fit.
+            a method that is not known, underflows, or needs costs that are not held; costs that float64 cannot hold, as
+            they are too large or, between matched points, underflow.
+        MemoryError: So many points that exact transport would take more memory than it may, or plans of a batch that do
+            not fit.
         TypeError: Arrays that are not floating point, or of mixed kinds, dtypes or devices.
 
     Warns:

@@ -1,7 +1,7 @@
 r"""One transport problem solved, exactly or with entropy, with its bounds: the work behind `otkit.empirical.solve`.
 
 The costs that come are relative, :math:`M = s\, C + m` with C between 0 and 1, so that no scale over- or underflows;
-what goes out is in the units of M.
+the results are in the units of M.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def exact_transport(
     a_, b_ = a.numpy(force=True), b.numpy(force=True)
     mass, other = float(a_.sum()), float(b_.sum())
     if abs(other - mass) > 2e-16 * (len(a_) + len(b_)) * mass:
-        # As they came, in fewer digits than float64's, there is no plan between them, and no cost to bound.
+        # Between weights as they came, with fewer digits than float64's, there is no plan, and no cost to bound.
         b_ = b_ * (mass / other)
     found = couple(a_, b_, costs, options.max_iter, keep_plan=keep_plan)
     upper, error = upper_bound(costs, a_, b_, found)
@@ -161,7 +161,7 @@ def _entropic_plan(
         P = np.add.outer(f[span], g)
         P -= block
         P /= reg
-        # Weights alone bound it from above: between two points of weight 0 it may overflow, where the plan is 0.
+        # Only the weights bound it from above: between two points of weight 0 it may overflow, where the plan is 0.
         np.minimum(P, _LARGEST_EXPONENT, out=P)
         np.exp(P, out=P)
         P *= a[span, None]

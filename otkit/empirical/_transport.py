@@ -10,10 +10,10 @@ from otkit._arguments import Array
 
 @dataclass(frozen=True, eq=False)
 class Transport(Generic[Array]):
-    r"""A solved transport problem, or a batch of them with batch shape (...), of the arrays that came.
+    r"""A solved transport problem, or a batch of them with batch shape (...), in the kind of arrays that came.
 
     Whatever happened in the solver, the exact (unregularised) cost lies between `lower_bound` and `upper_bound`, up to
-    the rounding of their sums; for both the plan and the potentials are made feasible first.
+    the rounding of their sums: the plan and the potentials are made feasible before the bounds are computed.
 
     Attributes:
         cost: :math:`\langle P, M \rangle`, with shape (...). Without reg its gradient is that of the exact cost; with
@@ -31,8 +31,8 @@ class Transport(Generic[Array]):
         marginal_error: The L1 error of both marginals of the plan, over the mass, with shape (...).
         n_iter: Iterations of Sinkhorn's algorithm, or runs of the network simplex: one where it looks at all arcs, and
             one for each list of arcs otherwise. The most in the batch.
-        converged: Whether all problems of the batch have: without reg the two bounds are equal up to rounding, with
-            reg the marginal error is at most tol.
+        converged: Whether all problems of the batch converged: without reg the two bounds are equal up to rounding,
+            with reg the marginal error is at most tol.
     """
 
     cost: Array

@@ -91,8 +91,8 @@ def sinkhorn_cost(
         method: "auto", Newton's method along a path of decreasing regularisations, or one of POT's solvers by its name:
             "sinkhorn", "sinkhorn_log", "sinkhorn_stabilized", "sinkhorn_epsilon_scaling", "greenkhorn".
         progress: True for a line on the screen, or a function that is called with the iteration and the marginal error.
-            Who watches may stop: Ctrl-C then ends the iterations, and gives the best so far; in a batch those of one
-            problem, as these are solved one after the other then. Without, it raises as anywhere.
+            Whoever watches may stop: Ctrl-C then ends the iterations and gives the best result so far (in a batch, as
+            its problems are then solved one after the other, those of one problem). Without, it raises as anywhere.
         validate: Whether to check values (finite points, non-negative weights of equal sum).
 
     Returns:
@@ -105,7 +105,7 @@ def sinkhorn_cost(
 
     Warns:
         ConvergenceWarning: The marginal error was above tol after max_iter iterations, or at Ctrl-C with progress; the
-            value then is a lower bound, up to rounding: the dual value that was reached.
+            value is then a lower bound, up to rounding: the dual value that was reached.
 
     Example:
         >>> import numpy as np
@@ -205,7 +205,7 @@ _NO_SECOND = "second derivatives of sinkhorn_cost are not implemented, and are r
 
 def _solve(x: Tensor, y: Tensor, a: Tensor, b: Tensor, options: Options) -> Entropic:
     p, reg, tol, max_iter, method, progress = options
-    # One and the same measure has one potential: what is 0 in a divergence then is exactly 0.
+    # One and the same measure has one potential: what is 0 in a divergence is then exactly 0.
     symmetric = method == "auto" and torch.equal(x, y) and torch.equal(a, b)
     require_method(method, len(x), len(y))
     if not are_held(len(x), len(y), MATRICES):
@@ -223,7 +223,7 @@ def point_gradients(
     x: Tensor, y: Tensor, a: Tensor, b: Tensor, f: Tensor, g: Tensor, p: float, reg: float, needed: Sequence[bool]
 ) -> list[Tensor | None]:
     """The envelope gradients in x (..., n, d) and in y (..., m, d), None where one is not needed, for a mass of one."""
-    # W y_j - (W 1) x_i subtracts positions: about that of the masses, that is harmless far from the origin.
+    # W y_j - (W 1) x_i subtracts positions: about the centre of the masses, that is harmless far from the origin.
     mean_x, mean_y = ((w.unsqueeze(-2) @ t) for t, w in ((x, a), (y, b)))
     centre = 0.5 * (mean_x + mean_y)
     x, y = x - centre, y - centre
@@ -244,7 +244,7 @@ def _weights(x: Tensor, y: Tensor, a: Tensor, b: Tensor, f: Tensor, g: Tensor, p
     """The plan times |x_i - y_j|^(p - 2), with shape (..., n, m): symmetric to the bit where the problem is."""
     M = cost_matrix(x, y, p)
     exponent = (f.unsqueeze(-1) + g.unsqueeze(-2) - M) / reg
-    # Weights alone bound it from above: between two points of weight 0 it may overflow, where the plan is 0.
+    # Only the weights bound it from above: between two points of weight 0 it may overflow, where the plan is 0.
     exponent.clamp_(max=math.log(torch.finfo(M.dtype).max) - 1)
     weight = exponent.exp_().mul_(a.unsqueeze(-1) * b.unsqueeze(-2))
     if p != 2:

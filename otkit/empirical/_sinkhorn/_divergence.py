@@ -5,8 +5,8 @@ r"""The Sinkhorn divergence: the entropic cost without its bias.
 
 Where :math:`e^{-|x - y|^p / \varepsilon}` is a positive definite kernel, as it is for p at most 2, this is
 non-negative and 0 only between equal measures. It tends to :math:`W_p^p` as reg tends to 0, and to half an energy
-distance as it grows. A term :math:`\mathrm{OT}_\varepsilon(\alpha, \alpha)` depends on α twice, by symmetry alike: its
-half has the gradient of the cost in one of its two arguments, the other held.
+distance as reg grows. A term :math:`\mathrm{OT}_\varepsilon(\alpha, \alpha)` depends on α twice, by symmetry in the
+same way: half of it has the gradient of the cost in one of its two arguments, with the other held.
 
 References:
     Feydy et al., 2019. *Interpolating between optimal transport and MMD using Sinkhorn divergences*, eq. (3)
@@ -41,14 +41,14 @@ def sinkhorn_divergence(
     r"""The Sinkhorn divergence :math:`S_\varepsilon(\alpha, \beta)`.
 
     Between equal measures, given by the same points and weights in the same order, value and gradients are exactly 0.
-    For p at most 2 what tol and rounding leave below 0 is returned as 0; for larger p values below 0 are possible.
+    For p at most 2, what tol and rounding leave below 0 is returned as 0; for larger p, values below 0 are possible.
 
     Gradients in x, y, a and b are the envelope gradients of `sinkhorn_cost`, and second derivatives are refused.
     For weights of a common sum m other than one, the value is m times that of the normalised weights.
     It is not free of the bias of small samples, only of that of reg.
 
-    Cost: that of three `sinkhorn_cost`, of which the two of a measure with itself take one product an iteration and a
-    few dozen of these.
+    Cost: that of three `sinkhorn_cost`, of which the two of a measure with itself take one product an iteration, and a
+    few dozen iterations.
 
     Args:
         x: The points :math:`x_i`, with shape (..., n, d).
@@ -72,7 +72,7 @@ def sinkhorn_divergence(
 
     Warns:
         ConvergenceWarning: The marginal error of one of the costs was above tol after max_iter iterations; each of the
-            three then is a lower bound, and their difference is none.
+            three is then a lower bound, but their difference is not.
 
     Example:
         >>> import numpy as np

@@ -1,6 +1,6 @@
 r"""The entropic dual by Newton's method on half of it, along a path of decreasing regularisation.
 
-With the plan :math:`P_{ij} = u_i K_{ij} v_j`, :math:`K = e^{(f \oplus g - M)/\varepsilon}` of potentials held fixed,
+With the plan :math:`P_{ij} = u_i K_{ij} v_j`, :math:`K = e^{(f \oplus g - M)/\varepsilon}` for potentials held fixed,
 and :math:`v = b / K^\top u` eliminated, the dual is a concave function of :math:`\log u` alone,
 
 .. math:: D(\log u) = \langle \log u, a \rangle - \langle \log K^\top u, b \rangle, \qquad
@@ -10,9 +10,9 @@ with r = P 1. Sinkhorn's iteration is gradient ascent preconditioned by diag(r);
 steps where :math:`1 - \lambda` is the smallest non-zero eigenvalue of :math:`R^{-1/2} S R^{-1/2}`. Newton's direction
 solves :math:`S \delta = a - r`,
 
-- by conjugate gradients, :math:`1/\sqrt{1 - \lambda}` products with K and its transpose, less where the
-  eigenvalues cluster; for a small reg, and where it takes many of them, with a sparse matrix of its entries that are
-  not lost in the rounding of a product;
+- by conjugate gradients, :math:`1/\sqrt{1 - \lambda}` products with K and its transpose, fewer where the
+  eigenvalues cluster; for a small reg, and where it takes many of them, with a sparse matrix of those of its entries
+  that are not lost in the rounding of a product;
 - by a Cholesky factorisation of S, which costs about as much as n/6 such pairs of products, once the conjugate
   gradients have needed more than that.
 
@@ -47,16 +47,16 @@ _LARGEST_EXPONENT = 500.0
 """exp(-M/reg) is used as it is while its smallest entry is exp(-500), far from underflow at exp(-745)."""
 
 _ABSORB = np.exp(50.0)
-"""The largest u and v, and inverses of them, before they are absorbed."""
+"""The largest that u, v and their inverses may be before they are absorbed."""
 
 _SLOW = 0.7
-"""Sinkhorn's sweeps go on while each leaves less than this of the error."""
+"""Sinkhorn's sweeps go on while each leaves less than this share of the error."""
 
 _DENSE_STEPS = 25
 """The steps of conjugate gradients after which it pays to look for the few entries of K that matter."""
 
 _DROWNS = 1e-17
-"""The entries of W, of which rows and columns have a norm of at most one, that are left out."""
+"""Entries of W, whose rows and columns have norms of at most one, are left out below this."""
 
 _SMALL = 64
 """Up to this size a Cholesky factorisation costs nothing."""
@@ -75,7 +75,7 @@ def annealed_newton(
         return f, g, error
     largest, eps = float(M.max()), np.finfo(float).eps
     path = regularisations(float(a @ M @ b), reg)
-    # Costs are rounded to eps of the largest, and marginals are not seen any better.
+    # Costs are rounded to eps of the largest, and marginals are not known any better.
     floor = 2 * eps * largest / reg
     g, scaling = M.min(0), None
     try:
@@ -107,7 +107,7 @@ def regularisations(mean: float, reg: float) -> list[float]:
 
 
 class Scaling:
-    """A plan diag(u) K diag(v) at one reg, of which the columns have their marginals.
+    """A plan diag(u) K diag(v) at one reg, whose columns have their marginals.
 
     Args:
         M: The costs, with shape (n, m), n at most m for the cheapest steps.

@@ -41,7 +41,7 @@ _TILE = 2**19
 """The entries of a tile."""
 
 _SAMPLE = 2048
-"""The points of each measure from which the start is computed."""
+"""How many points of each measure the start is computed from."""
 
 _MEMORY = 6
 """The steps that Anderson's method remembers."""
@@ -133,7 +133,7 @@ def entropic_potentials_of_points(
 
 
 def _everywhere(given: Measure, held: Tensor, own: Measure, other: Measure, p: float, reg: float) -> np.ndarray:
-    """The potential at all points, where there is no weight the soft c-transform of the other's."""
+    """The potential at all points: where there is no weight, the soft c-transform of the other's."""
     f = given.potential
     f[held] = own.potential
     if not held.all():
@@ -189,7 +189,7 @@ def _anderson(
         if best[0][0] <= tol or watch.over or (dtype == torch.float32 and since_best > _STALLED):
             return
         if too_bold:
-            # On from the best, by a sweep.
+            # Go on from the best, by a sweep.
             potentials, residuals = [], []
             source = _transformed(best[0][1], best[0][2], p, reg, dtype)
             continue
@@ -228,7 +228,7 @@ def _averaged(
 def _completed(
     source: Measure, target: Measure, p: float, reg: float, symmetric: bool
 ) -> tuple[float, Measure, Measure]:
-    """The marginal error and what it is of: a lower bound from any potentials, as in `_transform`."""
+    """The marginal error, and the potentials that it is of: a lower bound from any, as in `_transform`."""
     swept = _transformed(source, target, p, reg, torch.float64)
     if symmetric:
         mean = source._replace(potential=0.5 * (source.potential + swept.potential))

@@ -1,6 +1,6 @@
 """POT's Sinkhorn solvers, by their names.
 
-They stop on the L2 error of one marginal, of which √m times bounds the L1 error, and look at it now and then only.
+They stop on the L2 error of one marginal, √m times which bounds the L1 error, and look at it only now and then.
 They warn in their own words of sums that underflowed: `solve_each` sees to that, before there are threads.
 """
 
@@ -23,9 +23,9 @@ def pot_potential(
     Raises:
         ValueError: The kernel underflowed.
     """
-    import ot  # here, as it takes long
+    import ot  # here, as it takes long to import
 
-    # Greenkhorn's is the largest error of any row or column.
+    # Greenkhorn's criterion is the largest error of any row or column.
     stop = tol / (len(a) + len(b)) if method == "greenkhorn" else tol / len(b) ** 0.5
     # POT exponentiates potentials on the way.
     with np.errstate(all="ignore"):

@@ -27,7 +27,9 @@ MATRICES = 2
 """How many matrices are held: the costs and the kernel."""
 
 _SMALLEST_EXPONENT = 1e-3
-"""Below it four c-transforms converge, each contracting by the square, and keep what a kernel near 1 would lose."""
+"""The costs over reg up to which four c-transforms converge, and keep what a kernel near 1 would lose: each contracts
+by the square.
+"""
 
 _LOST = 1e-13
 """The reg over the largest cost below which exponents M/reg are off by a hundredth, and marginals with them."""
@@ -114,7 +116,7 @@ def entropic_potentials(
                 return f, f, error
             return annealed_newton(M, a, b, reg, tol, watch)
 
-    # Without the points of weight zero: what POT does with them is not what their limit is.
+    # Without the points of weight zero: what POT makes of them is not their limit.
     rows, columns = a > 0, b > 0
     whole = rows.all() and columns.all()
     with watch:

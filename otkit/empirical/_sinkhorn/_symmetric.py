@@ -1,7 +1,7 @@
 r"""The entropic dual of a measure with itself.
 
 For a symmetric cost and a = b the two potentials are equal, and Sinkhorn's update T has the fixed point
-:math:`f = T(f)`. Its derivative is minus the plan with rows of sum one, so the average with where one came from,
+:math:`f = T(f)`. Its derivative is minus the plan with rows of sum one, so the average of f and T f,
 
 .. math:: f \leftarrow \tfrac12 (f + T f), \qquad u \leftarrow \sqrt{u \cdot a / K u},
 

@@ -1,10 +1,10 @@
-r"""The soft c-transform, which makes of any potential a lower bound.
+r"""The soft c-transform, which turns any potential into a lower bound.
 
 .. math:: (T g)_i = -\varepsilon \log \sum_j b_j e^{(g_j - M_{ij}) / \varepsilon}
 
 maximises the dual D beside g. The rows of the plan of (Tg, g) sum to a, and its mass is one; so
 :math:`\langle T g, a \rangle + \langle g, b \rangle = D(T g, g)` is at most the regularised cost, however far g is from
-its optimum. Of a measure with itself the pair (f, Tf) has one potential for both,
+its optimum. For a measure with itself the pair (f, Tf) gives one potential for both,
 
 .. math:: \bar f = \tfrac12 (f + T f), \qquad
           2 \langle \bar f, a \rangle = D(f, T f) \le D(\bar f, \bar f) ,

@@ -37,9 +37,9 @@ class Watch:
         return self.interrupted or self.n_iter >= self.max_iter
 
     def interrupt(self) -> None:
-        """To be called where a KeyboardInterrupt is caught: raised again, unless somebody watches who will see it.
+        """To be called where a KeyboardInterrupt is caught, which is raised again, unless somebody watches and will see it.
 
-        An unfinished result is for people. A loop, a training say, would take it for a result, and go on.
+        An unfinished result is for people. A loop, such as a training, would take it for a result, and go on.
         """
         if self.show is None:
             raise
@@ -53,7 +53,7 @@ class Watch:
 
 
 def _on_screen() -> tuple[Callable[[int, float], None], Callable[[], None]]:
-    """What shows a line, and what ends it."""
+    """A function that shows a line, and one that ends it."""
     try:
         from tqdm.auto import tqdm
     except ImportError:
