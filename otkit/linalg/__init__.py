@@ -2,7 +2,7 @@
 
 All functions work under `torch.func` transforms (``jacrev(jacrev(f))``, not ``hessian``, which wants forward mode) and
 under ``torch.compile(fullgraph=True)``, validation included. Values and gradients compile, second derivatives do not:
-of ``torch.compile(jacrev(jacrev(f)))`` torch makes 0 or an error.
+from ``torch.compile(jacrev(jacrev(f)))`` torch gives 0 or an error.
 """
 
 from otkit.linalg._polar import polar as polar

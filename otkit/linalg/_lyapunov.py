@@ -1,6 +1,6 @@
 r"""The Lyapunov equation :math:`S X + X S = C`, the derivative of every matrix function here, and the pseudo-inverse.
 
-Both are given an eigendecomposition that somebody has already, and carry their own derivative.
+Both take an eigendecomposition that the caller has already, and carry their own derivative.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def solve_lyapunov(S: Tensor, s: Tensor, V: Tensor, C: Tensor, *, zero: float) -
 
     Args:
         S: Symmetric positive semidefinite matrices, with shape (..., d, d); they carry the dependence on the input.
-        s: Their eigenvalues, with shape (..., d), in ascending order; a help to solve, without derivative.
+        s: Their eigenvalues, with shape (..., d), in ascending order; an aid to the solution, without derivative.
         V: Their eigenvectors, with shape (..., d, d), likewise.
         C: The right-hand side, with shape (..., d, d), symmetric or not.
         zero: What counts as zero to rounding, relative to the largest eigenvalue.
@@ -39,7 +39,7 @@ def solve_lyapunov(S: Tensor, s: Tensor, V: Tensor, C: Tensor, *, zero: float) -
 def rounding(s: Tensor, eps: float = 0.0) -> float:
     """What is zero to rounding in the singular values or eigenvalues of a matrix, relative to the largest.
 
-    d roundings (`allowance`) of s itself, or of what came, if that was coarser.
+    It is d roundings (`allowance`) of s itself, or of the dtype that came, if that was coarser.
     """
     return allowance(s.shape[-1], max(eps, torch.finfo(s.dtype).eps))
 

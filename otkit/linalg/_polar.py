@@ -66,7 +66,7 @@ def polar(M: Array, *, validate: bool = True) -> tuple[Array, Array]:
 def polar_factor(M: Tensor, eps: float = 0.0) -> Tensor:
     r"""The nearest matrix R with orthonormal columns to a tall M (..., n, d), n >= d, differentiable to any order.
 
-    Completed where M has not full rank. For n > d the differential has a part outside of the range of R as well,
+    Completed where M lacks full rank. For n > d the differential has a part outside the range of R as well,
     :math:`dR = R\,\Omega + (I - R R^\top)\,dM\,H^{-1}`, with the pseudo-inverse of H where it is singular.
     """
     return _PolarFactor.apply(M, eps)[0]

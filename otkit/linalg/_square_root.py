@@ -44,7 +44,7 @@ from otkit.linalg._symmetric import symmetric
 def sqrtm(A: Array, *, validate: bool = True) -> Array:
     r"""The principal square root :math:`A^{1/2}` of symmetric positive semidefinite matrices.
 
-    Gradient: the Lyapunov equation above, itself differentiable to any order; at zero eigenvalues the convention above.
+    Gradient: by the Lyapunov equation above, differentiable to any order; at zero eigenvalues by the convention above.
 
     Cost: one symmetric eigendecomposition, :math:`O(d^3)` a matrix; the backward pass is four products.
 
@@ -88,7 +88,7 @@ def inv_sqrtm(A: Array, *, validate: bool = True) -> Array:
 
 
 def square_root(matrix: Tensor, eps: float = 0.0, *, validate: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """S, with its eigenvalues s >= 0 and eigenvectors V, of a matrix that came with a rounding of eps."""
+    """The root S of a matrix that came with a rounding of eps, with its eigenvalues s >= 0 and eigenvectors V."""
     require_square("A", matrix)
     if validate:
         matrix = checked(require_symmetric, "A", matrix, eps)

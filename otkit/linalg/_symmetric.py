@@ -1,4 +1,4 @@
-"""What is taken of square matrices everywhere: the symmetric part, and the trace."""
+"""Parts of square matrices that are needed everywhere: the symmetric part, and the trace."""
 
 from __future__ import annotations
 

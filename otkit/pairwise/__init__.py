@@ -8,7 +8,7 @@ serves everything that makes a large matrix bearable:
   else. ``n_jobs`` means what it means in scikit-learn, and whatever backend ``joblib.parallel_config`` names takes over
   (``"dask"``, or ``"ray"`` after ``ray.util.joblib.register_ray()``);
 - **streaming**: `pairwise_tiles` yields tiles as they are done, for matrices that are not to be held;
-- **resuming**: with ``out=`` each tile goes into a .npy file and then into a record beside it, one line a tile. A
+- **resuming**: with ``out=`` each tile goes into a .npy file and then into a record beside it, one line per tile. A
   computation that was interrupted goes on from there, with nothing done twice but the tiles that were under way.
 
 joblib and tqdm come with the extra ``parallel``; one process without progress needs neither.

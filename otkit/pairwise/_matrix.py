@@ -35,10 +35,10 @@ def pairwise_distances(
     ``out``, beside the measures.
 
     Args:
-        measures: What is compared. For distances between samples a sequence of point sets (n_k, d) of any sizes, or of
-            pairs of points and weights (n_k,), where all weights have one sum and plain points have weights 1/n_k. For
-            ``"gaussian_w2"`` the pair of means (N, d) and covariances (N, d, d), or a sequence of such pairs, as
-            `otkit.gaussian.fit` gives them. For a function of your own a sequence of whatever it takes.
+        measures: What is compared. For distances between samples, a sequence of point sets (n_k, d) of any sizes, or of
+            pairs of points and weights (n_k,), where all weights have the same sum and plain points have weights 1/n_k.
+            For ``"gaussian_w2"``, the pair of means (N, d) and covariances (N, d, d), or a sequence of such pairs, as
+            `otkit.gaussian.fit` gives them. For a function of your own, a sequence of whatever it takes.
         others: The measures of the columns; None for the distances among ``measures``.
         distance: ``"wasserstein"`` (exact), ``"sliced_wasserstein"`` (on the same directions for all pairs, those of
             seed 0 unless ``generator`` says otherwise), ``"max_sliced_wasserstein"``, ``"sinkhorn_cost"`` (not 0 on the
@@ -50,9 +50,9 @@ def pairwise_distances(
         tile: The side of a tile; by default 32, or less so that there are several to share.
         out: A .npy file to hold the matrix, with a record ``<out>.tiles`` beside it. Where both are there already, the
             tiles that they hold are not computed again, provided that measures, distance and options are the same.
-        bounds: Whether each entry says how much of it is certain: for ``"wasserstein"`` and ``"sinkhorn_cost"``, a
-            structured array with the fields distance, lower_bound and upper_bound (of the exact distance, or of the
-            exact cost beside an entropic one) and converged.
+        bounds: Whether each entry says how much of it is certain: for ``"wasserstein"`` and ``"sinkhorn_cost"``, the
+            result is then a structured array with the fields distance, lower_bound and upper_bound (of the exact
+            distance, or of the exact cost beside an entropic one) and converged.
         **options: Passed to the distance: p, reg, n_projections, generator and so on.
 
     Returns:
@@ -60,8 +60,8 @@ def pairwise_distances(
         for a function of your own. With ``out``, a read-only ``numpy.memmap`` of the file.
 
     Raises:
-        ValueError: No measures, other dimensions or masses, NaN among them or as a distance; an ``out`` that holds
-            other distances, or that nothing is known about.
+        ValueError: No measures, dimensions or masses that differ, NaN in a measure or as a distance; an ``out`` that
+            holds other distances, or that nothing is known about.
         TypeError: Arrays that are not floating point, or a distance that is not a number.
         MemoryError: More measures, or distances without ``out``, than this machine has memory for; found before the
             first distance.

@@ -165,7 +165,7 @@ def _require_no_gradient(name: str, *tensors: torch.Tensor | None) -> None:
 
 
 def _require_same(what: str, values: Sequence[tuple[str, float, float]]) -> None:
-    """Raise unless named values are that of the first, each up to what is allowed relative to it."""
+    """Raise unless named values equal the first, each up to what is allowed relative to it."""
     first_name, first, _ = values[0]
     for name, value, allowed in values:
         if abs(value - first) > allowed * first:

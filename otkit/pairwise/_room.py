@@ -1,4 +1,4 @@
-"""Whether a matrix of distances, and the measures, fit: known before the work, not after hours of it."""
+"""Whether a matrix of distances, and the measures, fit: found out before the work, not after hours of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A matrix in a file that an interrupted computation goes on with."""
+"""A matrix in a file, with which an interrupted computation can go on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from otkit.pairwise._tiles import Problem, Tile
 
 
 class Store:
-    """A matrix in a .npy file, and a record of its finished tiles: a line of JSON for what it is, and one a tile.
+    """A matrix in a .npy file, and a record of its finished tiles: a line of JSON on what it is, and one per tile.
 
     The line of a tile is its row, its column, and 1, or 0 where a distance did not converge. A tile is written to the
     matrix before it is written to the record, so what the record names is there, and a line that was cut short names
@@ -38,7 +38,7 @@ class Store:
         else:
             self._create(problem, header)
         try:
-            # Only to be read it is not made longer where its end is missing.
+            # Opened only to be read, it is not made longer where its end is missing.
             held = np.lib.format.open_memmap(path, mode="r")
         except ValueError as error:
             raise ValueError(f"out: {path} is damaged ({error}); {self.remedy}") from None
@@ -104,7 +104,7 @@ class Store:
 
 
 def _fingerprint(problem: Problem) -> str:
-    """What the distances depend on, in one number."""
+    """What the distances depend on, as one number."""
     digest = hashlib.sha256()
     for part in _content((*problem.inputs, problem.left, problem.right)):
         digest.update(part)

@@ -99,7 +99,7 @@ def _run(tasks: Iterator[tuple[Any, ...]], n_jobs: int | None) -> Iterator[tuple
 def _compute(
     home: int, rows: slice, columns: slice, block: Block, left: Any, right: Any, same: bool
 ) -> tuple[Tile, list[str], bool]:
-    """A tile, what did not converge, and whether that was warned of here, and not where nobody would have seen it."""
+    """A tile, what did not converge, and whether that was warned of here; elsewhere nobody would have seen it."""
     here = os.getpid() == home
     with contextlib.ExitStack() as stack:
         if not here:
