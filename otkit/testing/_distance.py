@@ -16,14 +16,14 @@ AsArray = Callable[[np.ndarray], Any]
 class Distance:
     r"""A function as the laws see it: two measures in, the number :math:`W_p` out.
 
-    The function is called by what its signature says: f(x, y) on points, with p= where it has a parameter p, with a=
+    The function is called as its signature says: f(x, y) on points, with p= where it has a parameter p, with a=
     and b= where it has both; f(loc1, cov1, loc2, cov2) on Gaussians.
 
     Args:
         function: The distance.
         p: The exponent at which it is called, or which it has.
         power: Whether it returns :math:`W_p^p`.
-        as_array: From a float64 NumPy array to what it takes; by default as it is.
+        as_array: A function from a float64 NumPy array to what it takes; by default the array stays as it is.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Distance:
         return self.rooted(to_number(result, self.name), p)
 
     def rooted(self, value: float, p: float | None = None) -> float:
-        """The distance, of what the function returns; a power below zero keeps its sign."""
+        """The distance, from what the function returns; a power below zero keeps its sign."""
         if not self.power:
             return value
         return abs(value) ** (1 / (p or self.p)) * (1 if value >= 0 else -1)

@@ -1,7 +1,7 @@
 r"""Laws of optimal transport, as functions that take any distance and any data.
 
-Each says of given measures whether a distance obeys it, and raises a `LawViolation` that shows the inputs, both sides
-and what rounding explains if it does not. A distance is a function
+Each checks whether a distance obeys it on given measures, and if it does not, raises a `LawViolation` that shows the
+inputs, both sides and what rounding explains. A distance is a function
 
 - of points, f(x, y), x (n, d) and y (m, d), or (n,) and (m,) on the line; with a parameter p it is asked for that
   exponent; with parameters a and b it takes weights too;
@@ -202,7 +202,7 @@ def check_relabelling(distance: Callable[..., Any], x: Any, y: Any, order: Any, 
 def check_splitting(
     distance: Callable[..., Any], x: Any, y: Any, fraction: float = 0.5, **options: Unpack[Options]
 ) -> None:
-    """An atom of x in two at the same place, with a fraction of its weight and the rest, is the same measure.
+    """An atom of x split in two at the same place, with a fraction of its weight and the rest, is the same measure.
 
     With fraction 0 a point without mass is added.
     """
@@ -239,7 +239,7 @@ def check_batch(distance: Callable[..., Any], x: Any, y: Any, z: Any, w: Any, **
 def check_monotone_in_p(
     distance: Callable[..., Any], x: Any, y: Any, exponents: tuple[float, float] = (1, 2), **options: Unpack[Options]
 ) -> None:
-    """W_p(x, y) <= W_q(x, y) for exponents p <= q (Jensen's inequality), of a distance with a parameter p."""
+    """W_p(x, y) <= W_q(x, y) for exponents p <= q (Jensen's inequality), for a distance with a parameter p."""
     (p, q), trial = exponents, _Trial("monotonicity in p", distance, options, x=x, y=y)
     if not trial.distance.takes_p:
         raise TypeError(f"{trial.distance.name} has no parameter p; expected one")
@@ -250,7 +250,7 @@ def check_monotone_in_p(
 
 
 def check_bounds(distance: Callable[..., Any], x: Any, y: Any, **options: Unpack[Options]) -> None:
-    r"""Between the distance of the means (Jensen) and the cost of the independent coupling:
+    r"""W lies between the distance of the means (Jensen) and the cost of the independent coupling:
 
     .. math:: |m_x - m_y| \le W_p(x, y) \le \Bigl(\int |x - y|^p\, d\alpha\, d\beta\Bigr)^{1/p} .
     """
@@ -299,8 +299,8 @@ def check_convexity(
     .. math:: W_p^p(\lambda x + (1 - \lambda) z, \lambda y + (1 - \lambda) w) \le
               \lambda W_p^p(x, y) + (1 - \lambda) W_p^p(z, w) .
 
-    Of measures with weights these are mixtures; of points without weights, which need equal sizes of x and z and of y
-    and w, unions with :math:`\lambda = 1/2`; of Gaussians, p = 2, averages of means and of covariances.
+    For measures with weights these are mixtures; for points without weights, which need equal sizes of x and z and of y
+    and w, unions with :math:`\lambda = 1/2`; for Gaussians, p = 2, averages of means and of covariances.
     """
     trial = _Trial("convexity", distance, options, x=x, y=y, z=z, w=w)
     x, y, z, w = trial.measures
@@ -357,7 +357,7 @@ def check_problem(distance: Callable[..., Any], problem: Problem, **options: Unp
 
 
 def check_gradient(distance: Callable[..., Any], x: Any, y: Any, **options: Unpack[Options]) -> None:
-    r"""Euler's identity and translation, of the gradients of a distance in torch.
+    r"""Euler's identity and translation, for the gradients of a distance in torch.
 
     W is homogeneous of degree one in the points (W^p of degree p), and does not change when all of them move, so
 
@@ -394,7 +394,7 @@ def check_gradient(distance: Callable[..., Any], x: Any, y: Any, **options: Unpa
     trial.equal(statement, euler, degree * value, unit, degree * tolerance)
     locations = gradients[::2] if isinstance(x, Gaussian) else gradients
     moved = sum(g.reshape(-1, dimension(x)).sum(0) for g in locations)
-    # Beside their own rounding, gradients are of differences of the data, which come with that of the data.
+    # Besides their own rounding, gradients come from differences of the data, which carry that of the data.
     size = sum(float(np.abs(g).sum()) for g in locations)
     data = p * (unit.power / unit.eps) ** ((p - 1) / p)
     if not call.power:

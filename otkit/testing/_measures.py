@@ -35,7 +35,7 @@ AnyMeasure: TypeAlias = np.ndarray | Measure | Gaussian
 
 
 def as_measure(given: Any, name: str = "x") -> AnyMeasure:
-    """What came, in float64 NumPy: an array is points; a pair, points with weights or a mean with a covariance.
+    """What came, in float64 NumPy: an array is points; a pair is points with weights or a mean with a covariance.
 
     Args:
         given: An array (n, d) or (n,) of NumPy or torch, or a pair of arrays.
@@ -118,7 +118,7 @@ def costs(first: np.ndarray | Measure, second: np.ndarray | Measure, p: float) -
 
 
 def show(measure: Any, largest: int = 60) -> str:
-    """Python text that makes the measure again; large arrays are named by their shape."""
+    """Python text that recreates the measure; large arrays are named by their shape."""
     if isinstance(measure, Measure | Gaussian):
         return f"{type(measure).__name__}({', '.join(show(part, largest) for part in measure)})"
     if isinstance(measure, np.ndarray):

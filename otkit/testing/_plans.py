@@ -19,8 +19,8 @@ def check_marginals(plan: Any, a: Any, b: Any, *, tol: float | None = None) -> N
         plan: The plan P, with shape (n, m).
         a: The weights :math:`a`, with shape (n,).
         b: The weights :math:`b`, with shape (m,).
-        tol: What each marginal may be off by in L1, and an entry be below zero; by default 16 eps·max(n, m)·mass, the
-            rounding of the sums. Give the solver's own tolerance for Sinkhorn's plans.
+        tol: How far each marginal may be off in L1, and an entry may be below zero; by default 16 eps·max(n, m)·mass,
+            the rounding of the sums. Give the solver's own tolerance for Sinkhorn's plans.
     """
     eps = machine_epsilon(plan)
     P, a, b = (to_numpy(part) for part in (plan, a, b))
@@ -48,7 +48,7 @@ def check_dual_feasibility(
         a: The weights of the rows, with shape (n,); uniform by default. Points without mass bind too.
         b: The weights of the columns, with shape (m,); uniform by default.
         value: The value that <f, a> + <g, b> must equal, if given.
-        tol: What may be off; by default 16 eps·(n + m) times the largest cost.
+        tol: How far these may be off; by default 16 eps·(n + m) times the largest cost.
     """
     eps = machine_epsilon(f)
     f, g, M = (to_numpy(part) for part in (f, g, M))

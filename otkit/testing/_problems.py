@@ -132,7 +132,7 @@ def quantiles(
         weighted: Whether the measures have weights.
         flat: Whether the points have shape (n,) rather than (n, 1).
         p: The exponent; several by default.
-        equal_sizes: Whether both have as many points.
+        equal_sizes: Whether both have the same number of points.
     """
     n, p = draw(st.integers(1, 6)) if equal_sizes else None, p or draw(_EXPONENTS)
     x, y = draw(_one(1, weighted, n)), draw(_one(1, weighted, n))
@@ -242,7 +242,7 @@ def problems(on: str, d: int, *, p: float | None = None, equal_sizes: bool = Fal
         on: The domain.
         d: The dimension.
         p: The exponent; several by default. Gaussians have 2.
-        equal_sizes: Whether both measures have as many points.
+        equal_sizes: Whether both measures have the same number of points.
     """
     if on == "line":
         return quantiles(flat=True, p=p, equal_sizes=equal_sizes)

@@ -11,7 +11,7 @@ moves the measure by
           \rho^2 \le \operatorname{Tr} |E| \le d\, \mathrm{eps}\, \|\Sigma\| ,
 
 to leading order, the first for regular covariances and the second for singular ones (where the condition number
-:math:`\kappa` exceeds 1/eps); the first is taken without its quarter, so that it ends in the second. And the *sum* is
+:math:`\kappa` exceeds 1/eps); the first is taken without its quarter, so that it runs into the second. And the *sum* is
 rounded: the power :math:`W_p^p`, a sum of k terms of the size of :math:`S^p`, comes with an error u = eps·k·S^p, and
 its root with
 
@@ -21,7 +21,7 @@ which is about :math:`u / (p W^{p-1})` for distances far from zero and :math:`u^
 in float64 is known to 1e-8 of the data's size only. k is the number of points of both measures, or the dimension of
 Gaussians; S is the size of the data, the longest of the vectors or root mean squares, times two.
 
-An error of ``slack`` times both is granted. A correct algorithm of the textbooks stays below; one that is more exact
+An error of ``slack`` times both is granted. A correct textbook algorithm stays below that; one that is more exact
 (as `otkit.gaussian` is between near Gaussians) can be held to less.
 """
 

@@ -86,7 +86,7 @@ def gaussians(
         cond: As in `psd_matrices`.
         singular: As in `psd_matrices`; Diracs are among them.
         diagonal: Whether the covariances are diagonal.
-        rank: The rank of the covariances at most, as of a low-rank factor; d by default.
+        rank: The largest rank of the covariances, as of a low-rank factor; d by default.
     """
     loc = np.array(draw(st.lists(COORDINATES, min_size=d, max_size=d)), dtype=float)
     spectrum = draw(spectra(d, cond=cond, singular=singular))

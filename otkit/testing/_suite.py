@@ -27,7 +27,7 @@ DOMAINS: dict[str, Callable[[int, int | None], SearchStrategy[Any]]] = {
     "diagonal gaussians": lambda d, n: gaussians(d, diagonal=True),
     "degenerate gaussians": lambda d, n: gaussians(d, singular=True),
 }
-"""What `check_laws` can be asked for: from a dimension d, and a number of points n or None, to measures."""
+"""What `check_laws` can be asked for: functions from a dimension d, and a number of points n or None, to measures."""
 
 _POINTS = ("points", "line", "measures")
 _GAUSSIANS = ("gaussians", "diagonal gaussians", "degenerate gaussians")
@@ -45,7 +45,7 @@ class _Ask:
 
 @st.composite
 def _several(draw: DrawFn, ask: _Ask, count: int, equal_sizes: bool = False) -> list[AnyMeasure]:
-    """Measures in one dimension, some of them near the one before."""
+    """Measures of one and the same dimension, some of them near the one before."""
     d = draw(st.sampled_from(list(ask.dimensions)))
     n = draw(st.integers(1, 6)) if ask.equal_sizes or equal_sizes else None
     found: list[Any] = [draw(DOMAINS[ask.on](d, n))]
@@ -60,7 +60,7 @@ class Law:
     """A law: how it is checked on examples, and of what.
 
     Attributes:
-        run: From drawn data, the ask, a distance and options, to the check.
+        run: The check, a function of drawn data, the ask, a distance and options.
         domains: Where it applies.
         needs: What the distance must have: "p", "batched", "differentiable", an exponent ("p >= 2").
     """
@@ -81,7 +81,7 @@ def _with(check: Callable[..., None], count: int, **more: Callable[[list[Any]], 
 
 def _scaling(data: DataObject, ask: _Ask, distance: Callable[..., Any], options: dict[str, Any]) -> None:
     x, y = data.draw(_several(ask, 2))
-    # All, and not one drawn: an error of a fixed size shows at one end only, which a search may never draw.
+    # All, not one drawn: an error of a fixed size shows at one end only, which a search may never draw.
     for scale in (2.0, -1.0, 1e3, 1e-3):
         checks.check_scaling(distance, x, y, scale, **options)
 
@@ -174,11 +174,11 @@ def find_violation(
         law: A name of `LAWS`.
         on: As in `check_laws`.
         p: As in `check_laws`.
-        exponents: Those at which a distance of points with a parameter p is checked.
+        exponents: The exponents at which a distance of points with a parameter p is checked.
         power: Whether it returns :math:`W_p^p`.
         dimensions: The dimensions d.
-        equal_sizes: Whether it needs as many points on both sides.
-        as_array: From a float64 NumPy array to what it takes, such as torch.as_tensor.
+        equal_sizes: Whether it needs the same number of points on both sides.
+        as_array: A function from a float64 NumPy array to what it takes, such as torch.as_tensor.
         slack: How many units of rounding are granted.
         max_examples: How many examples are tried; by default those of the Hypothesis profile.
         shrink: Whether to look for the simplest counterexample, which takes seconds, or take the first.
@@ -234,7 +234,7 @@ def check_laws(
 ) -> None:
     r"""Hold a distance to every law that applies to it, on examples that Hypothesis looks for.
 
-    Raises the first violation, by its simplest counterexample, and notes which other laws are broken.
+    Raises the first violation, with its simplest counterexample, and notes which other laws are broken.
 
     Args:
         distance: A function of points, f(x, y), f(x, y, p), f(x, y, a=, b=) or f(x, y, p, a=, b=), or of Gaussians,

@@ -17,7 +17,7 @@ class LawViolation(AssertionError):
         statement: The law as a formula.
         left: The value of its left side.
         right: The value of its right side.
-        excess: By how much it is broken, beyond nothing: the tolerance is not subtracted; inf where a side is NaN.
+        excess: By how much it is broken, the tolerance not subtracted; inf where a side is NaN.
         tolerance: What rounding explains.
         inputs: The inputs, by the names that the statement uses.
     """
