@@ -46,7 +46,7 @@ def transport_cost_1d_to_normal(
     a: Array | None = None,
     validate: bool = True,
 ) -> Array:
-    r"""The transport cost :math:`W_2^2(\alpha, N(m, \sigma^2))` of weighted points on the line to a normal measure.
+    r"""The transport cost :math:`W_2^2(\alpha, N(m, \sigma^2))` of weighted points on the line to a normal law.
 
     It is smooth in distinct points, in m and in σ, any number of times; in tied points the gradient is one of many. In
     the weights the gradient is exact up to a constant; it is infinite at points of weight zero at either end of the

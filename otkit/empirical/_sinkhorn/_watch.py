@@ -37,7 +37,7 @@ class Watch:
         return self.interrupted or self.n_iter >= self.max_iter
 
     def interrupt(self) -> None:
-        """To be called where a KeyboardInterrupt is caught, which is raised again, unless somebody watches and will see it.
+        """Call this where a KeyboardInterrupt is caught: it is raised again, unless somebody watches who will see it.
 
         An unfinished result is for people. A loop, such as a training, would take it for a result, and go on.
         """
