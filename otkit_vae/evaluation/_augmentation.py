@@ -1,7 +1,7 @@
 r"""What generated data are worth to a classifier: its accuracy with and without them.
 
 Of the training data only a few observations of each class are taken to be labelled. A Gaussian is fitted to the codes
-of those of each class (in a latent space the classes of which overlap little, a Gaussian each is a fair model),
+of those of each class (where classes overlap little in the latent space, a Gaussian for each is a fair model),
 
 .. math:: q(z | y) \approx N(m_y, \Sigma_y), \qquad
           z = \text{one draw of } q(z|x) \text{ for each } x \text{ of class } y,
@@ -71,7 +71,7 @@ def augment(model: VAE, labelled: Labelled, per_class: int, *, generator: Genera
 
     Args:
         model: The model.
-        labelled: Observations with labels, at least two of each class, that the Gaussians are fitted to.
+        labelled: Observations with labels, at least two of each class, to which the Gaussians are fitted.
         per_class: How many to generate of each class.
         generator: The source of randomness.
 
@@ -147,7 +147,7 @@ def augmentation(
 def real_accuracies(
     train: Labelled, held_out: Labelled, *, labelled_per_class: int = 10, n_seeds: int = 3, seed: int = 0
 ) -> tuple[float, ...]:
-    """The accuracies without generated data, which depend on no model; arguments as of `augmentation`."""
+    """The accuracies without generated data, which depend on no model; arguments as for `augmentation`."""
     return tuple(
         fit_classifier(*labelled, steps=STEPS, seed=k).accuracy(*held_out)
         for k, labelled in _subsets(train, labelled_per_class, n_seeds, seed)

@@ -28,7 +28,7 @@ FORMAT = 1
 
 
 class Classifier(nn.Module):
-    """From observations to the logits of classes.
+    """The network from observations to the logits of classes.
 
     Args:
         event_shape: The shape of an observation: an image (H, W), (C, H, W) or (H, W, C), or anything.
@@ -85,8 +85,8 @@ def _planes(x: Tensor) -> Tensor:
 def fit_classifier(x: Tensor, labels: Tensor, *, steps: int = STEPS, seed: int = 0) -> Classifier:
     """Train a classifier by Adam on cross-entropy, the learning rate falling to 0 along a half cosine.
 
-    The steps are a number of their own, whatever the number of observations, so that two sets of data get the same
-    training. The global random state is left as it was.
+    The number of steps does not depend on the number of observations, so that two sets of data get the same training.
+    The global random state is left as it was.
 
     Args:
         x: Observations, with shape (n, *event).
@@ -141,7 +141,7 @@ def cached_classifier(x: Tensor, labels: Tensor, *, cache: Path | None = None, s
             classifier.load_state_dict(content["state_dict"])
             return classifier.eval().requires_grad_(False)
     except Exception:
-        pass  # not there, or not one of ours, of which the unpickler says so in many ways: it is made anew
+        pass  # not there, or not one of ours, which the unpickler says in many ways: it is made anew
     classifier = fit_classifier(x, labels, seed=seed)
     content = io.BytesIO()
     torch.save({"fingerprint": known, "state_dict": classifier.state_dict()}, content)

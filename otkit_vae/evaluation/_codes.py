@@ -69,11 +69,11 @@ def decode(model: VAE, z: Tensor, *, batch_size: int = 2000) -> Tensor:
 def fit_mixture(z: Tensor, *, components: int = COMPONENTS, seed: int = 0) -> MixtureSameFamily:
     """A mixture of Gaussians with full covariances, fitted to codes by scikit-learn's EM.
 
-    Variances have a millionth of the mean variance of the codes added, so that Gaussians of codes on a plane exist too,
-    in any units.
+    A millionth of the mean variance of the codes is added to variances, so that Gaussians of codes on a plane exist
+    too, in any units.
 
     Args:
-        z: The codes, with shape (n, d); of more than 20,000 the first, so they should come in random order.
+        z: The codes, with shape (n, d); of more than 20,000 only the first count, so they should be in random order.
         components: The number of Gaussians, fewer where there are not ten codes for each.
         seed: Seeds the start, by k-means.
 
@@ -113,7 +113,7 @@ def fit_mixture(z: Tensor, *, components: int = COMPONENTS, seed: int = 0) -> Mi
 
 
 def ex_post(model: VAE, train: Tensor, *, seed: int, generator: Generator | None = None) -> MixtureSameFamily:
-    """`fit_mixture` of a draw of each posterior of training observations (n, *event): of 20,000 at most, the first.
+    """`fit_mixture` of a draw of each posterior of training observations (n, *event): of the first 20,000 at most.
 
     Args:
         model: The model.
@@ -142,7 +142,7 @@ class ClassGaussians(NamedTuple):
 
 
 def fit_classes(z: Tensor, labels: Tensor) -> ClassGaussians:
-    """A Gaussian for the codes of each class, with scikit-learn's Ledoit–Wolf covariance, which few codes allow.
+    """A Gaussian for the codes of each class, with scikit-learn's Ledoit–Wolf covariance, for which few codes suffice.
 
     Args:
         z: The codes, with shape (n, d).
@@ -161,7 +161,7 @@ def fit_classes(z: Tensor, labels: Tensor) -> ClassGaussians:
         )
     codes, of = z.double().numpy(force=True), labels.numpy(force=True)
     fits = [LedoitWolf().fit(codes[of == label]) for label in classes.tolist()]
-    # As much as the mixture has: codes that coincide have a covariance of 0, which has no Cholesky factor.
+    # The ridge of the mixture: codes that coincide have a covariance of 0, which has no Cholesky factor.
     covs = np.stack([fitted.covariance_ for fitted in fits]) + _ridge(codes) * np.eye(codes.shape[-1])
     locs = np.stack([fitted.location_ for fitted in fits])
     return ClassGaussians(classes, _normal(z, torch.from_numpy(locs), torch.from_numpy(covs)))

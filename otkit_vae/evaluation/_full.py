@@ -95,7 +95,7 @@ class FullEvaluation:
         latent: More of the codes: sliced distance, active units, collapse of sigma.
         bound: The importance-weighted bound; None for a posterior without a density.
         samples: What is generated.
-        augmentation: What it is worth to a classifier; None without labels, or without two of each class.
+        augmentation: What that is worth to a classifier; None without labels, or without two of each class.
     """
 
     held_out: Evaluation
@@ -180,9 +180,9 @@ def evaluate_fully(
         model: The model.
         objective: The objective that it was trained with.
         data: The data that it was trained on, with what was held out.
-        options: How many of what.
+        options: The options of the evaluation: how many of what.
         batch_size: The batch size at which the penalty is computed.
-        reference: `Reference` of these data, to be shared by their models; made anew if None.
+        reference: The `Reference` of these data, to be shared by models of them; made anew if None.
     """
     reference = Reference(data) if reference is None else reference
     generator = torch.Generator().manual_seed(options.seed)

@@ -83,14 +83,14 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
     r"""Evaluate a model, in evaluation mode, on held-out observations.
 
     The moments of the aggregated posterior carry no sampling noise of z: they are those of `AggregatedGaussianW2`, on
-    all observations at once. Of posteriors neither Gaussian nor deterministic they are those of the codes z.
+    all observations at once. For posteriors neither Gaussian nor deterministic they are those of the codes z.
 
     Args:
         model: The model.
         objective: The objective that it was trained with.
         x: Held-out observations, with shape (n, *event).
-        batch_size: The batch size at which the penalty is computed: batches are as in training on held-out data, as
-            alike as can be, with every observation in one, and count by their sizes.
+        batch_size: The batch size at which the penalty is computed: batches are those of held-out data in training, of
+            sizes as alike as can be, with every observation in one, and count by their sizes.
         seed: Seeds the codes and the prior samples that are drawn.
     """
     generator, least = torch.Generator().manual_seed(seed), objective.penalty.min_batch
@@ -109,7 +109,7 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
     )
     prior = model.prior
     scales, z = (torch.cat(parts) for parts in zip(*((t.posterior.stddev, t.z) for t in terms), strict=True))
-    # The null value of exact transport falls with the number of codes: it is of as many.
+    # The null value of exact transport falls with the number of codes, so it is computed with as many.
     few = z[:LARGEST_EXACT]
     y, y_other = sample(prior, len(few), generator), sample(prior, len(few), generator)
     y_many = sample(prior, len(z), generator)

@@ -69,7 +69,7 @@ def importance_weighted_bound(
 def has_density(model: VAE, x: Tensor) -> bool:
     """Whether the posterior of observations x (n, *event) has a density, as a deterministic one has not."""
     with evaluating(model):
-        posterior = map_tensors(model.encode(x), single)  # not all densities are there in half precision
+        posterior = map_tensors(model.encode(x), single)  # not all densities exist in half precision
     try:
         posterior.log_prob(posterior.mean)
     except NotImplementedError:

@@ -1,4 +1,4 @@
-"""Modules of one's own, such as dropout, do in an evaluation what they do outside of a training."""
+"""Modules of one's own, such as dropout, do in an evaluation what they do outside training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Have modules in evaluation mode, and after it each part of them in the mode that it was in."""
+    """Put modules into evaluation mode, and afterwards each part of them back into the mode that it was in."""
     parts = [(part, part.training) for module in modules for part in module.modules()]
     for module in modules:
         module.eval()

@@ -12,7 +12,7 @@ and
           \text{recall} = \frac{1}{|\Phi_r|} \sum_{\phi \in \Phi_r} f(\phi, \Phi_g) ,
 
 for real features :math:`\Phi_r` and generated ones :math:`\Phi_g`, as many of each. Two samples of one distribution do
-not reach 1: points in the tails are outside every ball. That value is the null value.
+not reach 1: points in the tails are outside every ball. What they reach is the null value.
 
 References:
     Kynkäänniemi, Karras, Laine, Lehtinen & Aila, 2019. *Improved precision and recall metric for assessing generative
@@ -51,8 +51,8 @@ class PrecisionRecall(NamedTuple):
 def precision_recall(real: Tensor, generated: Tensor, *, k: int = NEIGHBOUR) -> PrecisionRecall:
     r"""Improved precision and recall of two sets of points.
 
-    Squared distances are expanded into norms and products, in float64 and about one of the points: off by 1e-15 of
-    the squared size of the cloud, of which radii are a fair part. Cost: :math:`O((n + m)^2 d)` time as one
+    Squared distances are expanded into norms and products, in float64 and about one of the points: they are off by
+    1e-15 of the squared size of the cloud, of which radii are a fair part. Cost: :math:`O((n + m)^2 d)` time as one
     matrix product, O(n + m) memory.
 
     Args:

@@ -39,7 +39,7 @@ class Reference:
 
     @cached_property
     def classifier(self) -> Classifier | None:
-        """The classifier; None without labels of both parts, as one that nothing is known of is no judge."""
+        """The classifier; None without labels of both parts, as one of unknown accuracy is no judge."""
         if self.train is None or self.held_out is None:
             return None
         return cached_classifier(*self.train, cache=self.cache)
@@ -51,7 +51,9 @@ class Reference:
 
     @property
     def features(self) -> Callable[[Tensor], Tensor]:
-        """From observations (n, *event) to the features (n, d) to compare in: as they are, without a classifier."""
+        """The function from observations (n, *event) to the features (n, d) to compare in; without a classifier, these
+        are the observations as they are.
+        """
         return flat if self.classifier is None else self.classifier.features
 
     @cached_property
@@ -61,7 +63,7 @@ class Reference:
 
     @cached_property
     def null(self) -> Quality:
-        """The quality of n training observations in the place of samples."""
+        """The quality of n training observations in place of samples."""
         some = self.features(self.data.train[: len(self.real)])
         return quality(some, self.real, generator=Generator().manual_seed(0))
 

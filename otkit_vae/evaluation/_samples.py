@@ -7,8 +7,8 @@ With the features of n held-out observations and of as many samples: the Fréche
 
 between their Gaussian fits (`otkit.gaussian.frechet_distance`; a square, as FID is), the exact and the sliced
 :math:`W_2` between the points themselves, and improved precision and recall. The null value of each is the same number
-with as many *training observations* in the place of the samples: what a perfect generator would get. Exact transport
-takes 2,000 points of each kind and precision and recall 5,000 at most, and their titles say how many.
+with as many *training observations* in place of the samples: what a perfect generator would get. Exact transport takes
+at most 2,000 points of each kind, precision and recall at most 5,000, and their titles say how many.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Quality:
         frechet: The Fréchet distance, a square.
         w2: The exact :math:`W_2`, of 2,000 points at most.
         sliced_w2: The sliced :math:`W_2`.
-        precision: Improved precision, of 5,000 points at most; None of 3 or fewer, which have no third neighbour.
-        recall: Improved recall, as the precision.
+        precision: Improved precision, of 5,000 points at most; None for 3 or fewer, which have no third neighbour.
+        recall: Improved recall, likewise.
     """
 
     n: int
@@ -93,7 +93,8 @@ def sample_quality(
     Args:
         model: The model, whose samples are the means of p(x|z).
         codes: Where z is drawn from: the model's prior, or a mixture fitted to its codes.
-        features: From observations (n, *event) to the features (n, d) to compare in, such as `Classifier.features`.
+        features: The function from observations (n, *event) to the features (n, d) to compare in, such as
+            `Classifier.features`.
         real: The features of n held-out observations, with shape (n, d), as many as there will be samples.
         generator: The source of randomness.
     """
