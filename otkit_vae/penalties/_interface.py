@@ -4,20 +4,20 @@ The objective is :math:`-E[\log p(x|z)] + \text{weight} \cdot W`. A penalty W co
 there are two things to compare, its *estimand*:
 
 - "per-sample": every posterior :math:`q(z|x)` by itself, then averaged over x, as in the ELBO;
-- "aggregated": the mixture :math:`q(z) = E_x\, q(z|x)`, known by a batch of codes, as in Wasserstein auto-encoders.
+- "aggregated": the mixture :math:`q(z) = E_x\, q(z|x)`, known from a batch of codes, as in Wasserstein auto-encoders.
 
-A per-sample penalty pulls every code onto the prior, an aggregated one only their whole.
+A per-sample penalty pulls every code onto the prior, an aggregated one only the codes as a whole.
 
 An aggregated penalty is a function of the *whole* batch. It is written in three steps, of which the second is the same
 for all: what it needs to know of each observation (`statistics`), the collection of that over the batch (`gather`), and
-the formula (`compare`). Where a batch is spread over processes, `gather` is all that has to know, but for a formula
-whose terms the processes share out (`_split`): value and gradient are those of one process with the whole batch, and
-draws from the prior and of directions the same on all processes (`otkit_vae.processes`).
+the formula (`compare`). Where a batch is spread over processes, only `gather` has to know, and a formula whose terms
+the processes share out (`_split`): value and gradient are those of one process with the whole batch, and draws from the
+prior and of directions are the same on all processes (`otkit_vae.processes`).
 
 A batch is what one backward pass is taken of. Where the gradients of k batches are accumulated before a step, the
-penalty that is minimised is the mean of k penalties of N observations each, with the noise and the null value of N, and
-not that of k N observations at once. For per-sample penalties the two are the same. To make N larger than one process
-can hold, take more processes.
+penalty that is minimised is the mean of k penalties of N observations each, with the noise and the null value of N, not
+that of k N observations at once. For per-sample penalties the two are the same. To make N larger than one process can
+hold, take more processes.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class AggregatedPenalty(LatentPenalty):
         return z
 
     def gather(self, statistics: Tensor) -> Tensor:
-        """The statistics of the whole batch, (N, ...), of those that are here: the same in one process."""
+        """The statistics of the whole batch, (N, ...), from those that are here; in one process they are the same."""
         return processes.collect(statistics)
 
     @abstractmethod
@@ -154,10 +154,10 @@ class AggregatedPenalty(LatentPenalty):
 
 
 class AdversarialPenalty(AggregatedPenalty):
-    """A penalty of which a part is trained against the model: the training loop gives that an optimiser of its own.
+    """A penalty of which a part is trained against the model: the training loop gives the part an optimiser of its own.
 
     Attributes:
-        discriminator: The part. Its parameters have no gradient from the penalty itself.
+        discriminator: That part. Its parameters have no gradient from the penalty itself.
         learning_rate: The learning rate of its optimiser.
     """
 
@@ -169,7 +169,7 @@ class AdversarialPenalty(AggregatedPenalty):
         """What the discriminator is to minimise, a scalar.
 
         Args:
-            z: The codes that the penalty was computed of, with shape (N, d); the loss has no gradient in them.
+            z: The codes that the penalty was computed from, with shape (N, d); the loss has no gradient in them.
             prior: :math:`p(z)`.
             generator: The source of randomness.
         """

@@ -1,4 +1,4 @@
-"""Options of a penalty against the types that its constructor says: what YAML and a shell can get wrong."""
+"""Checks of a penalty's options against the types in its constructor: what YAML and a shell can get wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 
 def check_options(name: str, penalty: type[nn.Module], options: Mapping[str, Any]) -> None:
-    """Raise what `get` documents, for options that a penalty does not have or that are not of their types."""
+    """Raise the errors documented in `get`, for options that a penalty does not have or that are not of their types."""
     # A class without an __init__ of its own has nn.Module's, whose signature takes anything.
     known = {} if penalty.__init__ is nn.Module.__init__ else inspect.signature(penalty).parameters
     unknown = set(options) - set(known)

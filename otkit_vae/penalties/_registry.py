@@ -52,7 +52,7 @@ def get(name: str, **options: Any) -> LatentPenalty:
     """The penalty of that name, made with the given options.
 
     Raises:
-        ValueError: An unknown name, and the message lists the names; or an option that is not of the type that the
+        ValueError: An unknown name (the message lists all names), or an option that is not of the type that the
             penalty's constructor says.
         TypeError: An option that the penalty does not have.
     """

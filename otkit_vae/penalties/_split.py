@@ -1,6 +1,6 @@
 r"""The energy form of a transport cost, which a minibatch estimates without bias at q = p.
 
-A transport cost :math:`\hat W` between two samples is too large, and the more so the more spread they are: where
+A transport cost :math:`\hat W` between two samples is too large, and the more so the more spread out they are: where
 :math:`q = p` it is far from 0, and shrinking the codes lowers it. (The scale s that minimises
 :math:`E \hat W_2^2(s z, y)` for :math:`z, y \sim N(0, I)` and N = 128 is 0.7 at d = 8 and 0.3 at d = 64.) With
 the codes in two halves :math:`z_1, z_2` and the prior sample in :math:`y_1, y_2`, all independent,
@@ -11,7 +11,7 @@ has expectation 0 at q = p, as all six terms are then alike, and the bias of the
 terms elsewhere: the minimising scale is 1.0 at both dimensions. As an estimate of something near 0 it can be negative.
 
 It needs self terms between *independent* points. Between a batch and itself (a Sinkhorn divergence of the two samples)
-they hardly know of the sampling noise, and the shrinkage stays. Nor can halves be two draws of each posterior: these
+they hardly see the sampling noise, and the shrinkage stays. Nor can halves be two draws of each posterior: these
 lie together for the same observation, and :math:`\hat W(z_1, z_2)` then says how wide posteriors are, not q(z). Halves
 are the first and the second of the batch's observations, whose order in training is random; the value depends on which
 observations share a half, its expectation does not. With an odd N the halves differ by one, and the value at q = p is
@@ -47,5 +47,5 @@ def energy(cost: Callable[[Tensor, Tensor], Tensor], z: Tensor, y: Tensor) -> Te
     else:
         costs = torch.stack([cost(first[k], second[k]) for k in here])
     value = costs @ costs.new_tensor([share[k] * weight[k] for k in here])
-    # The other processes wait for a derivative in z, also of one that has the last term only.
+    # The other processes wait for a derivative in z, also from one that has the last term only.
     return value if here != [5] else value + 0 * z1.sum()

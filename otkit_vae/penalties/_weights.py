@@ -1,6 +1,6 @@
 r"""The default weight of each penalty, in one place.
 
-In nats for a unit of penalty. They come from a sweep by factors of about 3 on Fashion-MNIST (60,000 images, MLP
+The weights, in nats per unit of penalty, come from a sweep by factors of about 3 on Fashion-MNIST (60,000 images, MLP
 784-512-8, batch 128, Adam 1e-3, Bernoulli likelihood, 3 epochs, one seed): the weight at which samples decoded from
 N(0, I) are nearest to the 10,000 held-out images, by the Fréchet distance in the features of a classifier of these
 data; `kl` keeps the weight 1 of the ELBO. The squared error of held-out reconstructions is beside it. Made by
@@ -47,8 +47,8 @@ wae_gan                        3     26.3           13.4
 wae_gan                       10     28.7           14.8
 ========================  ======  =======  =============
 
-Of two that are as near the one with the better reconstructions is taken: `wasserstein` and `sinkhorn` at 3. One seed
-tells a factor of 3, not less, and three epochs are not ten: the page on penalties compared has the longer trainings.
+Of two that are equally near, the one with the better reconstructions is taken: `wasserstein` and `sinkhorn` at 3. One
+seed tells a factor of 3, not less, and three epochs are not ten: the page on penalties compared has longer trainings.
 
 A smaller observation has fewer nats to lose. On the digits (64 numbers, MLP 64-256-256-8, 120 epochs, one seed), by
 exact W2 between 359 samples and as many held-out digits, the best weight of the two or three that were tried

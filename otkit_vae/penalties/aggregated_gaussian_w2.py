@@ -97,7 +97,7 @@ class _ToIsotropic(Function):
     @staticmethod
     def forward(cov: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         values, vectors = torch.linalg.eigh(cov)
-        # The root of an eigenvalue that is rounding would be its noise a million times.
+        # The root of an eigenvalue that is mere rounding would magnify its noise a million times.
         certain = values > len(cov) * torch.finfo(cov.dtype).eps * values[-1]
         roots = torch.where(certain, values, 0).sqrt()
         slopes = torch.where(certain, 1 - s / roots, 0)

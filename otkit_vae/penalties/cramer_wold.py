@@ -8,11 +8,11 @@ average over all lines: for N(0, I) everything has a closed form,
           - \frac2N \sum_i \frac{1}{\sqrt{\gamma + \frac12}}\, \phi_d\Bigl(\frac{\|z_i\|^2}{2 + 4 \gamma}\Bigr) \Bigr) ,
 
 with Kummer's function :math:`\phi_d(s) = {}_1F_1(\tfrac12; \tfrac d2; -s) = E\, e^{-s \theta_1^2}` for
-:math:`\theta` uniform on the sphere. It is an MMD² whose kernel falls as :math:`1/\|z - z'\|` only, and needs neither
+:math:`\theta` uniform on the sphere. It is an MMD² whose kernel falls only as :math:`1/\|z - z'\|`, and needs neither a
 sample of the prior nor directions.
 
-Two things differ from the paper. The mean is over pairs of different codes, a U-statistic: with the N terms i = j of
-the paper's double sum, constants, the others weigh too little beside the pull of the prior, and the value at q = p is
+Two things differ from the paper. The mean is over pairs of different codes, a U-statistic: with the N constant terms
+i = j of the paper's double sum the others weigh too little beside the pull of the prior, and the value at q = p is
 not 0. And :math:`\phi_d` is exact to 1e-9, from a table; the paper's :math:`(1 + 4s / (2d - 3))^{-1/2}` is off by
 percents for small d. Another Gaussian prior is made N(0, I) by whitening the codes.
 

@@ -5,7 +5,7 @@ r"""The Kullback–Leibler divergence of the posterior from the prior: with weig
 
 for a diagonal Gaussian posterior and a standard normal prior; between diagonal ones with :math:`(\mu_k - m_k) / s_k`
 and :math:`\sigma_k / s_k` for :math:`\mu_k` and :math:`\sigma_k`. Between any two Gaussians it has a closed form; for
-another prior, a mixture say, the expectation is taken at the one code that was drawn,
+another prior, such as a mixture, the expectation is taken at the one code that was drawn,
 
 .. math:: \log q(z|x) - \log p(z), \qquad z \sim q(z|x),
 
@@ -29,7 +29,7 @@ from otkit_vae.precision import single
 
 @register("kl")
 class KL(PerSamplePenalty):
-    """KL(q(z|x) ‖ p(z)), per sample, in nats; in closed form between Gaussians, by one code otherwise."""
+    """KL(q(z|x) ‖ p(z)), per sample, in nats; in closed form between Gaussians, from one code otherwise."""
 
     known_null = 0.0
 
@@ -46,7 +46,7 @@ class KL(PerSamplePenalty):
         self.check(posterior, prior)
         q, p = gaussian_form(posterior), gaussian_form(prior)
         if q is None or p is None:
-            if z.itemsize < 4:  # not all densities are there in half precision
+            if z.itemsize < 4:  # not all densities exist in half precision
                 posterior, prior = (map_tensors(each, single) for each in (posterior, prior))
             return (posterior.log_prob(single(z)) - prior.log_prob(single(z))).to(z.dtype)
         if q.is_diagonal and p.is_diagonal:

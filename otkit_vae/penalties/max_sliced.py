@@ -2,19 +2,19 @@ r"""The max-sliced Wasserstein distance of the codes to the prior: W2² in the d
 
 .. math:: \max_{\|\theta\| = 1} W_2^2(\theta_\# q, \theta_\# p)
 
-It sees at once a single direction in which codes have collapsed, of which the mean over directions sees a d-th. The
+It sees in full a collapse of the codes in a single direction, of which the mean over directions sees a d-th. The
 maximum is sought by projected gradient ascent from several random directions, all in one batch,
 
 .. math:: \theta \leftarrow \frac{\theta + \eta\, g}{\|\theta + \eta\, g\|}, \qquad
           g = (I - \theta \theta^\top) \nabla W_2^2(\theta_\# q, \theta_\# p), \qquad
           \eta = \Bigl(\frac{2}{d} \operatorname{Tr} \bigl(\overline{z z^\top} + \Sigma_p\bigr)\Bigr)^{-1} ,
 
-and the best direction on the way is taken: a lower bound of the maximum, as any direction is. (A maximum is often at a
-kink, where the order of two projections changes; the ascent goes to and fro there, within about a thousandth of it.) By
-the envelope theorem the derivative in the codes is that at the direction held; at a kink, where it is a mean of those
-of both orders of the two codes, that of one of them.
+and the best direction on the way is taken: it gives a lower bound of the maximum, as any direction does. (A maximum is
+often at a kink, where the order of two projections changes; the ascent goes to and fro there, within about a thousandth
+of it.) By the envelope theorem the derivative in the codes is that at the direction held; at a kink, where it is a mean
+of those for the two orders of the codes, the one taken is that for one of them.
 
-The maximum also finds the noise of a batch, by which it is well above 0 at q = p (see `null_value`): 0.09 at N = 128
+The maximum also finds the noise of a batch, so that it is well above 0 at q = p (see `null_value`): 0.09 at N = 128
 for d = 8 and 0.58 for d = 64, where it is least at codes shrunk by 0.91. Take N well above d.
 
 References:

@@ -5,7 +5,7 @@ For a kernel k,
 .. math:: \mathrm{MMD}^2(q, p) = E\,k(z, z') - 2\, E\,k(z, y) + E\,k(y, y'), \qquad z, z' \sim q,\; y, y' \sim p
 
 is a squared distance for the kernels here, and averages over pairs of *different* points estimate it without bias (a
-U-statistic): the null value is 0, and a value can be negative. Each is a sum over the scales :math:`c`; with
+U-statistic): the null value is 0, and a value can be negative. Each kernel is a sum over the scales :math:`c`; with
 :math:`v = \operatorname{Tr} \Sigma_p`, which is d for N(0, I),
 
 - "imq", the inverse multiquadric :math:`k(x, y) = \sum_c \frac{2 v c}{2 v c + \|x - y\|^2}`, with a sample of the
@@ -123,14 +123,14 @@ def squares_of_pairs(x: Tensor) -> Tensor:
 
 
 BLOCK = 8192
-"""How many distances a kernel is computed of at a time: what fits into a core's cache with one number a scale."""
+"""How many distances a kernel is computed for at a time: what fits into a core's cache with one number a scale."""
 
 
 def mean_multiquadric(distances: Tensor, size: Tensor, scales: Sequence[float]) -> Tensor:
     r"""The mean over distances r of the multiquadric :math:`k = \sum_c a / (a + r^2)`, :math:`a = c \cdot \text{size}`.
 
-    Value and derivatives come of one pass over the distances, in blocks: with the history of each scale's matrix of
-    the batch the time would go into memory. The kernel knows :math:`r^2 / \text{size}` only, so that
+    Value and derivatives come from one pass over the distances, in blocks: with the history of each scale's matrix of
+    the batch the time would go into memory. The kernel depends on :math:`r^2 / \text{size}` only, so that
 
     .. math:: \frac{\partial k}{\partial r} = -2 r \sum_c \frac{a}{(a + r^2)^2}, \qquad
               \frac{\partial k}{\partial\, \text{size}} = -\frac{r}{2\, \text{size}} \frac{\partial k}{\partial r} .

@@ -1,8 +1,8 @@
 r"""The entropically regularised transport cost between the codes of a batch and a sample of the prior.
 
-As `wasserstein`, with :math:`\mathrm{OT}_\varepsilon` for the exact cost. The regularisation is relative to the scale
-of the prior: :math:`\varepsilon = \text{reg} \cdot (E\,\|y - y'\|^2)^{p/2}` for independent :math:`y, y' \sim p(z)`,
-for p = 2 and a standard normal :math:`2 d\, \text{reg}`, so that one value of reg means the same smoothing at any
+It is `wasserstein` with :math:`\mathrm{OT}_\varepsilon` for the exact cost. The regularisation is relative to the scale
+of the prior: :math:`\varepsilon = \text{reg} \cdot (E\,\|y - y'\|^2)^{p/2}` for independent :math:`y, y' \sim p(z)`
+(:math:`2 d\, \text{reg}` for p = 2 and a standard normal), so that one value of reg means the same smoothing at any
 latent dimension. The entropy blurs the plan and by itself draws codes together, and a batch is a poor picture of a
 measure. There are three forms:
 
@@ -11,7 +11,7 @@ measure. There are three forms:
 - ``split=False``, the Sinkhorn divergence
   :math:`\mathrm{OT}_\varepsilon(z, y) - \tfrac12 \mathrm{OT}_\varepsilon(z, z)
   - \tfrac12 \mathrm{OT}_\varepsilon(y, y)`
-  of Feydy et al.: non-negative, 0 only for equal *samples*; it takes away the bias of the entropy and not that of the
+  of Feydy et al.: non-negative, 0 only for equal *samples*; it takes away the bias of the entropy but not that of the
   sampling (see below);
 - ``debiased=False``, the plain cost, with both.
 
@@ -47,8 +47,8 @@ class Sinkhorn(AggregatedPenalty):
         reg: The regularisation, relative to the mean squared distance of two prior samples, to the power p/2.
         p: The exponent, p >= 1.
         debiased: Whether to subtract self terms; the plain cost if False.
-        split: Whether the self terms are between independent halves, for the energy form; between a sample and itself
-            if False, for the Sinkhorn divergence.
+        split: Whether the self terms are between independent halves (the energy form), or, if False, between a sample
+            and itself (the Sinkhorn divergence).
         tol: The L1 marginal error at which Sinkhorn's iterations stop. The error of the value is of second order in it,
             up to 4e-4 at N = 128, and that of the gradient 1 to 4 %, below the noise of a batch.
     """

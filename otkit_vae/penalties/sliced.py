@@ -7,8 +7,8 @@ with :math:`\theta_l` drawn anew for each batch. Each term has a closed form, an
 sample of it (`_projections`): the only noise is that of the codes. It costs :math:`O(L N (d + \log N))`.
 
 A shift by m costs :math:`\|m\|^2 / d`, as only a d-th of it shows in a projection. On a line N points are a good
-picture of a measure at any d, so the value at q = p is small (0.02 at N = 128), and the bias towards codes that
-shrink as well: the best scale is 0.98 to 0.99 at N = 128.
+picture of a measure at any d, so the value at q = p is small (0.02 at N = 128), and so is the bias towards codes that
+shrink: the best scale is 0.98 to 0.99 at N = 128.
 
 References:
     Bonneel, Rabin, Peyré & Pfister, 2015. *Sliced and Radon Wasserstein barycenters of measures*,

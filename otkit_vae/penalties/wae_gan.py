@@ -4,9 +4,9 @@ The discriminator's logit D is trained to minimise
 
 .. math:: -E_{y \sim p} \log \sigma(D(y)) - E_{z \sim q} \log(1 - \sigma(D(z))) ,
 
-whose best is :math:`D = \log p(z) / q(z)`, and the penalty is :math:`E_{z \sim q}[-\log \sigma(D(z))]`, the
+whose optimum is :math:`D = \log p(z) / q(z)`, and the penalty is :math:`E_{z \sim q}[-\log \sigma(D(z))]`, the
 non-saturating form. At q = p a perfect discriminator says ½ everywhere, so the null value is log 2; below it the
-discriminator takes codes for *better* than the prior, which says something of the discriminator only. A value is
+discriminator takes codes for *better* than the prior, which says something about the discriminator only. A value is
 therefore no measure of the distance, and cannot be compared between models.
 
 The penalty owns the discriminator; its parameters get no gradient from the penalty, and the training loop gives them an
@@ -57,7 +57,7 @@ class WaeGan(AdversarialPenalty):
             raise ValueError(f"widths is {tuple(widths)}; expected at least one whole number, all >= 1")
         self.learning_rate = require_positive("learning_rate", learning_rate)
         with warnings.catch_warnings():
-            # torch calls lazy modules new.
+            # torch warns that lazy modules are new.
             warnings.simplefilter("ignore")
             layers: list[nn.Module] = [nn.LazyLinear(widths[0]), nn.SiLU()]
         for inward, outward in zip(widths, (*widths[1:], 1), strict=True):

@@ -5,8 +5,8 @@ r"""The exact transport cost between the codes of a batch and a sample of the pr
 
 is an estimate of the cost between the aggregated posterior and the prior, and its gradient in the codes moves each
 towards the prior points that it is matched with. In high dimension a batch is a poor picture of a measure: even where
-q = p it is far from 0, and it is biased towards codes that shrink (at d = 64 and N = 128 full collapse scores 64.3, a
-perfect match 90.0). By default the penalty therefore is its *energy form*, derived in `_split`,
+q = p the estimate is far from 0, and it is biased towards codes that shrink (at d = 64 and N = 128 full collapse scores
+64.3, a perfect match 90.0). By default the penalty is therefore its *energy form*, derived in `_split`,
 
 .. math:: \tfrac14 \sum_{i,j} \hat W_p^p(z_i, y_j) - \tfrac12 \hat W_p^p(z_1, z_2) - \tfrac12 \hat W_p^p(y_1, y_2)
 
