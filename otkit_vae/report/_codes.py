@@ -4,8 +4,8 @@ Between the posteriors :math:`N(m_0, \Sigma_0)` and :math:`N(m_1, \Sigma_1)` of 
 
 - straight from mean to mean, :math:`(1 - t) m_0 + t m_1`;
 - straight from a draw of one to an independent draw of the other: its law at t has the covariance
-  :math:`(1 - t)^2 \Sigma_0 + t^2 \Sigma_1`, whose spread shrinks on the way, to :math:`1/\sqrt2` of it in the middle
-  where both are alike;
+  :math:`(1 - t)^2 \Sigma_0 + t^2 \Sigma_1`, whose spread shrinks on the way: in the middle, where both are alike, to
+  :math:`1/\sqrt2` of that at the ends;
 - along the geodesic of :math:`W_2`, :math:`N(m_t, \Sigma_t)` of `otkit.gaussian.geodesic`, which keeps the spread of a
   posterior all the way; one draw :math:`\epsilon` of N(0, I) is carried along as :math:`m_t + \Sigma_t^{1/2} \epsilon`.
 """
@@ -27,7 +27,7 @@ from otkit_vae.model import VAE
 from otkit_vae.sampling import sample
 
 STEPS = 9
-"""The observations of a way, its ends included."""
+"""The number of observations on a way, its ends included."""
 
 MAPPED = 3000
 """The most codes in a map."""
@@ -105,7 +105,7 @@ class Map(NamedTuple):
 
 
 def map_of(codes: Codes, prior: Distribution) -> Map:
-    """The two units of codes of two dimensions, and else the two main directions of the posterior means."""
+    """The two units, where codes have two dimensions, and else the two main directions of the posterior means."""
     means = codes.mean[:MAPPED].double()
     centred = means - means.mean(0)
     d = means.shape[-1]

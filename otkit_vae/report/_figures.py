@@ -22,7 +22,7 @@ COLOURS = (
 """Colours of labels and of penalties, to be told apart on light and on dark."""
 
 DASHES = ("solid", "dashed", "dotted")
-"""Of lines, where there are more than the colours."""
+"""How lines are drawn where there are more of them than colours."""
 
 
 def curves(title: str, unit: str, parts: Mapping[str, Mapping[int, float]], null: float | None = None) -> Markup:

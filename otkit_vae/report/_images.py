@@ -25,7 +25,7 @@ class Painter:
     Attributes:
         low: The value that is black, or at the bottom.
         high: The value that is white, or at the top.
-        image: The shape of an image; None where observations are none.
+        image: The shape of an image; None where observations are not images.
     """
 
     low: float
@@ -34,7 +34,7 @@ class Painter:
 
     @classmethod
     def of(cls, x: Tensor) -> Painter:
-        """For observations like x (n, *event): from 0 to 1 where they are within, and else over their own range."""
+        """For observations like x (n, *event): from 0 to 1 where they are within that, else over their own range."""
         low, high = x.min().item(), x.max().item()
         if low >= 0 and high <= 1:
             low, high = 0.0, 1.0

@@ -42,7 +42,7 @@ class Numbers(NamedTuple):
     notes: tuple[str, ...]
 
     def find(self, *keys: str) -> list[tuple[Measure, str]]:
-        """The measures of those keys that there are, each with what its null value is a value at."""
+        """The measures of those keys that there are, each with the heading of its null value."""
         known = {measure.key: (measure, section.null) for section in self.sections for measure in section.measures}
         return [known[key] for key in keys if key in known]
 
@@ -210,7 +210,7 @@ def _map(codes: Codes, run: SavedRun, missing: dict[str, str]) -> dict[str, Any]
     found = _codes.map_of(codes, run.model.prior)
     colours = None if labels is None else labels[: len(found.points)].numpy()
     main = codes.mean.shape[-1] > 2
-    # Across units the standard deviations of each are not all that makes the noise of a posterior that is not diagonal.
+    # Across units, the standard deviations of each are not all of the noise of a posterior that is not diagonal.
     known = found.spread.any() and not (main and run.config.posterior == "full")
     figure = _figures.latent_map(found.points, colours, found.prior, found.axes)
     kinds = [] if labels is None else _figures.legend(labels[: len(found.points)].unique().tolist())
