@@ -38,7 +38,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     """Keep a second training out of a folder, where the system can; a kill lets go of it, and leaves nothing.
 
     Raises:
-        FileExistsError: There is one that writes to it.
+        FileExistsError: Another training writes to it.
     """
     if os.name != "posix":
         yield
@@ -61,7 +61,7 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 def partial_of(path: Path) -> Path:
-    """What a kill may leave of a file that was being written, beside it."""
+    """The file that a kill may leave beside one that was being written."""
     return path.with_name(f".{path.name}.partial")
 
 
@@ -72,7 +72,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Make a new name in a folder last, where the system can."""
+    """Make a new name in a folder permanent, where the system can."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:

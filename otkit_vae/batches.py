@@ -16,17 +16,17 @@ from otkit_vae.sampling import seed_of
 class Batches:
     """Batches of observations, each one slice of a tensor, never collated one by one.
 
-    With a seed, in an order that is a function of the seed and the epoch alone, all of one size: a remainder smaller
-    than a batch is left out, as it would be another estimate; another epoch leaves out others. Without a seed, in the
-    order they have, each observation exactly once, in batches as alike as can be: their sizes differ by one at most.
+    With a seed, the order is a function of the seed and the epoch alone, and all batches have one size: a remainder
+    smaller than a batch is left out, as it would be another estimate; another epoch leaves out others. Without a seed,
+    observations come in the order they have, each exactly once, in batches whose sizes differ by one at most.
 
-    Over several processes a batch is spread: each gets its part, in the order of the batch, of sizes that differ by one
-    at most.
+    Over several processes a batch is spread: each gets its part, in the order of the batch, and the sizes of these
+    differ by one at most.
 
     Args:
         x: Observations, with shape (n, *event).
         batch_size: The size N of a batch, over all processes.
-        min_batch: The smallest batch there may be; without a seed, a batch may be larger than batch_size for that.
+        min_batch: The smallest batch there may be; without a seed, a batch may exceed batch_size for that reason.
         seed: Seeds the order.
 
     Example:
@@ -68,7 +68,7 @@ class Batches:
         return self._order[1][position * self.size : (position + 1) * self.size]
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of an epoch, unless that is where we are."""
+        """Go to the start of an epoch, unless we are in it already."""
         if epoch != self.epoch:
             self.epoch, self.position = epoch, 0
 

@@ -23,12 +23,12 @@ class Folder(Checkpoint):
     """Leaves metrics.csv and checkpoint.ckpt in the run folder, each written in one step.
 
     A training ends with a checkpoint. Where an evaluation within an epoch follows a step, it comes before the
-    checkpoint, as what goes on would leave it out. Between gradients that are accumulated there can be none: a
-    checkpoint that is due there, or an end that is asked for, comes after the optimiser's next step.
+    checkpoint, as a training that goes on from there would leave it out. While gradients are accumulated there can be
+    no checkpoint: one that is due then, or an end that is asked for, comes after the optimiser's next step.
 
     Args:
         out: The folder.
-        every: Over how many steps a checkpoint is written; at the end of each epoch if None.
+        every: How many steps apart checkpoints are written; at the end of each epoch if None.
         max_steps: After how many steps the training ends; -1 for no limit.
     """
 
@@ -38,7 +38,7 @@ class Folder(Checkpoint):
         self._postponed = self._due = False
 
     def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
-        """Learn from the first process which folder it is, of which the others know no name."""
+        """Learn from the first process which folder it is, as the others do not know its name."""
         self.out = trainer.strategy.broadcast(self.out)
 
     def last(self) -> str:
@@ -159,7 +159,7 @@ class Progress(Callback):
 
 
 def _batches(trainer: lightning.Trainer) -> Batches:
-    """The training's batches, where it goes on; at the start of an epoch the engine has not told them which."""
+    """The training's batches, set to its epoch: at the start of one the engine has not told them which it is."""
     batches: Any = trainer.train_dataloader
     batches.set_epoch(trainer.current_epoch)
     return batches

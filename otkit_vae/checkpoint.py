@@ -119,7 +119,7 @@ def part_of(content: Mapping[str, Any], module: str) -> dict[str, Any]:
 
 @contextmanager
 def fitting(file: Path) -> Iterator[None]:
-    """Say of what does not fit, a weight that is missing or of another shape, in which file it was."""
+    """Say, where something does not fit (a weight is missing or of another shape), in which file it was."""
     try:
         yield
     except (RuntimeError, AttributeError, TypeError, ValueError) as error:

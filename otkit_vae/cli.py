@@ -167,7 +167,7 @@ def _resume(options: Any) -> None:
 
 
 def _plain(options: Any) -> dict[str, Any]:
-    """The options by their names, of the training engine those that are not as they are by default."""
+    """The options by their names; of the training engine's, only those that are not as they are by default."""
     from otkit_vae import trainer
 
     chosen = options.as_dict()

@@ -31,7 +31,7 @@ def resume(run: str, **changes: Any) -> None:
 
     Args:
         run: The run folder.
-        **changes: Options to go on with others of.
+        **changes: Options to change, by their names.
     """
     from otkit_vae.training import resume as resume_training
 
@@ -40,7 +40,7 @@ def resume(run: str, **changes: Any) -> None:
 
 def _print(run: Run | None) -> None:
     if run is None:
-        return  # one of several processes, and not the first
+        return  # one of several processes, but not the first
     print(run.evaluation.table())
     print(f"\n{run.folder}")
     for file in sorted(run.folder.iterdir()):
@@ -78,7 +78,7 @@ def report(run: str) -> None:
 
 
 def sample(run: str, n: int = 100, out: str = "samples.npz", source: str = "prior", seed: int = 0) -> None:
-    """Draw samples: the .npz has the images, means of p(x|z), and the codes z; a picture of the first is beside it.
+    """Draw samples: the .npz has the images (means of p(x|z)) and the codes z; beside it is a picture of the first.
 
     Args:
         run: The folder of a finished training.
@@ -122,8 +122,8 @@ def augment(
     Args:
         run: The folder of a finished training, whose data have labels.
         n_per_class: How many to generate of each class.
-        labelled_per_class: How many training observations of each class the Gaussians are fitted to; all if null.
-        out: The .npz file to write, which must be new; its first images are beside it as a .png.
+        labelled_per_class: The number of training observations of each class to fit the Gaussians to; all if null.
+        out: The .npz file to write, which must be new; a .png of its first images is put beside it.
         seed: Seeds the draws.
     """
     import torch
@@ -169,8 +169,8 @@ def compare(
         training: The options of every training.
         out: The folder to write: new, empty, or a comparison with the same options.
         penalties: The names of penalties, separated by commas; "all" for all there are.
-        seeds: How many seeds, of which that of the options is the first.
-        weights: The weights of penalties that shall not have their default, such as {kl: 0.5}.
+        seeds: How many seeds; the first is that of the options.
+        weights: The weights of penalties that are not to have their default, such as {kl: 0.5}.
     """
     from otkit_vae import comparison
     from otkit_vae import penalties as registered

@@ -39,9 +39,9 @@ class Row(NamedTuple):
         measure: The key of the measure.
         title: What it is, in words.
         mean: The mean over the seeds.
-        sd: The standard deviation over the seeds; None of a single one.
+        sd: The standard deviation over the seeds; None for a single one.
         null: The mean of its null values; None where it has none.
-        better: "lower" or "higher"; None where neither is.
+        better: "lower" or "higher"; None where neither is better.
         n_seeds: The number of seeds.
     """
 
@@ -113,7 +113,7 @@ class Comparison:
         return [*lines, [Cell("null value"), *(null(key) for key in keys)]]
 
     def winners(self) -> str:
-        """A table of the best penalty by each measure of which one is best, and how it differs from `kl`."""
+        """A table of the best penalty by each measure that has one, and how it differs from `kl`."""
         lines = [["measure", "best", "mean", "kl", "difference"]]
         for key, heading in COLUMNS.items():
             rows = {row.penalty: row for row in self.rows if row.measure == key}
@@ -144,7 +144,7 @@ def rows_of(evaluations: Mapping[tuple[str, int], dict[str, Any]]) -> list[Row]:
 
 
 def _best(rows: Sequence[Row]) -> str | None:
-    """The penalty with the best finite mean; None where there is no better and worse, or no single best."""
+    """The penalty with the best finite mean; None where neither direction is better, or there is no single best."""
     rows = [row for row in rows if math.isfinite(row.mean)]
     if len(rows) < 2 or rows[0].better is None:
         return None
@@ -154,7 +154,7 @@ def _best(rows: Sequence[Row]) -> str | None:
 
 
 def _aligned(lines: list[list[str]]) -> str:
-    """A table in Markdown, of which the first line is the headings."""
+    """A table in Markdown, whose first line is the headings."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "| " + " | ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)) + " |"

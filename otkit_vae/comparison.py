@@ -1,9 +1,9 @@
-"""Trainings that differ in the penalty and the seed only, and one table of what they are worth.
+"""Trainings that differ only in the penalty and the seed, and one table of what they are worth.
 
 A comparison is a folder with a run folder for each penalty and seed. A run is finished once it has the comparison's
 evaluation.json, written last and in one step, which says that the training has ended; a comparison that is started
-again goes on with the first that is not, from its last checkpoint. Penalties and seeds can be added later; all other
-options must stay, or the runs would not compare.
+again goes on with the first run that is not finished, from its last checkpoint. Penalties and seeds can be added later;
+all other options must stay, or the runs could not be compared.
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ def compare(
         penalties: The names of the penalties.
         n_seeds: The number of seeds: base.seed, base.seed + 1, ...
         out: The folder, which is new, empty, or a comparison with the same options, that is then continued.
-        weights: The weights of penalties that shall not have their default.
+        weights: The weights of penalties that are not to have their default.
         progress: Whether to show a progress bar over the trainings.
 
     Raises:
         ValueError: An unknown penalty, options that do not fit the data or a penalty, or data that have changed since
             the comparison began; nothing was trained.
         FileExistsError: The folder has something else in it, or a comparison with other options; or the folder of a run
-            has files, and not its options. What can be seen of that beforehand is said before the first training.
+            has files, but not its options. As far as it can be seen beforehand, this is said before the first training.
     """
     out = Path(out)
     configs = _configs(base, penalties, n_seeds, out, dict(weights or {}))
@@ -194,7 +194,7 @@ def _begun(config: TrainConfig) -> dict[str, Any]:
 
 
 def _run(config: TrainConfig, reference: Reference) -> dict[str, Any]:
-    """The content of a run's evaluation.json, after what is left to do for it."""
+    """The content of a run's evaluation.json, after doing what is left to do for it."""
     folder, options = Path(str(config.out)), EvaluationOptions(seed=config.seed)
     known = _begun(config)
     if not known and (folder / CONFIG).is_file():
@@ -218,13 +218,13 @@ def _evaluated(file: Path) -> dict[str, Any]:
         content = dict(json.loads(file.read_text(encoding="utf-8")))
     except (TypeError, ValueError):
         return {}
-    # Of an evaluation by hand it is not known whether the training had ended.
+    # For an evaluation by hand it is not known whether the training had ended.
     known = {"training", "evaluation", "measures"} <= content.keys() and content.get("ended") is True
     return content if known else {}
 
 
 def _clear(folder: Path) -> None:
-    """Empty the folder of a start that was killed: a training writes its options first, so a part of them is all."""
+    """Empty the folder of a start that was killed: a training writes its options first, so it has part of them only."""
     if not folder.is_dir():
         return
     partial = partial_of(folder / CONFIG)
@@ -245,7 +245,7 @@ def _same(folder: Path, known: Mapping[str, Any], config: TrainConfig) -> None:
 
 
 def _draw(configs: Sequence[TrainConfig], data: Data, out: Path) -> dict[str, dict[str, Tensor]]:
-    """Samples of the prior and of a mixture, and reconstructions, the same codes and originals for each penalty."""
+    """Samples of the prior and of a mixture, and reconstructions, of the same codes and originals for each penalty."""
     originals = data.held_out[:SHOWN]
     samples, mixtures, reconstructions = {}, {}, {"originals": originals}
     for config in configs:

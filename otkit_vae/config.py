@@ -45,12 +45,12 @@ class TrainConfig:
     Args:
         penalty: The latent penalty, by name: none, kl, gaussian_w2, aggregated_gaussian_w2, wasserstein, sinkhorn,
             sliced, max_sliced, mmd, cramer_wold, wae_gan; from Python also one that you registered.
-        penalty_options: Options of the penalty, such as {p: 1} of wasserstein or {kernel: gaussian} of mmd.
+        penalty_options: Options of the penalty, such as {p: 1} for wasserstein or {kernel: gaussian} for mmd.
         weight: The weight of the penalty, >= 0, in nats for a unit of penalty; the penalty's own default for
             observations of that size if null.
         warmup: Over how many steps the weight grows from 0 to its value.
-        balance: "gradient" to multiply the weight, 1 by default then, by the ratio of the reconstruction's gradient to
-            the penalty's at the start; "none" to take it as it is.
+        balance: "gradient" to multiply the weight (whose default is then 1) by the ratio of the reconstruction's
+            gradient to the penalty's at the start; "none" to take it as it is.
         data: "digits" (bundled with scikit-learn), "mnist", "fashion-mnist", or the path of a .npy or .npz file with
             observations (n, ...), of a folder of images of one size, or of a folder with IDX files.
         data_root: The folder with the IDX files of mnist or fashion-mnist; Debian's dataset-fashion-mnist, or a
@@ -71,7 +71,7 @@ class TrainConfig:
         seed: Seeds the weights, the order of the data and every draw.
         out: The run folder to write, which must be new or empty; runs/DATA-PENALTY-K, K the first free number, if null.
         progress: Whether to show a progress bar.
-        checkpoint_steps: Over how many steps a checkpoint is written, within epochs too; at each epoch's end if null.
+        checkpoint_steps: How many steps apart checkpoints are written, within epochs too; at each epoch's end if null.
         max_gradient_norm: The norm of a step's gradient above which the training stops, naming the step and the batch;
             no limit if null. To make gradients smaller instead, see trainer.gradient_clip_val. What is not finite stops
             a training in any case.
@@ -143,7 +143,7 @@ class TrainConfig:
     def with_weight(self, event_shape: Sequence[int]) -> TrainConfig:
         """These options with the default weight for observations of a shape, if the weight is open.
 
-        It stays open where it is to be balanced: it is a ratio of gradients then.
+        It stays open where it is to be balanced, as it is then a ratio of gradients.
         """
         if self.weight is not None or self.balance != "none":
             return self
@@ -155,7 +155,7 @@ class TrainConfig:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """A value as a file can hold it: of NumPy, paths and times Python's numbers and texts, in lists and options too.
+    """A value as a file can hold it: NumPy's, paths and times as Python's numbers and texts, in lists and options too.
 
     Raises:
         ValueError: There is no such value.

@@ -70,8 +70,8 @@ def fingerprint(x: Tensor) -> str:
 def load_data(source: str, *, held_out: float = 0.2, root: str | None = None) -> Data:
     """Load observations, in two parts.
 
-    Unsigned bytes are images and are scaled to [0, 1], as are the 16 bits a pixel that image files may have; other
-    numbers stay as they are.
+    Unsigned bytes are images and are scaled to [0, 1], as are image files of 16 bits a pixel; other numbers stay as
+    they are.
 
     Args:
         source: One of
@@ -140,7 +140,7 @@ def _split(name: str, source: str, observations: Observations, held_out: float) 
 
 
 def _in_random_order(data: Data) -> Data:
-    """Each part in an order of its own, as files may be sorted by class, and some numbers are of the first only."""
+    """Each part in an order of its own: files may be sorted by class, and some numbers are of the first ones only."""
 
     def mixed(x: Tensor, labels: Tensor | None) -> Observations:
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
@@ -233,7 +233,7 @@ def _from_images(folder: Path) -> Observations:
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
-    """Bytes, of one channel or three; of a file that has more than a byte a pixel its numbers, of one channel."""
+    """Bytes, of one channel or three; for a file with more than a byte a pixel its numbers, of one channel."""
     if image.mode.startswith("I") or image.mode == "F":
         # PIL has the 16 bits of some files in 32.
         sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))

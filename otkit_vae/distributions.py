@@ -61,7 +61,7 @@ class Deterministic(Distribution):
 
 
 class GaussianForm(NamedTuple):
-    r"""A Gaussian :math:`N(m, F F^\top)` by its mean and a factor, or a Dirac measure, of which the factor is 0.
+    r"""A Gaussian :math:`N(m, F F^\top)` by its mean and a factor, or a Dirac measure, whose factor is 0.
 
     Attributes:
         loc: The mean m, with shape (..., d).
@@ -98,7 +98,7 @@ def gaussian_form(distribution: Distribution) -> GaussianForm | None:
 def moments(distribution: Distribution) -> tuple[Tensor, Tensor] | None:
     r"""The mean (..., d) and the covariance (..., d, d); None where they are not known.
 
-    Of a mixture :math:`\sum_k w_k p_k` they are :math:`\bar m = \sum_k w_k m_k` and
+    For a mixture :math:`\sum_k w_k p_k` they are :math:`\bar m = \sum_k w_k m_k` and
     :math:`\sum_k w_k \bigl(\Sigma_k + (m_k - \bar m)(m_k - \bar m)^\top\bigr)`.
     """
     form = gaussian_form(distribution)
@@ -129,7 +129,7 @@ def require_gaussian_form(role: str, distribution: Distribution, penalty: str, e
 
 
 def check_variance(name: str, prior: Distribution) -> None:
-    """Raise a ValueError if a prior has no variance that is known and finite, of which a penalty takes its scale."""
+    """Raise a ValueError if a prior has no variance that is known and finite, from which a penalty takes its scale."""
     try:
         known = bool(torch.isfinite(prior.variance).all())
     except NotImplementedError:
@@ -150,14 +150,14 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, list):
         return [map_tensors(part, function) for part in value]
     if isinstance(value, Distribution | Transform):
-        other = copy.copy(value)  # a transform leaves out of it the inverse that it may remember
+        other = copy.copy(value)  # without the inverse that a transform may remember
         other.__dict__.update({name: map_tensors(part, function) for name, part in other.__dict__.items()})
         return other
     return value
 
 
 def fingerprint(value: Any) -> Any:
-    """What tells one distribution from another: the types and all numbers in it and in its parts, to be a key."""
+    """What tells one distribution from another: the types and all numbers in it and in its parts, as a key."""
     if isinstance(value, Tensor):
         return value.dtype, tuple(value.shape), value.double().numpy(force=True).tobytes()
     if isinstance(value, list):

@@ -2,8 +2,8 @@
 
 A training is a function of its options. The order of the data follows from the seed and the epoch, what is drawn at a
 step from the seed, the step and the process, the weight of the penalty from the step. A checkpoint therefore keeps the
-parameters, the optimisers, the place in the epoch and the history of the metrics, and no state of a generator: what
-goes on from it is what would have gone on without it, bit by bit.
+parameters, the optimisers, the place in the epoch and the history of the metrics, and no state of a generator: a
+training that goes on from it is what it would have been without the break, bit by bit.
 """
 
 from __future__ import annotations
@@ -67,20 +67,20 @@ def fit(
         seed: Seeds the order of the data and the draws.
         config: The options of the training, plain values, for the checkpoint.
         data: The fingerprint of the data, for the checkpoint.
-        checkpoint_steps: Over how many steps a checkpoint is written; at the end of each epoch if None.
+        checkpoint_steps: How many steps apart checkpoints are written; at the end of each epoch if None.
         max_gradient_norm: The norm of a step's gradient, before any clipping, above which the training stops; no limit
             if None.
         resume: Whether to go on from the folder's checkpoint, where it has one.
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: An epoch has other steps than in the checkpoint.
+        ValueError: An epoch does not have the steps that it has in the checkpoint.
         Refused: The engine does not begin, or ends before the first checkpoint.
         ArithmeticError: The loss or the weights are no longer finite, or a gradient is above its limit.
         OSError: The folder cannot be written to, or another process has ended; what the folder has is whole.
         KeyboardInterrupt: The training was interrupted.
     """
-    # The engine does not clip gradients that an optimiser in one kernel might unscale, in bfloat16 neither.
+    # The engine does not clip gradients that an optimiser in one kernel might unscale, not in bfloat16 either.
     precision = str(trainer.precision)
     fused = not (precision.startswith("16") or (precision.endswith("mixed") and trainer.gradient_clip_val))
     training = Training(
@@ -154,7 +154,7 @@ class Training(lightning.LightningModule):
         self.model, self.objective, self.learning_rate = model, objective, learning_rate
         self.seed, self.config, self.data, self.fused = seed, config, data, fused
         self.max_gradient_norm = max_gradient_norm
-        # An adversary has an optimiser of its own, and the engine leaves two of them to us.
+        # An adversary has an optimiser of its own, and the engine leaves two optimisers to us.
         self.automatic_optimization = not isinstance(objective.penalty, AdversarialPenalty)
         self.history: list[dict[str, float]] = []
         self._sums: dict[str, list[float]] = {}
@@ -190,7 +190,7 @@ class Training(lightning.LightningModule):
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:  # noqa: D102
         n, seed = self.trainer.train_dataloader.size, seed_of(self.seed, 3, self.current_epoch, batch_idx)  # pyright: ignore
-        with processes.known(n, seed):  # of several processes each has its share of the loss
+        with processes.known(n, seed):  # each of several processes has its share of the loss
             terms = self._terms(batch, self.steps(self.current_epoch, batch_idx))
             self._note("train", terms, batch_idx, len(batch))
             if isinstance(self.objective.penalty, AdversarialPenalty):
@@ -253,7 +253,7 @@ class Training(lightning.LightningModule):
     def means(self, part: str) -> dict[str, float]:
         """The means of the metrics since the epoch began, for "train" or "held_out", of this process.
 
-        Of several processes, as far as they have come together (`TOGETHER`); nothing before.
+        With several processes, of all of them up to when they last came together (`TOGETHER`); nothing before.
         """
         if not processes.spread():
             self.settle()
@@ -306,7 +306,7 @@ class Training(lightning.LightningModule):
         self._sums = {part: (sums * (self.global_rank == 0)).tolist() for part, sums in about["sums"].items()}
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Take the weights of a checkpoint; a ValueError if they are others than the training has."""
+        """Take the weights of a checkpoint; a ValueError if they are not those that the training has."""
         with checkpoints.fitting(Path(str(self.trainer.ckpt_path))):
             return super().load_state_dict(*args, **kwargs)
 
@@ -379,7 +379,7 @@ class Training(lightning.LightningModule):
             self.check_weights(epoch - 1, int(self.trainer.num_training_batches) - 1)
 
     def _window(self, batch_idx: int) -> range:
-        """The batches of an epoch, up to one, whose gradients are accumulated with its own."""
+        """The batches of an epoch, up to the given one, whose gradients are accumulated with its own."""
         return range(batch_idx - batch_idx % self.trainer.accumulate_grad_batches, batch_idx + 1)
 
     def failure(self, what: str, epoch: int, batches: Sequence[int]) -> ArithmeticError:

@@ -21,7 +21,7 @@ from otkit._derivatives import Function
 
 
 class Likelihood(nn.Module, ABC):
-    """From a decoder's output to p(x|z)."""
+    """The map from a decoder's output to p(x|z)."""
 
     @abstractmethod
     def forward(self, output: Tensor) -> Distribution:
@@ -37,8 +37,8 @@ class Likelihood(nn.Module, ABC):
 class Bernoulli(Likelihood):
     r"""Independent Bernoulli pixels, :math:`\log p(x|z) = \sum_k x_k \log \pi_k + (1 - x_k) \log(1 - \pi_k)`.
 
-    The decoder's output is the logit of :math:`\pi`. Grey values in [0, 1] are allowed, as everyone does; the sum
-    then is the negative cross-entropy, no longer a normalised density.
+    The decoder's output is the logit of :math:`\pi`. Grey values in [0, 1] are allowed, as is usual; the sum is then
+    the negative cross-entropy, no longer a normalised density.
     """
 
     def forward(self, output: Tensor) -> Distribution:  # noqa: D102
@@ -88,7 +88,7 @@ class Gaussian(Likelihood):
         return _GaussianPixels(output, self.scale.to(output) if self.fixed_scale is None else self.fixed_scale)
 
 
-# A density of a whole image at once, as it is most of what an objective costs beside the network's products.
+# The density of a whole image at once, as that is most of what an objective costs beside the network's products.
 
 
 class _BernoulliPixels(Independent):
@@ -96,7 +96,7 @@ class _BernoulliPixels(Independent):
 
     def log_prob(self, value: Tensor) -> Tensor:
         logits = self.base_dist.logits
-        # Other shapes, such as many draws of one code, are as rare as they are general.
+        # Other shapes, such as many draws of one code, are rare, and left to the general code.
         if value.shape != logits.shape or value.dtype != logits.dtype:
             return super().log_prob(value)
         return _LogLikelihood.apply(logits, value, self.reinterpreted_batch_ndims)

@@ -24,7 +24,7 @@ class VAE(nn.Module):
     """An encoder with a posterior, a decoder with a likelihood, and a prior.
 
     Args:
-        encoder: Your own module, from observations (N, *event) either to the features (N, n) of which the posterior
+        encoder: Your own module, from observations (N, *event) either to the features (N, n) from which the posterior
             makes q(z|x), or to the distribution q(z|x) itself, with batch shape (N,), which needs ``mean`` and
             ``stddev``.
         decoder: Your own module from codes (N, d) to outputs (N, *event).
@@ -72,14 +72,14 @@ class VAE(nn.Module):
         components: int = 10,
         scale: float | None = None,
     ) -> VAE:
-        """A model that fits observations of a shape.
+        """A model for observations of a given shape.
 
         Args:
             event_shape: The shape of an observation.
             latent_dim: The dimension d of a code.
             likelihood: "bernoulli" or "gaussian".
             widths: The widths of the encoder's hidden layers, or the channels of its convolutions, mirrored in the
-                decoder; from the data by default.
+                decoder; sized from the data by default.
             network: "mlp", or "conv" for images (H, W), (C, H, W) or (H, W, C).
             posterior: "deterministic", "diagonal" or "full".
             prior: "normal" for N(0, I), or "mixture" for Gaussians learned with the model.
@@ -130,7 +130,7 @@ class VAE(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> VAE:
-        """The model of such a folder, on the CPU, in evaluation mode: see `otkit_vae.pretrained.load`."""
+        """The model in such a folder, on the CPU, in evaluation mode: see `otkit_vae.pretrained.load`."""
         return pretrained.load(folder)
 
     @property

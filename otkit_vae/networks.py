@@ -33,7 +33,7 @@ def perceptron(*widths: int) -> nn.Sequential:
 
 
 class Encoder(nn.Module):
-    """A perceptron x -> features, of which a posterior makes q(z|x).
+    """A perceptron x -> features, from which a posterior makes q(z|x).
 
     Args:
         event_shape: The shape of an observation.

@@ -69,8 +69,8 @@ class Objective(nn.Module):
     Args:
         penalty: The penalty W.
         weight: Its weight, >= 0; the penalty's own default if None.
-        warmup: Over how many steps the weight grows linearly from 0; or your own schedule, a function from the step,
-            0 at first, to a factor >= 0 of the weight.
+        warmup: Over how many steps the weight grows linearly from 0; or your own schedule, a function from the step
+            (the first is 0) to a factor >= 0 of the weight.
 
     Example:
         >>> import torch
@@ -109,7 +109,7 @@ class Objective(nn.Module):
         """The objective of a model on observations x (N, *event), at a step of its weight's schedule.
 
         Raises:
-            ValueError: The batch is too small, the decoder's observations have another shape, or the penalty is no
+            ValueError: The batch is too small, the decoder's observations have another shape, or the penalty is not a
                 scalar.
         """
         if not processes.spread() and len(x) < self.penalty.min_batch:
@@ -152,7 +152,7 @@ class Objective(nn.Module):
     def check(self, model: VAE, x: Tensor) -> None:
         """Raise a ValueError, before training, if model, penalty and observations do not fit together.
 
-        The objective is computed once, so that what takes its shape from the first codes has it.
+        The objective is computed once, so that any part that takes its shape from the first codes has it afterwards.
 
         Args:
             model: The model.

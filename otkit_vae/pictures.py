@@ -42,14 +42,14 @@ def grid(x: Tensor, path: Path, *, title: str) -> None:
 
 
 def side_by_side(rows: Mapping[str, Tensor], path: Path, *, title: str) -> None:
-    """Observations (n, *event) of several sources, a row each under one title, the names at the left."""
+    """Observations (n, *event) of several sources, a row for each under one title, with the names at the left."""
     _sheet(list(rows.values()), path, title, list(rows))
 
 
 def _sheet(rows: Sequence[Tensor], path: Path, title: str, names: Sequence[str] = ()) -> None:
     """Observations (n, *event) in rows, all on one scale, each a unit wide and high in one pair of axes.
 
-    (To draw a pair for each takes ten times as long.)
+    (Drawing a pair of axes for each takes ten times as long.)
     """
     columns, painter = max(map(len, rows)), Painter.of(torch.cat(list(rows)))
     tall = 1.0 if painter.image is None else painter.image.height / painter.image.width

@@ -23,7 +23,7 @@ FLOOR = 1e-5
 
 
 class Posterior(nn.Module, ABC):
-    """From an encoder's output to q(z|x)."""
+    """The map from an encoder's output to q(z|x)."""
 
     @abstractmethod
     def n_features(self, latent_dim: int) -> int:
@@ -45,7 +45,7 @@ class DeterministicPosterior(Posterior):
 
 
 class DiagonalPosterior(Posterior):
-    r""":math:`N(\mu, \operatorname{diag} \sigma^2)`; the output is :math:`\mu` and r, of which
+    r""":math:`N(\mu, \operatorname{diag} \sigma^2)`; the output is :math:`\mu` and r, from which
     :math:`\sigma = 10^{-5} + \operatorname{softplus}(r)`.
     """
 
@@ -58,8 +58,8 @@ class DiagonalPosterior(Posterior):
 
 
 class FullPosterior(Posterior):
-    r""":math:`N(\mu, L L^\top)`; the output is :math:`\mu`, r, of which the diagonal of L is
-    :math:`10^{-5} + \operatorname{softplus}(r)`, and its d(d - 1)/2 entries below, row by row.
+    r""":math:`N(\mu, L L^\top)`; the output is :math:`\mu`, r, from which the diagonal of L is
+    :math:`10^{-5} + \operatorname{softplus}(r)`, and the d(d - 1)/2 entries of L below it, row by row.
     """
 
     def n_features(self, latent_dim: int) -> int:  # noqa: D102

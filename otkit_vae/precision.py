@@ -1,7 +1,7 @@
 """Half precision is for networks: codes, densities and penalties take the digits of float32.
 
 Under autocast a network gives numbers of 8 or 11 bits, and so does every product that is taken beside it, of noise or
-of distances of codes. Some operations are not there in half precision at all.
+of distances of codes. Some operations do not exist in half precision at all.
 """
 
 from __future__ import annotations
@@ -25,6 +25,6 @@ def widened(output: Tensor) -> Tensor:
 
 
 def without_autocast(like: Tensor) -> AbstractContextManager[object]:
-    """Within it operations on the device of a tensor are in the dtypes of what they are given."""
+    """Within this context, operations on the device of a tensor are in the dtypes of what they are given."""
     device = like.device.type
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else _nothing

@@ -28,7 +28,7 @@ FORMAT_VERSION = 2
 
 
 def save(model: VAE, folder: str | Path) -> Path:
-    """Write a model into a folder, in place of one that is there; what else is there stays.
+    """Write a model into a folder, in place of one that is there; other files in it stay.
 
     Args:
         model: A model that `VAE.sized` made, trained or not, of any dtype, on any device.

@@ -53,7 +53,7 @@ class StandardNormal(Prior):
 class FixedPrior(Prior):
     """Any torch distribution with batch shape () and event shape (d,); it follows the model to its device and dtype.
 
-    Its tensors are not in the model's state dict: a model is loaded into one that was made with the same prior.
+    Its tensors are not in the model's state dict: that has to be loaded into a model made with the same prior.
     """
 
     def __init__(self, distribution: Distribution):
@@ -75,7 +75,7 @@ class FixedPrior(Prior):
 
 
 class EqualMixture(MixtureSameFamily):
-    """A mixture whose weights are fixed, so that its samples have the derivative in all that is learned.
+    """A mixture whose weights are fixed, so that its samples have derivatives in all that is learned.
 
     The components have samples with derivatives, and event shape (d,).
     """
@@ -97,7 +97,7 @@ class MixturePrior(Prior):
 
     Args:
         latent_dim: The dimension d.
-        components: Their number K; the means start as draws from N(0, I), the scales, never below 0.001, at 1.001.
+        components: The number K; the means start as draws from N(0, I), the scales, never below 0.001, at 1.001.
     """
 
     def __init__(self, latent_dim: int, components: int = 10):

@@ -1,20 +1,20 @@
 r"""A batch that is spread over processes, as one.
 
 Under torch.distributed each of R processes has a part of the batch, :math:`n_r` of :math:`N = \sum_r n_r` observations,
-and ``DistributedDataParallel`` *averages* their gradients, :math:`\frac1R \sum_r \nabla_\theta L_r`. A loss that each
-computes of its own part is another loss: means over parts of different sizes are no mean over the batch, and a function
-of the whole batch, an aggregated penalty, is no mean at all.
+and ``DistributedDataParallel`` *averages* their gradients, :math:`\frac1R \sum_r \nabla_\theta L_r`. If each computes a
+loss of its own part, that is another loss: a mean of means over parts of different sizes is not the mean over the
+batch, and a function of the whole batch, such as an aggregated penalty, is not a mean at all.
 
 Here every process computes the same number :math:`L(s_1, \dots, s_R)` of the statistics :math:`s_r(\theta)` of all of
-them. What is collected, by `collect` or `total`, has the sum over processes for its derivative: to :math:`s_r` comes
+them. What is collected, by `collect` or `total`, has the sum over processes for its derivative: :math:`s_r` receives
 :math:`\sum_q \partial L_q / \partial s_r = R\, \partial L / \partial s_r`, and after the average
 
 .. math:: \frac1R \sum_r \Bigl(\frac{\partial s_r}{\partial \theta}\Bigr)^{\!\top} R\, \frac{\partial L}{\partial s_r}
           = \nabla_\theta L .
 
 Parameters that L knows directly, those of a learned prior, have :math:`\partial L / \partial \phi` on every process,
-and on average. Both are the gradient of one process, whatever the sizes of the parts. (``torch.distributed.all_gather``
-with one's own part put back in place has :math:`1/R` of the first and all of the second.)
+and on average. Both are the gradient on a single process, whatever the sizes of the parts.
+(``torch.distributed.all_gather`` with one's own part put back gives :math:`1/R` of the first and all of the second.)
 
 Where L is known to be that same number everywhere, :math:`R\, \partial L / \partial s_r` is what each process has
 already, and nothing is sent in the backward pass (`collect`, `means`). In a loop that knows the batch's size beforehand
@@ -68,7 +68,7 @@ def lost(error: RuntimeError) -> bool:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Within it a batch is what is here, as in one process: for an evaluation on one of several processes."""
+    """Within this context a batch is what is here, as in one process: for an evaluation on one of several processes."""
     token = _ALONE.set(True)
     try:
         yield
@@ -78,10 +78,10 @@ def alone() -> Iterator[None]:
 
 @contextmanager
 def in_training() -> Iterator[None]:
-    """Within it batches are spread over all processes; after it over those they were spread over before.
+    """Within this context batches are spread over all processes; after it over those they were spread over before.
 
     The engine leaves the group that it made for a training, by which the next one finds the same processes. What is
-    done in between, an evaluation by the first of them say, is done alone.
+    done in between, such as an evaluation by the first of them, is done alone.
     """
     alone_before, spread_before = _ALONE.get(), spread()
     _ALONE.set(False)
@@ -93,7 +93,7 @@ def in_training() -> Iterator[None]:
 
 @contextmanager
 def known(n: int, seed: int) -> Iterator[None]:
-    """Within it the batch has n observations, in parts as `Batches` makes them, and what is shared comes of a seed.
+    """Let the batch have n observations, in parts as `Batches` makes them, and what is shared come from a seed.
 
     Both must be the same on every process. `means` are then shares, and sums may be shared out (`shares`), see above.
     """
@@ -110,9 +110,9 @@ def known(n: int, seed: int) -> Iterator[None]:
 
 
 def collect(x: Tensor) -> Tensor:
-    """The parts of all processes in their order, (N, ...), of the part that is here, (n, ...), differentiable once.
+    """The parts of all processes in their order, (N, ...), from the part that is here, (n, ...), differentiable once.
 
-    One row for each observation. What is made of them must be the same number on every process.
+    One row for each observation. What is made from them must be the same number on every process.
 
     Example:
         >>> collect(torch.ones(3, 2)).shape  # in one process
@@ -142,10 +142,10 @@ def count(x: Tensor) -> int:
 
 
 def means(*xs: Tensor) -> tuple[Tensor, ...]:
-    """The means over the batch's observations, (...), of the parts that are here, (n, ...), differentiable once.
+    """The means over the batch's observations, (...), from the parts that are here, (n, ...), differentiable once.
 
-    The processes talk once for all of them, and not in the backward pass: what is made of the means, a loss, must be
-    the same number on every process. (What each makes of them and of its own part, a variance say, takes `total`.)
+    The processes talk once for all of them, and not in the backward pass: what is made from the means, a loss, must be
+    the same number on every process. (What each makes from them and its own part, such as a variance, takes `total`.)
 
     Example:
         >>> means(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([0.0, 1.0]))  # in one process
@@ -160,9 +160,9 @@ def means(*xs: Tensor) -> tuple[Tensor, ...]:
 
 
 def shares(n: int) -> list[int]:
-    """How much of each of n terms this process has in its share of their sum, where the batch is `known`.
+    """How many times each of n terms is in this process's share of their sum, where the batch is `known`.
 
-    R of those that it computes, 0 of the others: on average 1 of each. Without that knowledge, and in one process, 1.
+    R times for those that it computes, 0 for the others: once each on average. Where it is not, or in one process, 1.
     """
     if not spread() or _KNOWN.get() is None:
         return [1] * n
@@ -171,12 +171,12 @@ def shares(n: int) -> list[int]:
 
 
 def average_gradient(x: Tensor) -> Tensor:
-    """The same x, (N, ...), alike on every process; the derivatives in it of each one's share become their average."""
+    """The same x, (N, ...), alike on every process; derivatives in it of each process's share become their average."""
     return _AverageGradient.apply(x) if spread() and _KNOWN.get() is not None else x
 
 
 def shared(generator: Generator | None, like: Tensor) -> Generator | None:
-    """A source of randomness that is the same on every process: seeded by a draw of the first one's.
+    """A source of randomness that is the same on every process: seeded by a draw from that of the first.
 
     Args:
         generator: The source that is here; the global state if None.

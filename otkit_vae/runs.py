@@ -58,7 +58,7 @@ def open_run(folder: str | Path, data: Data | None = None) -> SavedRun:
     Raises:
         FileNotFoundError: The folder is not there, or has no config.yaml or checkpoint.ckpt, or its data are gone.
         ValueError: The config or the checkpoint is not one of this version; they do not belong together; or the data
-            are others than those that it was trained on.
+            are not those that the model was trained on.
     """
     folder = Path(folder)
     config, file = read_config(folder / CONFIG), folder / checkpoint.CHECKPOINT
@@ -89,7 +89,7 @@ def same_training(written: Mapping[str, Any], config: TrainConfig, folder: Path)
 
 
 def same_data(known: Mapping[str, str], data: Data, source: str, folder: Path) -> None:
-    """See that data are still those of a run or of a comparison: held-out observations may be trained on otherwise.
+    """See that data are still those of a run or comparison: otherwise held-out ones may have been trained on.
 
     Raises:
         ValueError: They are not.
@@ -132,14 +132,14 @@ def data_of(config: TrainConfig) -> Data:
 
 
 WITHOUT_EFFECT = ("progress", "checkpoint_steps", "max_gradient_norm")
-"""The options that a result does not depend on, beside the folder."""
+"""The options, besides the folder, that a result does not depend on."""
 
 CHANGEABLE = ("epochs", *WITHOUT_EFFECT, "trainer")
-"""The options that a training may go on with others of."""
+"""The options that may be changed when a training goes on."""
 
 
 def fixed_options(config: TrainConfig) -> dict[str, Any]:
-    """The options that a training goes on with."""
+    """The options that stay when a training goes on."""
     return _without(config, ("out", *CHANGEABLE))
 
 
@@ -175,7 +175,7 @@ def write_evaluation(
         run: The run.
         options: The options of the evaluation.
         evaluation: Its numbers.
-        ended: Whether it is known that the training has ended, by which a comparison knows a run that is finished.
+        ended: Whether it is known that the training has ended, by which a comparison recognises a finished run.
     """
     about = {"training": result_options(run.config), "step": run.step, "ended": ended, "evaluation": asdict(options)}
     content = about | evaluation.as_dict()

@@ -18,7 +18,7 @@ def checked_seed(seed: int) -> int:
     """A seed that torch, NumPy and scikit-learn take.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not one.
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"seed is {seed!r}; expected a whole number from 0 to 2**32 - 1")
@@ -27,7 +27,7 @@ def checked_seed(seed: int) -> int:
 
 @contextmanager
 def seeded(generator: Generator | None) -> Iterator[None]:
-    """Let what draws from the global state draw by a generator: the state is forked, seeded from it, and restored.
+    """Let draws from the global state be those of a generator: the state is forked, seeded from it, and restored.
 
     Without a generator the global state itself is used.
     """
@@ -66,7 +66,7 @@ def sample(distribution: Distribution, n: int | None = None, generator: Generato
 
 
 def seed_of(*key: int) -> int:
-    """A seed for a key of whole numbers >= 0; other keys have other ones, without any relation that shows.
+    """A seed for a key of whole numbers >= 0; other keys have other seeds, without any relation that shows.
 
     Example:
         >>> seed_of(7, 0) == seed_of(7, 0), seed_of(7, 0) == seed_of(7, 1)
@@ -79,7 +79,7 @@ def reseed(*key: int) -> None:
     """Seed the global states of torch, NumPy and Python by a key.
 
     What is drawn at a moment of a training is then a function of that moment, and a training that goes on at any moment
-    has the draws of one that never stopped, without a state of theirs to keep.
+    has the draws of one that never stopped, with no state of a generator to keep.
     """
     seed = seed_of(*key)
     if torch.accelerator.is_available():

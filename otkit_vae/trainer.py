@@ -44,10 +44,10 @@ OURS = {
 """The options of the engine that are set here, by options of ours, or have no meaning here."""
 
 COLUMNS = ("loss", "reconstruction", "penalty", "posterior_scale")
-"""The metrics of a training, of which there is one each for "train" and for "held_out"."""
+"""The metrics of a training, each of which there is for "train" and for "held_out"."""
 
 AN_EPOCH = ("accumulate_grad_batches", "limit_train_batches")
-"""The options of the engine that make the number of steps of an epoch."""
+"""The options of the engine that determine the number of steps of an epoch."""
 
 REFUSED: dict[type[lightning.Callback], str] = {
     GradientAccumulationScheduler: "accumulate_grad_batches, the same in all epochs, by which steps are counted",
@@ -72,7 +72,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def chosen(options: Namespace) -> dict[str, Any]:
-    """Those of the parsed group that are not as they are by default, as plain values."""
+    """Those options of the parsed group that are not as they are by default, as plain values."""
     default = _parser().get_defaults().trainer.as_dict()
     return {name: value for name, value in plain(options.as_dict()).items() if value != default.get(name)}
 
@@ -178,7 +178,7 @@ def same_epochs(about: Mapping[str, Any], trainer: lightning.Trainer) -> None:
     """See that an epoch has the steps that it has in a checkpoint, by what the checkpoint says of the training.
 
     Raises:
-        ValueError: It has not: steps that were counted would be others.
+        ValueError: It does not: the steps counted so far would be others.
     """
     for name, before in about.get("an_epoch", {}).items():
         now = repr(getattr(trainer, name))
@@ -221,7 +221,7 @@ def _listed(given: Any) -> list[Any]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the engine's hints (more workers, another logger), which are about things decided here."""
+    """Within this context the engine gives no hints (more workers, another logger): they are on things decided here."""
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
     logger.setLevel(logging.WARNING)

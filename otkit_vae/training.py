@@ -55,7 +55,7 @@ def train(config: TrainConfig) -> Run | None:
     random states and settings of the process are left as they were.
 
     Returns:
-        The run; None on other processes than the first, if there are several.
+        The run; None on processes other than the first, if there are several.
 
     Raises:
         ValueError: An option or the data are not as they should be; nothing was written.
@@ -72,14 +72,14 @@ def resume(folder: str | Path, **changes: Any) -> Run | None:
 
     Args:
         folder: The run folder.
-        **changes: Options to go on with: epochs, progress, checkpoint_steps, max_gradient_norm or trainer. All others
-            stay, those of the trainer that are not among the new ones too, and accumulate_grad_batches and
-            limit_train_batches of it, which make the steps of an epoch.
+        **changes: Options to change: epochs, progress, checkpoint_steps, max_gradient_norm or trainer. All others stay,
+            as do those of the trainer that are not among the new ones, and in any case its accumulate_grad_batches and
+            limit_train_batches, which determine the steps of an epoch.
 
     Raises:
-        FileNotFoundError: The folder is not there, or is none of a training.
+        FileNotFoundError: The folder is not there, or is not that of a training.
         ValueError: Its options or its checkpoint are not those of this version, or do not belong together; its data
-            are others than those that it began with; or an option cannot be changed.
+            are not those that it began with; or an option cannot be changed.
         FileExistsError: Another training writes to the folder.
     """
     folder = Path(folder)
@@ -111,7 +111,7 @@ def resume(folder: str | Path, **changes: Any) -> Run | None:
 
 
 def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | None:
-    """Train, anew or on from a checkpoint, by what it says of the training; that is empty where there is none yet."""
+    """Train, anew or on from a checkpoint, given what that says of the training: nothing where there is none yet."""
     with undisturbed(), restored():
         data = data_of(config)
         if begun:
@@ -175,7 +175,7 @@ def _report(run: SavedRun, evaluation: Evaluation) -> None:
 
 @contextmanager
 def _beginning(folder: Path, config: TrainConfig, goes_on: bool) -> Iterator[None]:
-    """The options written, and no numbers of weights that will no longer be there; all as it was if it is refused."""
+    """Write the options, and drop the numbers of weights that will be there no longer; undo both if it is refused."""
     before = {file: file.read_bytes() for file in (folder / CONFIG, folder / EVALUATION) if file.is_file()}
     header = f"# The options of a training by otkit-vae train, otkit {__version__}.\n"
     write_text(folder / CONFIG, header + yaml.safe_dump(asdict(config), sort_keys=False))
