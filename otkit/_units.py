@@ -18,7 +18,7 @@ FARTHEST = SMALLEST_POWER ** (-1 / MODERATE)
 
 
 def in_units(power: Tensor, length: Tensor, p: float) -> Tensor:
-    """The power times length^p: 0 where the power is, and infinite only where it is beyond float64 itself."""
+    """The power times length^p: 0 where the power is 0, and infinite only where the product is beyond float64."""
     scale = length**p
     if scale.sum().item() < math.inf:
         return power * scale
@@ -29,11 +29,11 @@ def in_units(power: Tensor, length: Tensor, p: float) -> Tensor:
 
 
 def require_finite_length(length: Tensor, between: str = "x and y") -> None:
-    """Raise unless lengths, of what lies between two arguments, are finite."""
+    """Raise unless lengths between two arguments are finite."""
     if not bool((length < math.inf).all()):
         raise ValueError(f"{between} are farther apart than the largest float64; expected finite distances")
 
 
 def power_of_two(length: Tensor) -> Tensor:
-    """The power of two next below a length, by which to divide without rounding; 1 for 0."""
+    """The power of two at or next below a length, by which to divide without rounding; 1 for 0."""
     return torch.where(length > 0, torch.ldexp(torch.ones_like(length), torch.frexp(length).exponent - 1), 1.0)
