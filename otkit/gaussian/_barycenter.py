@@ -73,7 +73,7 @@ def barycenter(
     .. math:: \operatorname*{arg\,min}_{m, S} \sum_k w_k W_2^2\bigl(N(m, S), N(m_k, \Sigma_k)\bigr)
 
     Gradients in locs, covs and weights are those of the fixed point, exact up to tol, also at equal covariances; those
-    in the weights are along sums of one. Second derivatives of the covariance, in covs and in the weights, are refused.
+    in the weights are along weights of sum one. Second derivatives of the covariance in covs and weights are refused.
     Degenerate cases: singular covariances are legal. Where all are singular, the barycenter may not be unique and is
     one of several, convergence can be slow, and a rounding that changes the rank moves the result by its root. The
     gradient at singular covariances is that at fixed rank; where the barycenter is singular too, it is that of the

@@ -106,7 +106,7 @@ def squared_distances(first: Factors, second: Factors, *, half: bool) -> ndarray
                 if not missing.all():
                     pairs = pairs.where(missing)
                 tile[missing] = squared_norms(_residual(pairs.u1, _polar(pairs, scratch), pairs.u2))
-            # Conditions grow from tile to tile: where most of the eigenvalues were too rough, the next ones are.
+            # Conditions grow from tile to tile: once eigenvalues were too rough for most pairs, the next ones are too.
             by_trace &= 2 * missing.sum() <= missing.size
             values[rows, columns] = tile.reshape(values[rows, columns].shape)
 

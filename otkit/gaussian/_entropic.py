@@ -140,7 +140,7 @@ def _between(dispersion: Any, loc1: Any, cov1: Any, loc2: Any, cov2: Any, reg: f
 
 
 class _EntropicCost(Function):
-    r""":math:`(\Sigma_1, \Sigma_2, s) \mapsto` the cost beside the means, and its gradients :math:`I - T`."""
+    r""":math:`(\Sigma_1, \Sigma_2, s) \mapsto` the cost without the means, and its gradients :math:`I - T`."""
 
     @staticmethod
     def forward(cov1: Tensor, cov2: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -170,7 +170,7 @@ class _EntropicCost(Function):
 
 
 class _SinkhornDivergence(Function):
-    r""":math:`(\Sigma_1, \Sigma_2, s) \mapsto` the divergence beside the means, and its gradients -X and -X'."""
+    r""":math:`(\Sigma_1, \Sigma_2, s) \mapsto` the divergence without the means, and its gradients -X and -X'."""
 
     @staticmethod
     def forward(cov1: Tensor, cov2: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -42,7 +42,7 @@ def ordinary(*vectors: Tensor) -> bool:
 
 
 def units(extent: Tensor, dispersion: Tensor) -> Tensor:
-    """Powers of two of about the root of length² plus a dispersion, by the largest coordinate; without derivative."""
+    """Powers of two near the root of length² plus a dispersion, by the largest coordinate; without derivative."""
     return power_of_two(torch.maximum(extent.detach(), dispersion.detach().clamp(min=0).sqrt())).clamp(min=LEAST_UNIT)
 
 

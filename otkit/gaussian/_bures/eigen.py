@@ -61,8 +61,8 @@ def trace_error(eigenvalues: ndarray, log_det: Any, trace: Any) -> ndarray:
     Independent errors of size :math:`\delta` in the eigenvalues move the value by :math:`\delta (\sum_k
     1/\lambda_k)^{1/2}` and :math:`\sum_k \log \lambda_k` by :math:`\delta (\sum_k 1/\lambda_k^2)^{1/2}`. The
     determinant is known from the diagonals of the factors, so the second shift is seen. LAPACK promises no better than
-    eps λ_max for :math:`\delta`, and often does far better. What is seen once can be small by chance: eight times it is
-    taken, and at least a 32nd of what is promised.
+    eps λ_max for :math:`\delta`, and often does far better. What is seen once can be small by chance, so eight times
+    that is taken, and at least a 32nd of what is promised.
 
     Args:
         eigenvalues: The eigenvalues, all positive, with shape (..., d), in ascending order.

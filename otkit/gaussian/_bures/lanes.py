@@ -94,7 +94,7 @@ def factor_and_invert(covs, pairs, room, p, L, V, inverses):
 def newton(room, p, d, X, A, Y, multiples, scales, lowest):
     """The Newton step X + q Y for Y the inverse of Xᵀ, its scaling to at most one, and A = XᵀX before that.
 
-    Where the inverse is too rough, X stays.
+    Where the inverse is too rough, X stays as it is.
 
     Args:
         room: All matrices.
