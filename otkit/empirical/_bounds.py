@@ -32,7 +32,7 @@ from otkit.empirical._coupling import Coupling
 
 
 def lower_bound(costs: Costs, a: np.ndarray, b: np.ndarray, f: np.ndarray) -> float:
-    """The dual value of f and its c-transform, or 0, which is a bound as well, if that is more, O(nm).
+    """The dual value of f and its c-transform, or 0, which is a bound as well, if 0 is more; O(nm).
 
     Args:
         costs: The costs, of shape (n, m), not negative.

@@ -191,7 +191,7 @@ def costs_of_batch(x: Tensor, y: Tensor, p: float) -> list[tuple[Costs, float]]:
 
 
 def _in_units(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Points (k, n, d) and (k, m, d) over the power of two below their largest coordinate, and that power (k,).
+    """Points (k, n, d) and (k, m, d) over the power of two at or below their largest coordinate, and that power (k,).
 
     They are not moved to an origin of their own, which would round them.
     """

@@ -30,7 +30,7 @@ class Transport(Generic[Array]):
         upper_bound: The cost of a plan with the right marginals, with shape (...).
         marginal_error: The L1 error of both marginals of the plan, over the mass, with shape (...).
         n_iter: Iterations of Sinkhorn's algorithm, or runs of the network simplex: one where it looks at all arcs, and
-            one for each list of arcs otherwise. The most in the batch.
+            one for each list of arcs otherwise; the largest number in the batch.
         converged: Whether all problems of the batch converged: without reg the two bounds are equal up to rounding,
             with reg the marginal error is at most tol.
     """
