@@ -70,11 +70,11 @@ def sqrtm(A: Array, *, validate: bool = True) -> Array:
 
 
 def inv_sqrtm(A: Array, *, validate: bool = True) -> Array:
-    r"""The inverse square root :math:`A^{-1/2}`, and its pseudo-inverse where A is singular.
+    r"""The inverse square root :math:`A^{-1/2}`, or the pseudo-inverse of the root where A is singular.
 
     Arguments, errors, cost and gradient are those of `sqrtm`; an eigenvalue that is zero to rounding, of the dtype that
-    came, is inverted to 0, and the gradient is that at fixed rank: it turns the range with A, and is 0 between
-    directions of the null space.
+    came, is inverted to 0, and the gradient is then that at fixed rank: it includes the turning of the range with A,
+    and is 0 between directions of the null space.
 
     Example:
         >>> import numpy as np

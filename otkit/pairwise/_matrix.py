@@ -32,7 +32,7 @@ def pairwise_distances(
     Distances are computed without gradients.
 
     Cost: that of :math:`N (N - 1) / 2` distances among N measures, or N·M to M others; memory O(N M), or O(tile²) with
-    ``out``, beside the measures.
+    ``out``, besides the measures.
 
     Args:
         measures: What is compared. For distances between samples, a sequence of point sets (n_k, d) of any sizes, or of
