@@ -62,7 +62,7 @@ from otkit.testing._violation import require_at_most, require_equal
 
 
 class Options(TypedDict, total=False):
-    """What all laws take beside the distance and its measures."""
+    """What all laws take besides the distance and its measures."""
 
     p: float
     power: bool

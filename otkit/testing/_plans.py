@@ -1,4 +1,4 @@
-r"""Laws of what a solver returns beside the value: a plan with its marginals, and potentials that prove it optimal."""
+r"""Laws of what a solver returns besides the value: a plan with its marginals, and potentials that prove it optimal."""
 
 from __future__ import annotations
 
