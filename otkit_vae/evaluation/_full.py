@@ -1,4 +1,4 @@
-r"""All numbers of a trained model: on held-out data, of its codes, likelihood and samples, and what these are for."""
+r"""All numbers of a trained model: on held-out data, of its codes, likelihood and samples, and of the use of these."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ A per-sample penalty pulls every code onto the prior, an aggregated one only the
 
 An aggregated penalty is a function of the *whole* batch. It is written in three steps, of which the second is the same
 for all: what it needs to know of each observation (`statistics`), the collection of that over the batch (`gather`), and
-the formula (`compare`). Where a batch is spread over processes, only `gather` has to know, and a formula whose terms
-the processes share out (`_split`): value and gradient are those of one process with the whole batch, and draws from the
+the formula (`compare`). Where a batch is spread over processes, only `gather` has to know, and formulas whose terms the
+processes share out (`_split`): value and gradient are those of one process with the whole batch, and draws from the
 prior and of directions are the same on all processes (`otkit_vae.processes`).
 
 A batch is what one backward pass is taken of. Where the gradients of k batches are accumulated before a step, the

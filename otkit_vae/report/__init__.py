@@ -66,7 +66,7 @@ def write_comparison(
     Args:
         comparison: What was found.
         configs: The options of each run, whose folders are in that of the comparison.
-        shown: Observations (n, *event) of the first seed: "samples", "mixture" and "reconstructions", each a row for
+        shown: Observations (n, *event) of the first seed: "samples", "mixture" and "reconstructions", with a row for
             each penalty; the last begins with the "originals".
 
     Returns:
