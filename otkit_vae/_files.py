@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes its place once all of it is on the disk.
+    """A file to write to, which is put in its place once all of it is on the disk.
 
     Raises:
         OSError: It could not be written; what was there before is kept.
@@ -35,7 +35,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Keep a second training out of a folder, where the system can; a kill lets go of it, and leaves nothing.
+    """Keep a second training out of a folder, where the system can; a kill releases it, and leaves nothing behind.
 
     Raises:
         FileExistsError: Another training writes to it.

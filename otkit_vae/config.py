@@ -46,7 +46,7 @@ class TrainConfig:
         penalty: The latent penalty, by name: none, kl, gaussian_w2, aggregated_gaussian_w2, wasserstein, sinkhorn,
             sliced, max_sliced, mmd, cramer_wold, wae_gan; from Python also one that you registered.
         penalty_options: Options of the penalty, such as {p: 1} for wasserstein or {kernel: gaussian} for mmd.
-        weight: The weight of the penalty, >= 0, in nats for a unit of penalty; the penalty's own default for
+        weight: The weight of the penalty, >= 0, in nats per unit of penalty; the penalty's own default for
             observations of that size if null.
         warmup: Over how many steps the weight grows from 0 to its value.
         balance: "gradient" to multiply the weight (whose default is then 1) by the ratio of the reconstruction's

@@ -36,7 +36,7 @@ class Data:
     """Observations in two parts, with labels for the pictures where there are any.
 
     Attributes:
-        name: What the data is called in file names.
+        name: What the data are called in file names.
         train: Observations to train on, float32, with shape (n, *event).
         held_out: Observations to evaluate on, with shape (m, *event).
         held_out_labels: Whole numbers, with shape (m,), or None.

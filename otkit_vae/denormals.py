@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 EVERY = 100
-"""Over how many steps: 0.9^100 = 3e-5."""
+"""How many steps apart: 0.9^100 = 3e-5."""
 
 
 @torch.no_grad()
 def drop_denormals(optimizer: torch.optim.Optimizer) -> None:
-    """Set an Adam's averages to 0 where they are about to become denormal, on a CPU; to be called every 100 steps."""
+    """Set Adam's averages to 0 where they are about to become denormal, on a CPU; to be called every 100 steps."""
     for state in optimizer.state.values():
         for name in ("exp_avg", "exp_avg_sq"):
             average = state.get(name)

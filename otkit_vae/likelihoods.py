@@ -88,7 +88,7 @@ class Gaussian(Likelihood):
         return _GaussianPixels(output, self.scale.to(output) if self.fixed_scale is None else self.fixed_scale)
 
 
-# The density of a whole image at once, as that is most of what an objective costs beside the network's products.
+# The density of a whole image at once, as that is most of what an objective costs besides the network's products.
 
 
 class _BernoulliPixels(Independent):
