@@ -14,7 +14,7 @@ SMALLEST_POWER = 1e-290
 """What a power relative to a length must exceed for none of its digits to have underflowed."""
 
 FARTHEST = SMALLEST_POWER ** (-1 / MODERATE)
-"""How many extents of the points with weight one without weight is away at most, so that moderate powers are held."""
+"""How many times the extent of the points with weight a point without is away at most, which keeps moderate powers."""
 
 
 def in_units(power: Tensor, length: Tensor, p: float) -> Tensor:

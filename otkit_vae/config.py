@@ -73,8 +73,8 @@ class TrainConfig:
         progress: Whether to show a progress bar.
         checkpoint_steps: How many steps apart checkpoints are written, within epochs too; at each epoch's end if null.
         max_gradient_norm: The norm of a step's gradient above which the training stops, naming the step and the batch;
-            no limit if null. To make gradients smaller instead, see trainer.gradient_clip_val. What is not finite stops
-            a training in any case.
+            no limit if null. To make gradients smaller instead, see trainer.gradient_clip_val. A loss or weights that
+            are not finite stop a training in any case.
         trainer: Options of the training engine, pytorch_lightning.Trainer, by their names: devices, precision and so
             on.
     """

@@ -56,7 +56,7 @@ def transport_cost(
 
     Gradients in x, y, a and b are the envelope gradients above. Where the plan, or the pair of potentials, is not
     unique the cost has a kink, and the gradient is one of many: in the weights that is so whenever some weights of x
-    sum to the mass of some of y, as uniform ones do. Where matched points coincide the convention is 0 for p other
+    sum to the mass of some of y, as equal ones may. Where matched points coincide the convention is 0 for p other
     than 2. Second derivatives in x and y are those of the plan held, which is locally constant; in the weights they are
     refused. Points of weight zero are legal, however far away (beyond 1e72 times the extent of the others they count as
     that far), and so are weights of any common sum, to which the value is proportional.

@@ -54,7 +54,7 @@ def transport_cost_1d(
 
     Derivatives of any order are those of the monotone coupling held, exact wherever points and levels keep their
     order under a small change. Elsewhere the gradient is one of many: at tied levels (where some weights of x sum to
-    the mass of some of y, as uniform ones do) it is one pair of dual potentials in the weights, and where matched
+    the mass of some of y, as equal ones may) it is one pair of dual potentials in the weights, and where matched
     points coincide it is 0 in the points. The potentials are determined up to a constant, and are given such that
     :math:`\langle f, a \rangle = \langle g, b \rangle = W_p^p / 2`.
     Points of weight zero are legal, and so are weights of any common sum, to which the value is proportional.

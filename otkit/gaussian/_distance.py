@@ -13,7 +13,7 @@ the square gives the formula of the textbooks,
           - 2 (\Sigma_1^{1/2} \Sigma_2 \Sigma_1^{1/2})^{1/2}\bigr) ,
 
 which is the same number but a difference of large traces: as the Gaussians approach each other it loses
-every digit, and its gradient through two nested roots is not defined where Procrustes has none to lose.
+every digit, and its gradient through nested eigendecompositions is not defined at repeated eigenvalues.
 R minimises, so by the envelope theorem its own derivative drops out, and with the optimal map
 :math:`T = G R F^{-1}`
 
