@@ -22,7 +22,7 @@ solution T of a Riccati equation, smooth in both covariances also where they are
           \frac{\partial\, \mathrm{OT}_\varepsilon}{\partial \Sigma_1} = I - T .
 
 For the divergence let :math:`T_1` be the map from p to p, :math:`X = T - T_1`, and :math:`D = \Sigma_2 - \Sigma_1`;
-primes denote the same from q. The difference of the Riccati equations of T and :math:`T_1` is linear in X once T is known,
+primes denote the same from q. The difference of the Riccati equations of T and :math:`T_1` is linear in X for given T,
 
 .. math:: T \Sigma_1 X + X\,\Sigma_1 T_1 + s\,X = D ,
 
