@@ -133,8 +133,8 @@ class FullEvaluation:
             *([few] if self.samples.real.precision is None else []),
             "classifier features: of a small classifier trained on these data, not Inception's"
             if self.samples.accuracy is not None
-            else "the data have no labels of two classes in both parts: samples are compared as they are, and not "
-            "augmented",
+            else "the data have no labels of two classes in both parts: samples are compared in data space, and what "
+            "they are worth to a classifier is not known",
         )
 
     @property

@@ -51,9 +51,9 @@ def test_a_report_has_all_and_fetches_nothing(untrained):
         ({"posterior": "deterministic"}, "the geodesic is the straight line"),
         ({"latent_dim": 1}, "There is no map: codes have one dimension"),
         ({"epochs": 0}, "There are no curves"),
-        ({"shape": (9,)}, "Observations are no images"),
-        ({"shape": (1,)}, "Observations are no images"),
-        ({"shape": (2, 5, 7)}, "Observations are no images"),
+        ({"shape": (9,)}, "Observations are not images"),
+        ({"shape": (1,)}, "Observations are not images"),
+        ({"shape": (2, 5, 7)}, "Observations are not images"),
     ],
 )
 def test_what_is_not_there_is_left_out_with_a_reason(untrained, options, said):
