@@ -27,6 +27,16 @@ from otkit_vae.sampling import sample
 PAIRS, SAMPLES, WAYS, MARGINALS = 20, 40, 4, 12
 """How many reconstructions, samples of each kind, pairs to go between, and coordinates are shown."""
 
+HEADLINE = {
+    "squared_error": "",
+    "log_likelihood_bound": "",
+    "penalty": "",
+    "moments_w2": "",
+    "prior_frechet": ", samples of the prior",
+    "mixture_frechet": ", samples of a mixture",
+}
+"""The measures above the page, and what their headings in the table say besides their titles."""
+
 CURVES = {
     "loss": ("loss", "nats"),
     "reconstruction": ("reconstruction, −log p(x|z)", "nats"),
@@ -103,9 +113,10 @@ def content(run: SavedRun, evaluation: Evaluation | FullEvaluation | None) -> di
     return {
         "title": f"{data.name} · {run.config.penalty}",
         "facts": facts(run),
-        "headline": shown.find(
-            "squared_error", "log_likelihood_bound", "penalty", "moments_w2", "prior_frechet", "mixture_frechet"
-        ),
+        "headline": [
+            (measure._replace(title=measure.title + HEADLINE[measure.key]), null)
+            for measure, null in shown.find(*HEADLINE)
+        ],
         "curves": _curves(read_metrics(run.folder), shown, missing),
         "painter": painter,
         "reconstructions": painter.tiles(originals, model.reconstruct(originals)),

@@ -199,6 +199,20 @@ def test_numbers_are_those_of_the_last_evaluation(untrained):
             write_report(run)
 
 
+def test_the_first_numbers_say_where_samples_are_drawn_from(untrained):
+    run = untrained((4, 3))
+    about = '{"title": "Fréchet distance, n = 9", "value": %s, "null": 0.5, "better": "lower"}'
+    (run.folder / "evaluation.json").write_text(
+        f'{{"measures": {{"prior_frechet": {about % 3.5}, "mixture_frechet": {about % 2.5}}}, "sections": ['
+        '{"heading": "samples of the prior", "null": "real data", "measures": ["prior_frechet"]}, '
+        '{"heading": "samples of a mixture", "null": "real data", "measures": ["mixture_frechet"]}], "notes": []}',
+        encoding="utf-8",
+    )
+    words = text_of(write_report(run).read_text(encoding="utf-8"))
+    assert "Fréchet distance, n = 9, samples of the prior 3.5 real data: 0.5" in words
+    assert "Fréchet distance, n = 9, samples of a mixture 2.5 real data: 0.5" in words
+
+
 def test_the_ways_between_posteriors_have_the_laws_they_claim():
     torch.manual_seed(0)
     model, x = VAE.sized((5,), 3, posterior="full", widths=(6,)).double(), torch.rand(2, 5, dtype=torch.float64)
