@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,18 @@ def _as_points(name: str, points: np.ndarray) -> np.ndarray:
     if points.ndim != 2:
         raise ValueError(f"{name} has shape {points.shape}; expected points (n, d) or (n,)")
     return points
+
+
+def require_one_order(files: Sequence[str]) -> None:
+    """Raise if .csv files have the same columns, by their headers, in different orders."""
+    known: dict[tuple[str, ...], tuple[str, list[str]]] = {}
+    for file in files:
+        header = _header(Path(file))
+        first, order = known.setdefault(tuple(sorted(header)), (file, header))
+        if header != order:
+            raise ValueError(
+                f"{file} has the columns {', '.join(header)}, and {first} has {', '.join(order)}; expected one order"
+            )
 
 
 def weights_of(name: str, file: str | None, of: str) -> np.ndarray | None:
@@ -138,7 +151,7 @@ def _table(name: str, path: Path) -> np.ndarray:
         with path.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.reader(lines)
             for first, cells in enumerate(cells for cells in reader if cells):
-                if first == 0 and not any(_is_number(cell) for cell in cells):
+                if first == 0 and _is_header(cells):
                     continue
                 if rows and len(cells) != len(rows[0]):
                     raise ValueError(f"line {reader.line_num} has {len(cells)} cells; expected {len(rows[0])}")
@@ -153,6 +166,19 @@ def _table(name: str, path: Path) -> np.ndarray:
     if not rows:
         raise ValueError(f"{name}: {path} holds no line of numbers separated by commas")
     return np.array(rows)
+
+
+def _header(path: Path) -> list[str]:
+    """The names of the columns of a .csv file that has been read; none where it, or its header, is not there."""
+    if path.suffix != ".csv":
+        return []
+    with path.open(newline="", encoding="utf-8-sig") as lines:
+        cells = next(cells for cells in csv.reader(lines) if cells)
+    return [cell.strip() for cell in cells] if _is_header(cells) else []
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    return not any(map(_is_number, cells))
 
 
 def _is_number(cell: str) -> bool:

@@ -21,7 +21,7 @@ import torch
 
 from otkit import ConvergenceWarning, __version__, empirical, gaussian, pairwise_distances
 from otkit._arguments import as_tensors, require_exponent, require_finite, require_positive
-from otkit._files import named_sets, points_of, weights_for, weights_of
+from otkit._files import named_sets, points_of, require_one_order, weights_for, weights_of
 from otkit.empirical._bounded import bounded_wasserstein
 from otkit.empirical._directions import random_directions
 from otkit.empirical._measures import Measures, pair_of_measures
@@ -172,7 +172,8 @@ def _method_options(options: argparse.Namespace) -> dict[str, Any]:
         return {"p": options.p, "n_projections": count, "generator": options.seed or 0}
     if options.method == "sinkhorn":
         if options.reg is None and getattr(options, "reg_relative", None) is None:
-            raise ValueError("--method sinkhorn needs --reg")
+            either = " or --reg-relative" if hasattr(options, "reg_relative") else ""
+            raise ValueError(f"--method sinkhorn needs --reg{either}")
         if options.reg is not None and getattr(options, "reg_relative", None) is not None:
             raise ValueError("--reg and --reg-relative exclude each other; expected one")
         return {"p": options.p, "reg": options.reg}
@@ -182,6 +183,7 @@ def _method_options(options: argparse.Namespace) -> dict[str, Any]:
 def _distance(options: argparse.Namespace) -> str:
     chosen = _method_options(options)
     x, y = points_of("x", options.x), points_of("y", options.y)
+    require_one_order([options.x, options.y])
     a, b = weights_of("a", options.a, options.x), weights_of("b", options.b, options.y)
     report = _report(x, y, a, b, options, chosen)
     return json.dumps(report) if options.json else repr(report["value"])
@@ -252,6 +254,7 @@ def _pairwise(options: argparse.Namespace) -> str:
     elif options.resume:
         raise ValueError("--resume goes on with a file; expected --out as well")
     named = [one for file in options.x for one in named_sets("x", file)]
+    require_one_order(options.x)
     measures: list[Any] = [points for _, points in named]
     if options.weights is not None:
         measures = list(zip(measures, weights_for(options.weights, named), strict=True))

@@ -1,7 +1,7 @@
 r"""The 2-Wasserstein distance between torch distributions, by the types of the two.
 
-A registry like that of `torch.distributions.kl`: `register_w2` adds a closed form for a pair of types, and a call takes
-the most specific pair that the two distributions belong to.
+A registry like that of `torch.distributions.kl`: `register_w2_squared` adds a closed form for a pair of types, and a
+call takes the most specific pair that the two distributions belong to.
 
     =================================================  ============================================================
     pair                                               form
@@ -41,14 +41,14 @@ from otkit._root import root
 from otkit.gaussian import w2_squared_diagonal, w2_squared_from_factors
 from otkit.gaussian._checks import require_nonnegative
 
-__all__ = ["register_w2", "w2", "w2_squared"]
+__all__ = ["register_w2_squared", "w2", "w2_squared"]
 
 Form: TypeAlias = Callable[[Any, Any], Tensor]
 
 _FORMS: dict[tuple[type[Distribution], type[Distribution]], Form] = {}
 
 
-def register_w2(type_p: type[Distribution], type_q: type[Distribution]) -> Callable[[Form], Form]:
+def register_w2_squared(type_p: type[Distribution], type_q: type[Distribution]) -> Callable[[Form], Form]:
     """Make a function known as the squared distance of a pair of types, and of their subclasses.
 
     The function takes the two distributions and returns :math:`W_2^2` with the broadcast batch shape. It serves the
@@ -59,13 +59,12 @@ def register_w2(type_p: type[Distribution], type_q: type[Distribution]) -> Calla
         TypeError: A type that is not a subclass of torch's Distribution.
 
     Example:
-        >>> from torch.distributions import Laplace
-        >>> @register_w2(Laplace, Laplace)
+        >>> class Mine(torch.distributions.Laplace): ...
+        >>> @register_w2_squared(Mine, Mine)
         ... def _(p, q):
         ...     return (p.loc - q.loc) ** 2 + 2 * (p.scale - q.scale) ** 2
-        >>> w2_squared(Laplace(0.0, 1.0), Laplace(3.0, 1.0))
-        tensor(9.)
-        >>> del _FORMS[Laplace, Laplace]
+        >>> w2(Mine(0.0, 1.0), Mine(3.0, 1.0))
+        tensor(3.)
     """
     for name, kind in (("type_p", type_p), ("type_q", type_q)):
         if not (isinstance(kind, type) and issubclass(kind, Distribution)):
@@ -162,13 +161,14 @@ def _form(type_p: type[Distribution], type_q: type[Distribution]) -> Form:
     best = [pair for pair in found if not any(_refines(other, pair) for other in found if other != pair)]
     if not best:
         raise NotImplementedError(
-            f"no W2 is registered for p of type {type_p.__name__} and q of type {type_q.__name__} (see register_w2)"
+            f"no W2 is registered for p of type {type_p.__name__} and q of type {type_q.__name__} (see "
+            "otkit.distributions.register_w2_squared)"
         )
     if len(best) > 1:
         pairs = " and ".join(f"({one.__name__}, {other.__name__})" for one, other in best)
         warn(
             f"W2 of {type_p.__name__} and {type_q.__name__} is ambiguous: {pairs} fit equally well; "
-            f"register_w2({type_p.__name__}, {type_q.__name__}) breaks the tie",
+            f"register_w2_squared({type_p.__name__}, {type_q.__name__}) breaks the tie",
             RuntimeWarning,
         )
     return found[best[0]]
@@ -183,12 +183,12 @@ def _swap(form: Form) -> Form:
     return lambda p, q: form(q, p)
 
 
-@register_w2(Normal, Normal)
+@register_w2_squared(Normal, Normal)
 def _normal(p: Normal, q: Normal) -> Tensor:
     return w2_squared_diagonal(*(working_precision(t).unsqueeze(-1) for t in (p.loc, p.scale, q.loc, q.scale)))
 
 
-@register_w2(Independent, Independent)
+@register_w2_squared(Independent, Independent)
 def _product(p: Independent, q: Independent) -> Tensor:
     # The squared distance is a sum over coordinates, so product measures are transported part by part.
     n = min(p.reinterpreted_batch_ndims, q.reinterpreted_batch_ndims)
@@ -196,14 +196,14 @@ def _product(p: Independent, q: Independent) -> Tensor:
     return _squared(*inner)[0].sum(dim=tuple(range(-n, 0)))
 
 
-@register_w2(MultivariateNormal, MultivariateNormal)
-@register_w2(MultivariateNormal, LowRankMultivariateNormal)
-@register_w2(LowRankMultivariateNormal, LowRankMultivariateNormal)
-@register_w2(MultivariateNormal, Independent)
-@register_w2(LowRankMultivariateNormal, Independent)
-@register_w2(LowRankMultivariateNormal, MultivariateNormal)  # in both orders, for messages that name the right one
-@register_w2(Independent, MultivariateNormal)
-@register_w2(Independent, LowRankMultivariateNormal)
+@register_w2_squared(MultivariateNormal, MultivariateNormal)
+@register_w2_squared(MultivariateNormal, LowRankMultivariateNormal)
+@register_w2_squared(LowRankMultivariateNormal, LowRankMultivariateNormal)
+@register_w2_squared(MultivariateNormal, Independent)
+@register_w2_squared(LowRankMultivariateNormal, Independent)
+@register_w2_squared(LowRankMultivariateNormal, MultivariateNormal)  # in both orders: messages name the right one
+@register_w2_squared(Independent, MultivariateNormal)
+@register_w2_squared(Independent, LowRankMultivariateNormal)
 def _gaussian(p: Distribution, q: Distribution) -> Tensor:
     return w2_squared_from_factors(*(working_precision(t) for each in (p, q) for t in _loc_and_factor(each)))
 
@@ -219,4 +219,4 @@ def _loc_and_factor(distribution: Distribution) -> tuple[Tensor, Tensor]:
     if isinstance(distribution, Independent) and isinstance(distribution.base_dist, Normal):
         scale = checked(require_nonnegative, "scale", distribution.base_dist.scale)
         return distribution.base_dist.loc, torch.diag_embed(scale)
-    raise NotImplementedError(f"no factor of the covariance of {distribution} is known; see register_w2")
+    raise NotImplementedError(f"no factor of the covariance of {distribution} is known; see register_w2_squared")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ def evaluate(run: str, options: EvaluationOptions) -> None:
     """Evaluate a run on its held-out data, print the table, and write RUN/evaluation.json and RUN/report.html.
 
     Args:
-        run: The folder of a finished training.
+        run: The folder of a training, finished or as far as its last checkpoint.
         options: How many of what.
     """
     from otkit_vae.evaluation import Reference
@@ -59,6 +60,8 @@ def evaluate(run: str, options: EvaluationOptions) -> None:
     from otkit_vae.runs import EVALUATION, evaluated, open_run, write_evaluation
 
     opened = open_run(run)
+    if opened.unfinished:
+        print(opened.unfinished, file=sys.stderr)
     evaluation = evaluated(opened, options, Reference(opened.data, opened.folder / "classifier.pt"))
     print(evaluation.table())  # first, as a folder that cannot be written should not cost the numbers
     write_evaluation(opened, options, evaluation)
@@ -170,7 +173,7 @@ def compare(
         out: The folder to write: new, empty, or a comparison with the same options.
         penalties: The names of penalties, separated by commas; "all" for all there are.
         seeds: How many seeds; the first is that of the options.
-        weights: The weights of penalties that are not to have their default, such as {kl: 0.5}.
+        weights: The weights of penalties that are not to have their default, such as '{kl: 0.5}'.
     """
     from otkit_vae import comparison
     from otkit_vae import penalties as registered

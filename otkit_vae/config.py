@@ -45,7 +45,7 @@ class TrainConfig:
     Args:
         penalty: The latent penalty, by name: none, kl, gaussian_w2, aggregated_gaussian_w2, wasserstein, sinkhorn,
             sliced, max_sliced, mmd, cramer_wold, wae_gan; from Python also one that you registered.
-        penalty_options: Options of the penalty, such as {p: 1} for wasserstein or {kernel: gaussian} for mmd.
+        penalty_options: Options of the penalty, such as '{p: 1}' for wasserstein or '{kernel: gaussian}' for mmd.
         weight: The weight of the penalty, >= 0, in nats per unit of penalty; the penalty's own default for
             observations of that size if null.
         warmup: Over how many steps the weight grows from 0 to its value.
@@ -66,7 +66,8 @@ class TrainConfig:
         widths: The widths of the encoder's hidden layers, or the channels of its convolutions, mirrored in the decoder;
             sized from the data if null.
         epochs: How many times to go through the data.
-        batch_size: The size of a batch, over all processes; a smaller remainder is left out of each epoch.
+        batch_size: The size of a batch, over all processes; a smaller remainder is left out of each epoch,
+            but fewer observations than that are one batch.
         learning_rate: Adam's learning rate.
         seed: Seeds the weights, the order of the data and every draw.
         out: The run folder to write, which must be new or empty; runs/DATA-PENALTY-K, K the first free number, if null.

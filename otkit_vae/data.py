@@ -279,7 +279,8 @@ def _observations(path: Path, x: np.ndarray) -> Tensor:
         raise ValueError(f"data: {path} has dtype {x.dtype}; expected numbers")
     if x.ndim < 2 or x.size == 0:
         raise ValueError(
-            f"data: {path} has shape {x.shape}; expected observations (n, ...), none of the dimensions empty"
+            f"data: {path} has shape {x.shape}; expected observations (n, d) or (n, ...), no dimension empty (of "
+            "numbers, x[:, None])"
         )
     bad = int(np.count_nonzero(~np.isfinite(x)))
     if bad:
@@ -295,7 +296,7 @@ def _observations(path: Path, x: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))
     if not bool(torch.isfinite(tensor).all()):
         raise ValueError(f"data: {path} has values up to {np.abs(x).max():.3g}; expected numbers that fit float32")
-    if bool((tensor == tensor[0]).all()):
+    if len(x) > 1 and bool((tensor == tensor[0]).all()):
         raise ValueError(f"data: {path} has {len(x)} observations that are all the same; expected data that vary")
     return tensor
 
@@ -309,5 +310,5 @@ def _labels(path: Path, labels: np.ndarray, n: int) -> Tensor:
             return torch.from_numpy(numbers)
     raise ValueError(
         f"data: {path} has labels of shape {labels.shape} and dtype {labels.dtype}; expected ({n},) whole numbers that "
-        "fit int64"
+        "fit int64 (of other labels, numpy.unique(labels, return_inverse=True)[1])"
     )

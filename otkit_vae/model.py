@@ -140,6 +140,8 @@ class VAE(nn.Module):
 
     def encode(self, x: Tensor) -> Distribution:
         """The posteriors q(z|x), with batch shape (N,), of observations (N, *event)."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x is a {type(x).__name__}; expected a torch tensor of observations (N, *event)")
         encoded = self.encoder(x)
         return encoded if isinstance(encoded, Distribution) else self.posterior(widened(encoded))
 

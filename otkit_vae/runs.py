@@ -47,6 +47,13 @@ class SavedRun(NamedTuple):
     epochs: int | None = None
     step: int | None = None
 
+    @property
+    def unfinished(self) -> str:
+        """That the model has fewer epochs behind it than the options ask for, in words; empty if it has them all."""
+        if self.epochs in (None, self.config.epochs):
+            return ""
+        return f"{self.folder}: the model has {self.epochs} of {self.config.epochs} epochs behind it"
+
 
 def open_run(folder: str | Path, data: Data | None = None) -> SavedRun:
     """Open a run folder.

@@ -26,6 +26,7 @@ from pytorch_lightning.callbacks import (
     EarlyStopping,
     GradientAccumulationScheduler,
     LearningRateFinder,
+    ModelCheckpoint,
     StochasticWeightAveraging,
 )
 from pytorch_lightning.profilers import Profiler
@@ -53,6 +54,7 @@ REFUSED: dict[type[lightning.Callback], str] = {
     GradientAccumulationScheduler: "accumulate_grad_batches, the same in all epochs, by which steps are counted",
     StochasticWeightAveraging: "EMAWeightAveraging, whose averages are in the checkpoint: here they would be in none",
     LearningRateFinder: "learning_rate: a rate found anew when a training goes on would be another",
+    ModelCheckpoint: "checkpoint_steps: a run has one checkpoint, to go on from",
     BackboneFinetuning: "one that knows encoder and decoder: there is no part by the name of backbone",
 }
 """The callbacks that do not go with a model here or a checkpoint to go on from, and what to take instead."""

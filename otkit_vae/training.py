@@ -130,7 +130,8 @@ def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | No
             beginning = _beginning(folder, config, goes_on)
             print(
                 f"{data.name}: {len(data.train)} observations to train on, {len(data.held_out)} held out, "
-                f"of shape {tuple(data.train.shape[1:])}; penalty {config.penalty}, weight {objective.weight:g}",
+                f"of shape {tuple(data.train.shape[1:])}; penalty {config.penalty}, weight {objective.weight:g}"
+                + (f"; all in one batch, as batch_size is {config.batch_size}" * (config.batch_size > len(data.train))),
                 file=sys.stderr,
             )
         with only_writer(folder) if trainer.is_global_zero else nullcontext(), beginning:
@@ -161,7 +162,10 @@ def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | No
             pictures.samples(model, folder / "samples.png", seed=config.seed)
             pictures.latent_map(model, data.held_out, data.held_out_labels, folder / "latent.png")
             evaluation = evaluate(model, objective, data.held_out, batch_size=config.batch_size, seed=config.seed)
-            _report(open_run(folder, data), evaluation)
+            run = open_run(folder, data)
+            if run.unfinished:  # by what the engine was told: a limit of steps or time, or an early stopping
+                print(run.unfinished, file=sys.stderr)
+            _report(run, evaluation)
     return Run(folder, model, evaluation)
 
 

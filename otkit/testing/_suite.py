@@ -260,7 +260,7 @@ def check_laws(
     found = applicable_laws(distance, on=on, batched=batched, differentiable=differentiable, p=p)
     chosen = list(found if laws is None else laws)
     if unknown := set(chosen) - set(found):
-        raise ValueError(f"laws {', '.join(map(repr, sorted(unknown)))}; expected of {', '.join(found)}")
+        raise ValueError(f"laws {', '.join(map(repr, sorted(unknown)))}; expected some of {', '.join(found)}")
     first, others = None, []
     for law in chosen:
         # One is shown, so one is made simple.

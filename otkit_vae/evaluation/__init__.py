@@ -19,6 +19,7 @@ from otkit_vae.evaluation._codes import encode as encode
 from otkit_vae.evaluation._codes import ex_post as ex_post
 from otkit_vae.evaluation._codes import fit_classes as fit_classes
 from otkit_vae.evaluation._codes import fit_mixture as fit_mixture
+from otkit_vae.evaluation._collapse import noiseless_units as noiseless_units
 from otkit_vae.evaluation._full import Bound as Bound
 from otkit_vae.evaluation._full import EvaluationOptions as EvaluationOptions
 from otkit_vae.evaluation._full import FullEvaluation as FullEvaluation
@@ -29,7 +30,6 @@ from otkit_vae.evaluation._held_out import evaluate as evaluate
 from otkit_vae.evaluation._latent import Latent as Latent
 from otkit_vae.evaluation._latent import active_units as active_units
 from otkit_vae.evaluation._latent import latent as latent
-from otkit_vae.evaluation._latent import noiseless_units as noiseless_units
 from otkit_vae.evaluation._likelihood import importance_weighted_bound as importance_weighted_bound
 from otkit_vae.evaluation._measures import Measure as Measure
 from otkit_vae.evaluation._precision_recall import PrecisionRecall as PrecisionRecall

@@ -92,7 +92,7 @@ class FullEvaluation:
 
     Attributes:
         held_out: Reconstruction, penalty, and the distance of the codes to the prior.
-        latent: More of the codes: sliced distance, active units, collapse of sigma.
+        latent: More of the codes: sliced distance, active units.
         bound: The importance-weighted bound; None for a posterior without a density.
         samples: What is generated.
         augmentation: What that is worth to a classifier; None without labels, or without two of each class.
@@ -124,11 +124,10 @@ class FullEvaluation:
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know of the numbers."""
-        alarm, n = self.latent.alarm, self.samples.real.n
+        n = self.samples.real.n
         few = f"no precision and recall: they need more than {NEIGHBOUR} points, and there are {n}"
         return (
             *self.held_out.notes,
-            *([] if alarm is None else [alarm]),
             *([] if self.bound else ["no bound of log p(x): the posterior is deterministic and has no density"]),
             *([few] if self.samples.real.precision is None else []),
             "classifier features: of a small classifier trained on these data, not Inception's"

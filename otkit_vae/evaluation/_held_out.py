@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 from otkit_vae.batches import Batches
 from otkit_vae.distributions import Deterministic, gaussian_form, moments
 from otkit_vae.evaluation._codes import decode
+from otkit_vae.evaluation._collapse import alarm, noiseless_units
 from otkit_vae.evaluation._distances import LARGEST_EXACT, exact_w2
 from otkit_vae.evaluation._measures import Measure, Section, table
 from otkit_vae.evaluation._mode import evaluating
@@ -33,6 +34,7 @@ class Evaluation:
             for a per-sample penalty, and for an aggregated one codes without noise are drawn from the prior.
         posterior_scale: The mean standard deviation of q(z|x); near 0 the encoder is deterministic.
         posterior_scale_null: That of the prior; None where it is not known, or not finite.
+        noiseless: Which units of the posterior have lost their noise, with shape (d,).
         w2: :math:`W_2` between codes, one for each observation up to 2,000, and as many prior samples.
         w2_null: The same between two samples of the prior.
         moments_w2: :math:`W_2` of the Gaussian with the moments of the aggregated posterior to that with the prior's;
@@ -46,6 +48,7 @@ class Evaluation:
     penalty_null: float
     posterior_scale: float
     posterior_scale_null: float | None
+    noiseless: tuple[bool, ...]
     w2: float
     w2_null: float
     moments_w2: float | None
@@ -59,6 +62,7 @@ class Evaluation:
             Measure("squared_error", "squared reconstruction error", self.squared_error, better="lower"),
             Measure("penalty", "penalty", self.penalty, self.penalty_null),
             Measure("posterior_scale", "mean scale of q(z|x)", self.posterior_scale, self.posterior_scale_null),
+            Measure("noiseless_units", "units without noise (sigma collapse)", sum(self.noiseless), 0.0),
             Measure("w2", "W2 of q(z) to p(z), samples", self.w2, self.w2_null),
         ]
         if self.moments_w2 is not None:
@@ -69,9 +73,17 @@ class Evaluation:
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know of the numbers."""
-        too_close = "below its value at q = p, a sample distance means codes that are too close together"
+        collapsed = alarm(self.noiseless)
+        too_close = (
+            f"W2 of samples is {1 - self.w2 / self.w2_null:.1%} below its value at q = p: where that is more than the "
+            "noise of a sample, codes are too close together"
+        )
         unknown = "no W2 of moments: the covariance of the prior is not known, or not finite"
-        return (*[too_close] * (self.w2 < self.w2_null), *[unknown] * (self.moments_w2 is None))
+        return (
+            *([] if collapsed is None else [collapsed]),
+            *[too_close] * (self.w2 < self.w2_null),
+            *[unknown] * (self.moments_w2 is None),
+        )
 
     def table(self) -> str:
         """The numbers as a small table for a terminal."""
@@ -121,6 +133,7 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
         penalty_null=_mean([objective.penalty.null_value(prior, size, seed=seed) for size in sizes], sizes),
         posterior_scale=scales.mean().item(),
         posterior_scale_null=_scale(prior),
+        noiseless=tuple(noiseless_units(scales, y_many.std(0)).tolist()),
         w2=exact_w2(few, y),
         w2_null=exact_w2(y_other, y),
         moments_w2=moments_w2,

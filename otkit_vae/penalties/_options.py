@@ -20,7 +20,7 @@ def check_options(name: str, penalty: type[nn.Module], options: Mapping[str, Any
     if unknown:
         raise TypeError(
             f"penalty {name!r} does not take the options {', '.join(sorted(unknown))}; "
-            f"expected of {', '.join(known) or '(none)'}"
+            f"expected some of {', '.join(known) or '(none)'}"
         )
     try:
         types = get_type_hints(penalty.__init__)

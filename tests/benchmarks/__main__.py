@@ -29,7 +29,7 @@ def main() -> None:
     options = parser.parse_args()
     unknown = set(options.names) - set(CLAIMS)
     if unknown:
-        parser.error(f"no claim named {', '.join(unknown)}; expected of {', '.join(CLAIMS)}")
+        parser.error(f"no claim named {', '.join(unknown)}; expected some of {', '.join(CLAIMS)}")
     if options.child:
         measure(options.names or CLAIMS, options.threads[0], options.json)
         return

@@ -144,7 +144,7 @@ def test_the_most_specific_form_is_taken_and_a_tie_is_warned_of():
     p, q = Mine(0.0, 1.0), Normal(1.0, 1.0)
     assert distributions.w2_squared(p, q) == 1
 
-    @distributions.register_w2(Mine, Normal)
+    @distributions.register_w2_squared(Mine, Normal)
     def _(p, q):
         return torch.tensor(7.0)
 
@@ -152,19 +152,19 @@ def test_the_most_specific_form_is_taken_and_a_tie_is_warned_of():
     assert distributions.w2_squared(q, p) == 7
     assert distributions.w2_squared(q, q) == 0
 
-    @distributions.register_w2(Normal, Mine)
+    @distributions.register_w2_squared(Normal, Mine)
     def _(p, q):
         return torch.tensor(8.0)
 
     assert distributions.w2_squared(q, p) == 8
     assert distributions.w2_squared(p, q) == 7
-    with pytest.warns(RuntimeWarning, match=r"ambiguous.*register_w2\(Mine, Mine\) breaks the tie"):
+    with pytest.warns(RuntimeWarning, match=r"ambiguous.*register_w2_squared\(Mine, Mine\) breaks the tie"):
         distributions.w2_squared(p, p)
 
 
 @pytest.mark.usefixtures("registry")
 def test_a_form_gets_its_types_in_the_order_registered():
-    distributions.register_w2(Categorical, Normal)(lambda p, q: p.logits.sum() + q.loc)
+    distributions.register_w2_squared(Categorical, Normal)(lambda p, q: p.logits.sum() + q.loc)
     p, q = Categorical(logits=torch.zeros(2)), Normal(3.0, 1.0)
     assert distributions.w2_squared(q, p) == distributions.w2_squared(p, q)
 
@@ -178,11 +178,11 @@ def test_more_specific_in_one_and_less_in_the_other_is_a_tie_however_far():
         pass
 
     for types, number in (((Yours, Normal), 1.0), ((Normal, Mine), 2.0)):
-        distributions.register_w2(*types)(lambda p, q, number=number: torch.tensor(number))
+        distributions.register_w2_squared(*types)(lambda p, q, number=number: torch.tensor(number))
     with pytest.warns(RuntimeWarning, match=r"\(Yours, Normal\) and \(Normal, Mine\) fit equally well") as record:
         distributions.w2_squared(Yours(0.0, 1.0), Mine(0.0, 1.0))
     assert record[0].filename == __file__
-    distributions.register_w2(Yours, Mine)(lambda p, q: torch.tensor(3.0))
+    distributions.register_w2_squared(Yours, Mine)(lambda p, q: torch.tensor(3.0))
     assert distributions.w2_squared(Yours(0.0, 1.0), Mine(0.0, 1.0)) == 3
 
 
@@ -234,4 +234,4 @@ def test_bad_input():
     with pytest.raises(ValueError, match="scale must not be negative; got -1"):
         otkit.wasserstein(full(), Independent(Normal(zero, negative, **loose), 1))
     with pytest.raises(TypeError, match="type_q is 3"):
-        distributions.register_w2(Normal, 3)
+        distributions.register_w2_squared(Normal, 3)

@@ -84,7 +84,7 @@ def test_of_distributions():
 
     before = dict(distributions._FORMS)
     for types in ((Mine, Normal), (Normal, Mine)):
-        distributions.register_w2(*types)(lambda p, q: torch.tensor(1.0))
+        distributions.register_w2_squared(*types)(lambda p, q: torch.tensor(1.0))
     try:
         with pytest.warns(RuntimeWarning, match="ambiguous") as record:
             otkit.wasserstein(Mine(0.0, 1.0), Mine(0.0, 1.0))

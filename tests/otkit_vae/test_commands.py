@@ -85,6 +85,16 @@ def test_the_report_of_a_finished_training_keeps_the_numbers_of_a_full_evaluatio
     assert "recall, n = 359" in (run / "report.html").read_text()
 
 
+def test_a_training_that_was_cut_short_and_batches_that_are_smaller_than_asked_are_said(trained, capsys):
+    options = ("--data", trained / "bare.npy", "--likelihood", "gaussian", "--batch_size", 500)
+    train("cut", *options, "--trainer.max_steps", 1)
+    err = capsys.readouterr().err
+    assert "all in one batch, as batch_size is 500" in err
+    assert "cut: the model has 1 of 2 epochs behind it" in err
+    assert command("evaluate", "cut", "--importance_samples", 2) == 0
+    assert "cut: the model has 1 of 2 epochs behind it" in capsys.readouterr().err
+
+
 def test_numbers_that_cannot_be_written_are_printed_all_the_same(trained, tmp_path, capsys):
     folder = shutil.copytree(trained / "bare", tmp_path / "bare")
     (folder / "evaluation.json").unlink(missing_ok=True)

@@ -69,7 +69,10 @@ def test_accumulated_gradients_are_those_of_the_mean_of_the_batches_penalties(tm
             {"callbacks": [{"class_path": "BackboneFinetuning"}]},
             "callbacks has a BackboneFinetuning; expected one that knows encoder and decoder",
         ),
-        ({"callbacks": [{"class_path": "ModelCheckpoint"}]}, "found `ModelCheckpoint`"),
+        (
+            {"callbacks": [{"class_path": "ModelCheckpoint"}]},
+            "callbacks has a ModelCheckpoint; expected checkpoint_steps",
+        ),
         (
             {"callbacks": [{"class_path": "EarlyStopping", "init_args": {"monitor": "loss"}}]},
             "callbacks has an EarlyStopping that monitors 'loss'; expected one of train_loss, ",

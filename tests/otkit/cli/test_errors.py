@@ -48,6 +48,16 @@ def test_bad_csv_names_line_and_column(files, capsys, text, message):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["distance", "pairwise"])
+def test_columns_of_the_same_names_in_another_order_are_refused(files, capsys, command):
+    for name, header in (("one.csv", "u,v"), ("same.csv", " u, v"), ("swapped.csv", "v,u"), ("other.csv", "v,w")):
+        (files / name).write_text(f"{header}\n1,2\n3,4\n")
+    assert main([command, "one.csv", "swapped.csv"]) == 2
+    assert "swapped.csv has the columns v, u, and one.csv has u, v; expected one order" in capsys.readouterr().err
+    for other in ("same.csv", "other.csv", "x.npy"):
+        assert main([command, "one.csv", other]) == 0
+
+
 PROGRAM = (sys.executable, "-m", "otkit.cli")
 sliced = ("x.npy", "y.npy", "--method", "sliced")
 relative = ("x.npy", "y.npy", "--method", "sinkhorn", "--reg-relative")
@@ -78,7 +88,7 @@ relative = ("x.npy", "y.npy", "--method", "sinkhorn", "--reg-relative")
         (("x.npy", "y.npy", "--p", "0.5"), "p is 0.5"),
         (("x.npy", "y.npy", "--p", "two"), "argument --p: invalid float value: 'two'"),
         (("x.npy", "y.npy", "--method", "best"), "argument --method: invalid choice: 'best'"),
-        (("x.npy", "y.npy", "--method", "sinkhorn"), "--method sinkhorn needs --reg"),
+        (("x.npy", "y.npy", "--method", "sinkhorn"), "--method sinkhorn needs --reg or --reg-relative"),
         (("x.npy", "y.npy", "--method", "sinkhorn", "--reg", "0"), "reg is 0.0"),
         (("x.npy", "y.npy", "--method", "sinkhorn", "--reg", "1", "--reg-relative", "1"), "exclude each other"),
         ((*relative, "1", "--a", "zeros.npy"), "a has weights that are all zero"),

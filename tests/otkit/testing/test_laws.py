@@ -185,7 +185,7 @@ zero, w2 = wrong_distances.zero, gaussian.w2
     ("call", "error", "message"),
     [
         (lambda: check_laws(w2, on="matrices"), ValueError, "on is 'matrices'; expected one of points, line"),
-        (lambda: check_laws(w2, on="gaussians", laws=["splitting"]), ValueError, "laws 'splitting'; expected of"),
+        (lambda: check_laws(w2, on="gaussians", laws=["splitting"]), ValueError, "laws 'splitting'; expected some of"),
         (lambda: find_violation(zero, "symetry", on="points"), ValueError, "law is 'symetry'; expected one of"),
         (lambda: find_violation(w2, "splitting", on="gaussians"), ValueError, "law is 'splitting'; expected one of"),
         (lambda: find_violation(zero, "symmetry", on="matrices"), ValueError, "on is 'matrices'; expected one of"),

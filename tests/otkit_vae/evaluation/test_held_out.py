@@ -79,6 +79,22 @@ def test_the_scale_of_a_posterior_stands_beside_that_of_the_prior():
     assert measure.null == found.posterior_scale_null
 
 
+def test_units_that_have_lost_their_noise_are_named_among_the_numbers():
+    class Scales(nn.Module):
+        def forward(self, x):
+            return Independent(Normal(x, torch.tensor([0.5, 0.001, 0.02])), 1)
+
+    model = VAE(Scales(), nn.Identity(), Gaussian(1.0), 3)
+    found = evaluate(model, Objective(penalties.get("sliced")), torch.randn(500, 3))
+    assert found.noiseless == (False, True, False)
+    assert {m.key: m.value for m in found.section.measures}["noiseless_units"] == 1
+    assert "sigma collapse: in 1 of 3 units (from 0: 1) the standard deviation of q(z|x) is below 0.01" in found.table()
+    deterministic = VAE(nn.Identity(), nn.Identity(), Gaussian(1.0), 3, posterior=DeterministicPosterior())
+    found = evaluate(deterministic, Objective(penalties.get("sliced")), torch.randn(500, 3))
+    assert not any(found.noiseless)
+    assert "sigma collapse:" not in found.table()
+
+
 def test_modules_of_ones_own_are_evaluated_in_evaluation_mode():
     torch.manual_seed(0)
     encoder = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 6))

@@ -44,7 +44,7 @@ def test_unknown_name_lists_the_names():
 
 
 def test_unknown_option():
-    with pytest.raises(TypeError, match=r"penalty 'kl' does not take the options reg; expected of"):
+    with pytest.raises(TypeError, match=r"penalty 'kl' does not take the options reg; expected some of"):
         penalties.get("kl", reg=1.0)
 
 
