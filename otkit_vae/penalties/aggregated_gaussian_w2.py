@@ -12,7 +12,8 @@ nothing else.
 To an isotropic prior, :math:`\Sigma_p = s^2 I` as in N(0, I), the covariances commute, and with the eigenvalues
 :math:`\lambda_k` of :math:`\bar\Sigma` the distance of the covariances is :math:`\sum_k (\sqrt{\lambda_k} - s)^2`,
 its gradient :math:`I - s \bar\Sigma^{-1/2}`: one small eigendecomposition, without what it takes to compare any two. An
-eigenvalue that is 0 to rounding has the gradient 0, one choice of many.
+eigenvalue that is 0 to rounding has the gradient 0, one choice of many. To another prior, at most d codes without noise
+are compared as a factor of :math:`\bar\Sigma`, which is singular: the distance is smooth in them, and not in it.
 
 What remains is the noise of N observations. For N deterministic codes drawn from N(0, I) the null value is about
 :math:`d (d + 5) / 4N` (0.20 for d = 8 and 9.3 for d = 64 at N = 128; the next order adds to the latter), and as
@@ -35,8 +36,8 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from otkit._derivatives import Function
-from otkit.gaussian import w2_squared
-from otkit.linalg import inv_sqrtm
+from otkit.gaussian import w2_squared, w2_squared_from_factors
+from otkit.linalg import inv_sqrtm, sqrtm
 from otkit_vae import processes
 from otkit_vae.distributions import (
     Deterministic,
@@ -86,9 +87,14 @@ class AggregatedGaussianW2(AggregatedPenalty):
         if form is not None and _is_isotropic(form):
             shift = (mean - form.loc).square().sum()
             return (shift + _ToIsotropic.apply(cov, form.scale[0].double())[0]).to(form.loc.dtype)
-        prior_mean, prior_cov = _prior_moments(prior)
-        squared = w2_squared(mean, cov, prior_mean.double(), prior_cov.double(), validate=False)
-        return squared.to(prior_mean.dtype)
+        known = _prior_moments(prior)
+        prior_mean, prior_cov = (moment.double() for moment in known)
+        if factors.shape[-1] == 0 and n <= len(mean):
+            codes, root = processes.collect(centred).mT / n**0.5, sqrtm(prior_cov, validate=False)
+            squared = w2_squared_from_factors(mean, codes, prior_mean, root, validate=False)
+        else:
+            squared = w2_squared(mean, cov, prior_mean, prior_cov, validate=False)
+        return squared.to(known[0].dtype)
 
 
 class _ToIsotropic(Function):

@@ -154,20 +154,22 @@ def test_aggregated_gaussian_w2_keeps_its_digits_near_the_prior():
     assert distance == pytest.approx(d * 1e-12, rel=1e-8)
 
 
-def test_aggregated_gaussian_w2_with_fewer_codes_than_dimensions():
-    """A singular covariance: the derivative is finite, and that of the value."""
-    few = torch.randn(4, 6, dtype=torch.float64, generator=seed(), requires_grad=True)
-    prior = normal(torch.zeros(6, dtype=torch.float64), torch.ones(6, dtype=torch.float64))
+@pytest.mark.parametrize("n", [2, 4, 6])
+@pytest.mark.parametrize("scales", [torch.ones(6), torch.arange(1.0, 7.0) / 3])
+def test_aggregated_gaussian_w2_with_no_more_codes_than_dimensions(n, scales):
+    """A singular covariance: the derivative in the codes is finite, and that of the value, whichever way they move."""
+    few = torch.randn(n, 6, dtype=torch.float64, generator=seed(), requires_grad=True)
+    prior = normal(torch.zeros(6, dtype=torch.float64), scales.double())
     penalty = penalties.get("aggregated_gaussian_w2")
 
     def distance(codes):
         return penalty(Deterministic(codes), codes, prior)
 
     (gradient,) = torch.autograd.grad(distance(few), few)
-    # The value has kinks across the range of the codes; within it, as they scale, it is smooth.
     h = 1e-5
-    slope = (distance((1 + h) * few) - distance((1 - h) * few)).item() / (2 * h)
-    assert (gradient * few).sum().item() == pytest.approx(slope, rel=1e-6)
+    for way in (few.detach(), torch.randn(n, 6, dtype=torch.float64, generator=seed().manual_seed(1))):
+        slope = (distance(few + h * way) - distance(few - h * way)).item() / (2 * h)
+        assert (gradient * way).sum().item() == pytest.approx(slope, rel=1e-6)
 
 
 def halves(y):
