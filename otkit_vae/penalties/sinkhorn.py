@@ -63,14 +63,17 @@ class Sinkhorn(AggregatedPenalty):
         check_variance(self.name, prior)
 
     def compare(self, statistics: Tensor, prior: Distribution, generator: Generator | None) -> Tensor:  # noqa: D102
-        z, y = statistics, sample(prior, len(statistics), generator)
-        reg = self.reg * (2 * float(prior.variance.detach().sum())) ** (self.p / 2)
+        # In units of the prior's scale, which a learned prior moves: the regularisation is then a constant.
+        scale = (2 * prior.variance.double().sum()).sqrt()
+        z, y = (points.double() / scale for points in (statistics, sample(prior, len(statistics), generator)))
 
         def cost(x: Tensor, y: Tensor) -> Tensor:
-            return sinkhorn_cost(x, y, self.p, reg=reg, tol=self.tol, validate=False)
+            return sinkhorn_cost(x, y, self.p, reg=self.reg, tol=self.tol, validate=False)
 
         if not self.debiased:
-            return cost(z, y)
-        if self.split:
-            return energy(cost, z, y)
-        return cost(z, y) - 0.5 * cost(z, z) - 0.5 * cost(y, y)
+            value = cost(z, y)
+        elif self.split:
+            value = energy(cost, z, y)
+        else:
+            value = cost(z, y) - 0.5 * cost(z, z) - 0.5 * cost(y, y)
+        return (scale**self.p * value).to(statistics.dtype)

@@ -219,6 +219,17 @@ def test_sinkhorn(p):
     assert value("sinkhorn", **options) == close(sum(w * entropic(u, v) for u, v, w in halves(y)))
 
 
+@pytest.mark.parametrize("p", [1.0, 2.0])
+def test_sinkhorn_has_the_derivative_of_its_regularisation_in_the_scale_of_a_learned_prior(p):
+    def cost(scale):
+        prior = normal(torch.zeros(3, dtype=torch.float64), scale.expand(3))
+        return penalties.get("sinkhorn", p=p, debiased=False, tol=1e-9)(DIAGONAL, Z, prior, generator=seed())
+
+    scale, h = torch.tensor(1.3, dtype=torch.float64, requires_grad=True), 1e-5
+    (slope,) = torch.autograd.grad(cost(scale), scale)
+    assert slope.item() == pytest.approx((cost(scale + h) - cost(scale - h)).item() / (2 * h), rel=1e-6)
+
+
 def cost_on_a_line(u, m, s):
     """W2² of points to N(m, s²), by integration over each quantile cell."""
     u, n = np.sort(u), len(u)
