@@ -13,8 +13,8 @@ from torch import Size, Tensor, nn
 def default_widths(event_shape: Sequence[int]) -> tuple[int, ...]:
     """Two hidden layers of about four units for each dimension of an observation, 64 at least and 512 at most.
 
-    >>> default_widths((8, 8)), default_widths((28, 28))
-    ((256, 256), (512, 512))
+    >>> default_widths((3,)), default_widths((5, 5)), default_widths((8, 8)), default_widths((28, 28))
+    ((64, 64), (128, 128), (256, 256), (512, 512))
     """
     width = 2 ** round(math.log2(4 * math.prod(event_shape)))
     return (min(max(width, 64), 512),) * 2
