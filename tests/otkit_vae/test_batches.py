@@ -43,6 +43,11 @@ def test_the_seed_and_the_epoch_order_the_data():
     assert sorted(joined(first)) == x.tolist()
 
 
+def test_no_epoch_of_a_seed_is_one_of_another():
+    orders = [tuple(Batches(torch.arange(20.0), 20, seed=s).indices(k, 0).tolist()) for s in range(8) for k in range(8)]
+    assert len(set(orders)) == 64
+
+
 def test_a_remainder_is_left_out_in_training_another_each_epoch():
     batches = Batches(torch.arange(11.0), 4, seed=0)
     assert len(batches) == 2
