@@ -216,10 +216,11 @@ def test_checkpoints_have_their_format_version_and_config(tmp_path):
     assert [row["epoch"] for row in about["history"]] == [0, 1, 2]
 
 
-def test_a_checkpoint_of_a_later_format_is_refused(tmp_path):
-    about = {"format": checkpoint.FORMAT + 1, "version": "99"}
+@pytest.mark.parametrize("format", [checkpoint.FORMAT + 1, checkpoint.FORMAT - 1])
+def test_a_checkpoint_of_a_later_or_earlier_format_is_refused(tmp_path, format):
+    about = {"format": format, "version": "99"}
     torch.save({checkpoint.KEY: about, "state_dict": {}}, tmp_path / "checkpoint.ckpt")
-    with pytest.raises(ValueError, match=rf"has format {checkpoint.FORMAT + 1}, of otkit 99; expected format"):
+    with pytest.raises(ValueError, match=rf"has format {format}, of otkit 99; expected format"):
         checkpoint.load(tmp_path)
 
 

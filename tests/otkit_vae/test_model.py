@@ -99,6 +99,7 @@ def test_a_likelihood_takes_many_outputs_of_one_image_and_expands(name):
     outputs, x = torch.randn(7, 5, 3, 4), torch.rand(5, 3, 4)
     likelihood = Bernoulli() if name == "bernoulli" else Gaussian(0.7)
     decoded = likelihood(outputs[0])
+    assert decoded.expand((7, 5)).batch_shape == (7, 5)
     many = torch.stack([likelihood(output).log_prob(x) for output in outputs])
     torch.testing.assert_close(
         torch.stack([decoded.log_prob(x)] * 7), decoded.expand((7, 5)).log_prob(x.expand(7, 5, 3, 4))
@@ -142,14 +143,15 @@ def test_a_weight_means_the_same_at_any_image_and_batch_size():
     assert one.loss.item() == pytest.approx(one.reconstruction.item() + 2 * one.penalty.item())
 
 
-def test_a_penalty_must_be_a_scalar():
+@pytest.mark.parametrize("n", [4, 1])
+def test_a_penalty_must_be_a_scalar(n):
     class Vector(penalties.LatentPenalty):
         estimand = "per-sample"
 
         def forward(self, posterior, z, prior, *, generator=None):
-            return z.sum(-1)
+            return z.sum(-1)[:n]
 
-    with pytest.raises(ValueError, match=r"the penalty Vector has shape \(4,\); expected a scalar"):
+    with pytest.raises(ValueError, match=rf"the penalty Vector has shape \({n},\); expected a scalar"):
         Objective(Vector())(VAE.sized((4,), 2), torch.rand(4, 4))
 
 
@@ -375,8 +377,9 @@ def test_bad_choices(options, message):
 
 
 def test_bad_objective():
-    with pytest.raises(ValueError, match="weight is -1; expected"):
-        Objective(penalties.get("kl"), weight=-1)
+    for weight in (-1, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"weight is {weight}; expected"):
+            Objective(penalties.get("kl"), weight=weight)
     with pytest.raises(ValueError, match="x has 1 observations; the penalty Wasserstein needs at least 2"):
         Objective(penalties.get("wasserstein"))(VAE.sized((4,), 2), torch.rand(1, 4))
     for scale in (0, float("inf"), float("nan")):

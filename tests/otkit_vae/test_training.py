@@ -289,6 +289,13 @@ def test_options_have_their_limits(option, least, refused):
         TrainConfig(penalty="wasserstein", **{option: refused})
 
 
+def test_a_weight_is_the_penaltys_own_unless_it_is_given_or_to_be_balanced():
+    config = TrainConfig(penalty="sliced")
+    assert config.with_weight((8, 8)).weight == penalties.get("sliced").weight_for((8, 8)) != 1
+    assert replace(config, weight=0.0).with_weight((8, 8)).weight == 0
+    assert replace(config, balance="gradient").with_weight((8, 8)).weight is None
+
+
 def test_options_of_numpy_and_paths_are_those_that_a_file_has(tmp_path):
     config = TrainConfig(
         penalty="mmd",
