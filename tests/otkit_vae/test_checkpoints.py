@@ -2,6 +2,7 @@
 
 import copy
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -281,3 +282,16 @@ def test_a_checkpoint_that_ends_too_early_says_so(tmp_path, content):
     (tmp_path / "checkpoint.ckpt").write_bytes(content)
     with pytest.raises(ValueError, match=r"checkpoint.ckpt is not .* damaged \(it ends too early\)$"):
         checkpoint.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "weights", "said"),
+    [
+        (None, {}, r"has a model with networks of its own; expected one made by VAE\.sized"),
+        ({"event_shape": [4], "latent_dim": 2}, [], "does not hold what was trained: 'list' object has no"),
+    ],
+)
+def test_a_model_that_cannot_be_made_says_of_which_file(architecture, weights, said):
+    content = {checkpoint.KEY: {"architecture": architecture}, "state_dict": weights}
+    with pytest.raises(ValueError, match=rf"^path: a\.ckpt {said}"):
+        checkpoint.model_of(content, Path("a.ckpt"))

@@ -81,6 +81,13 @@ def test_weights_mean_the_same_as_when_their_format_was_made(options, numbers):
     assert [len(state), *map(told, found)] == pytest.approx(numbers, rel=1e-9)
 
 
+def test_a_model_may_be_laid_out_in_memory_in_another_way(tmp_path):
+    model = VAE.sized((3, 8, 8), 2, network="conv", widths=[4]).to(memory_format=torch.channels_last).eval()
+    assert not model.encoder.network[0].weight.is_contiguous()
+    same, x = VAE.from_pretrained(model.save_pretrained(tmp_path / "a")), torch.rand(2, 3, 8, 8)
+    torch.testing.assert_close(same.reconstruct(x), model.reconstruct(x))
+
+
 def test_saving_again_replaces_the_model_and_nothing_else(tmp_path, saved):
     (saved / "README.md").write_text("mine")
     other = VAE.sized((4,), 3, widths=(8,))
@@ -124,6 +131,10 @@ def without_a_weight(folder):
     save_file(weights | {"colour": torch.zeros(1)}, folder / WEIGHTS)
 
 
+def without_five_weights(folder):
+    save_file(dict(sorted(load_file(folder / WEIGHTS).items())[5:]), folder / WEIGHTS)
+
+
 @pytest.mark.parametrize(
     ("damage", "error", "message"),
     [
@@ -142,6 +153,7 @@ def without_a_weight(folder):
         # A size that no memory could hold is a shape like any other.
         (lambda f: architecture(f, widths=[10**9]), ValueError, r"has shape \(8, 30\), expected \(1000000000, 30\)"),
         (without_a_weight, ValueError, "no decoder.network.0.bias; colour, which is unknown"),
+        (without_five_weights, ValueError, r"config\.json: no [\w.]+; no [\w.]+; no [\w.]+; and 2 more$"),
         (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-5]), ValueError, "not a whole safetensors"),
         (lambda f: (f / WEIGHTS).write_bytes(b""), ValueError, "is not a whole safetensors file"),
     ],
@@ -174,11 +186,21 @@ class Own(VAE):
     """A model of a kind of its own."""
 
 
+class Doubled(nn.ReLU):
+    """Another module by the name of torch's."""
+
+    __qualname__ = "ReLU"
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
 @pytest.mark.parametrize(
     ("path", "module", "said"),
     [
         ("likelihood", Mine(), r"likelihood is Mine\(\) where there was Gaussian\(scale=0.1\)"),
         ("likelihood", Gaussian(0.5), r"likelihood is Gaussian\(scale=0.5\) where there was Gaussian\(scale=0.1\)"),
+        ("encoder.network.1", Doubled(), r"encoder.network.1 is ReLU\(\) where there was ReLU\(\)"),
         ("encoder.network.1", nn.GELU(), r"encoder.network.1 is GELU\(approximate='none'\) where there was ReLU\(\)"),
         (
             "encoder.network.1",
@@ -196,6 +218,13 @@ def test_modules_without_weights_are_your_own_too(tmp_path, path, module, said):
     with pytest.raises(ValueError, match=rf"model was changed after VAE\.sized made it: {said}"):
         model.save_pretrained(tmp_path / "mine")
     assert not (tmp_path / "mine").exists()
+
+
+def test_a_module_without_weights_may_be_in_two_places(tmp_path):
+    model = VAE.sized((4,), 2, widths=[8, 8]).eval()
+    model.encoder.network[1] = model.encoder.network[3]
+    same, x = VAE.from_pretrained(model.save_pretrained(tmp_path / "a")), torch.rand(2, 4)
+    assert torch.equal(same.reconstruct(x), model.reconstruct(x))
 
 
 def test_a_class_of_your_own_is_not_described(tmp_path):
