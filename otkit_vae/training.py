@@ -89,9 +89,8 @@ def resume(folder: str | Path, **changes: Any) -> Run | None:
             f"out is {out!r}, and resume goes on in {folder}; expected no out (to train anew: otkit-vae train --config "
             f"{folder / CONFIG} --out {out})"
         )
-    if "trainer" in changes:
-        changes["trainer"] = before.trainer | changes["trainer"]
     config = replace(before, **changes)
+    config = replace(config, trainer=before.trainer | config.trainer)
     now = fixed_options(config)
     fixed = [name for name, value in fixed_options(before).items() if value != now[name]]
     if fixed:

@@ -265,6 +265,13 @@ def test_options_from_python_are_of_their_types(option, value):
         TrainConfig(**{option: value})
 
 
+@pytest.mark.parametrize(("option", "value"), [("trainer", None), ("trainer", [("devices", 1)]), ("epochs", "3")])
+def test_options_to_go_on_with_are_of_their_types(tmp_path, option, value):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(asdict(TrainConfig())))
+    with pytest.raises(TypeError, match=f"^{option} is {re.escape(repr(value))}; expected "):
+        training.resume(tmp_path, **{option: value})
+
+
 @pytest.mark.parametrize(
     ("option", "least", "refused"),
     [
