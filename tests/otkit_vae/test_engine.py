@@ -8,10 +8,13 @@ import os
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.profilers import SimpleProfiler
 
 from otkit_vae import checkpoint, penalties
 from otkit_vae.batches import Batches
-from otkit_vae.trainer import make_trainer, restored
+from otkit_vae.engine import Training
+from otkit_vae.sampling import undisturbed
+from otkit_vae.trainer import Checkpoints, Unprofiled, make_trainer, restored
 from tests.otkit_vae.tiny import SIZE, X, assert_alike, objective_and_model, train
 
 # The engine and its dependencies warn of their own deprecations in a first import.
@@ -91,6 +94,17 @@ def test_a_callback_that_is_not_strict_may_monitor_anything():
     assert (
         make_trainer({"callbacks": [callback]}, penalties.get("kl"), epochs=1).early_stopping_callback.monitor == "loss"
     )
+
+
+def test_what_the_engine_has_of_its_own_is_there_if_it_is_asked_for():
+    plain = make_trainer({}, penalties.get("kl"), epochs=1)
+    assert (plain.loggers, type(plain.profiler)) == ([], Unprofiled)
+    double = {"class_path": "pytorch_lightning.plugins.precision.DoublePrecision"}
+    options = {"profiler": "simple", "plugins": [double], "gradient_clip_val": 0.0}
+    asked = make_trainer(options, penalties.get("wae_gan"), epochs=1)
+    assert type(asked.profiler) is SimpleProfiler
+    assert type(asked.strategy.checkpoint_io) is Checkpoints
+    assert (plain.precision, asked.precision) == ("32-true", "64-true")
 
 
 def test_callbacks_and_loggers_are_options(tmp_path):
@@ -177,3 +191,26 @@ def test_callbacks_can_monitor_what_a_row_of_metrics_has(tmp_path, within):
     train(tmp_path / "parts", options={"val_check_interval": within}, resume=True)
     train(tmp_path / "whole", options={"val_check_interval": within})
     assert_alike(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_a_held_out_loss_has_the_weight_that_its_epoch_ends_with(tmp_path):
+    train(tmp_path, warmup=12)
+    weight = penalties.get("kl").default_weight
+    rows = checkpoint.read(tmp_path / "checkpoint.ckpt")[checkpoint.KEY]["history"]
+    for row, share in zip(rows, (5 / 12, 10 / 12, 1), strict=True):
+        expected = row["held_out_reconstruction"] + share * weight * row["held_out_penalty"]
+        assert row["held_out_loss"] == pytest.approx(expected, rel=1e-5)
+        assert row["held_out_penalty"] > 1e-4
+
+
+def test_no_two_batches_have_the_same_draws_of_one_seed_or_another():
+    model, objective = objective_and_model("kl")
+    drawn = []
+    with undisturbed():
+        for seed in range(3):
+            training = Training(model, objective, 1e-2, seed=seed)
+            for begins in (training.on_train_batch_start, training.on_validation_batch_start):
+                for batch_idx in range(3):
+                    begins(X, batch_idx)
+                    drawn.append(torch.rand(()).item())
+    assert len(set(drawn)) == len(drawn)

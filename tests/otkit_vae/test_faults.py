@@ -69,6 +69,17 @@ def test_a_gradient_above_its_limit_names_its_batch_and_where_to_go_on(tmp_path,
     train(tmp_path / "whole", Poison(99, "large"), max_gradient_norm=1e6, **poison)
 
 
+def test_an_infinite_gradient_is_not_finite_rather_than_above_a_limit(tmp_path):
+    """A scaler of half precision skips such a step."""
+
+    class Infinite(Callback):
+        def on_after_backward(self, trainer, pl_module):
+            pl_module.model.encoder.network[0].bias.grad.fill_(math.inf)
+
+    with pytest.raises(ArithmeticError, match=r"^the gradient of model\.encoder\.network\.0\.bias was not finite"):
+        train(tmp_path, callback=Infinite(), max_gradient_norm=1e6)
+
+
 def test_a_step_of_accumulated_gradients_that_fails_names_all_its_batches(tmp_path):
     options, order = {"options": {"accumulate_grad_batches": 3}, "warmup": 0}, Batches(X, SIZE, seed=3)
 

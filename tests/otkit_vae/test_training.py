@@ -345,6 +345,7 @@ def test_numbers_and_samples_of_a_training_are_of_its_seed_and_batches(monkeypat
     held_out = otkit_vae.data.load_data("x.npy").held_out
     assert run.evaluation == evaluate(run.model, Objective(penalties.get("kl")), held_out, batch_size=5, seed=4)
     assert drawn == [{}, {"seed": 4}, {}]
+    assert not run.model.training
 
 
 @pytest.mark.usefixtures("unreported")
