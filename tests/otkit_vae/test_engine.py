@@ -214,3 +214,12 @@ def test_no_two_batches_have_the_same_draws_of_one_seed_or_another():
                     begins(X, batch_idx)
                     drawn.append(torch.rand(()).item())
     assert len(set(drawn)) == len(drawn)
+
+
+def test_a_row_has_the_steps_that_were_made_and_the_mean_deviation_of_posteriors_of_any_kind(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.otkit_vae.tiny.SIZE", 11)  # 21 held-out observations are 11 and 10
+    train(tmp_path, posterior="full")
+    rows = checkpoint.read(tmp_path / "checkpoint.ckpt")[checkpoint.KEY]["history"]
+    assert [row["step"] for row in rows] == [4, 8, 12]
+    scale = checkpoint.load(tmp_path).encode(X[:21]).stddev.mean().item()
+    assert rows[-1]["held_out_posterior_scale"] == pytest.approx(scale, rel=1e-5)
