@@ -1,9 +1,13 @@
 """What the objective does before a training: it is checked and balanced, on models of one's own too."""
 
+import numpy as np
 import pytest
 import torch
 
 from otkit_vae import VAE, Objective, penalties
+from otkit_vae.config import TrainConfig
+from otkit_vae.runs import data_of
+from otkit_vae.training import prepare
 
 X = torch.rand(16, 4, generator=torch.Generator().manual_seed(0))
 
@@ -34,3 +38,13 @@ def test_parameters_of_an_encoder_that_are_not_used_or_held_have_no_part_in_the_
     ]
     assert balanced() == pytest.approx(float(norms[0] / norms[1]))
     assert balanced() != pytest.approx(whole, rel=1e-3)
+
+
+def test_the_balance_of_a_training_is_that_of_its_seed_and_its_first_batch(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((40, 4)))
+    options = {"penalty": "kl", "balance": "gradient", "batch_size": 8, "widths": [8], "seed": 4}
+    config = TrainConfig(data=tmp_path / "x.npy", **options)
+    data = data_of(config)
+    model, objective = prepare(config, data)
+    weight = Objective(penalties.get("kl")).balance(model, data.train[:8], generator=torch.Generator().manual_seed(4))
+    assert objective.weight == weight
