@@ -6,6 +6,7 @@ import torch
 
 from otkit_vae import VAE, Objective, penalties
 from otkit_vae.config import TrainConfig
+from otkit_vae.data import Data
 from otkit_vae.runs import data_of
 from otkit_vae.training import prepare
 
@@ -48,3 +49,13 @@ def test_the_balance_of_a_training_is_that_of_its_seed_and_its_first_batch(tmp_p
     model, objective = prepare(config, data)
     weight = Objective(penalties.get("kl")).balance(model, data.train[:8], generator=torch.Generator().manual_seed(4))
     assert objective.weight == weight
+
+
+@pytest.mark.parametrize(("n", "m"), [(16, 1), (1, 16)])
+def test_a_training_has_as_many_observations_of_each_part_as_its_penalty_needs(n, m):
+    config = TrainConfig(penalty="sliced", widths=[8])
+    prepare(config, Data("noise", X[:2], X[:2], None, None))
+    with pytest.raises(
+        ValueError, match=rf"^data: {n} observations to train on and {m} held out; the penalty"
+    ):
+        prepare(config, Data("noise", X[:n], X[:m], None, None))
