@@ -55,7 +55,5 @@ def test_the_balance_of_a_training_is_that_of_its_seed_and_its_first_batch(tmp_p
 def test_a_training_has_as_many_observations_of_each_part_as_its_penalty_needs(n, m):
     config = TrainConfig(penalty="sliced", widths=[8])
     prepare(config, Data("noise", X[:2], X[:2], None, None))
-    with pytest.raises(
-        ValueError, match=rf"^data: {n} observations to train on and {m} held out; the penalty"
-    ):
+    with pytest.raises(ValueError, match=rf"^data: {n} observations to train on and {m} held out; the penalty"):
         prepare(config, Data("noise", X[:n], X[:m], None, None))
