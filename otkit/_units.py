@@ -35,7 +35,7 @@ def require_finite_length(length: Tensor, between: str = "x and y") -> None:
 
 
 def power_of_two(length: Tensor) -> Tensor:
-    """The power of two at or next below a length, a constant to divide by without rounding; 1 for 0 and for infinity."""
+    """The power of two at or next below a length, a constant to divide by without rounding; 1 for 0 and infinity."""
     length = length.detach()
     # By the mantissa: torch.compile makes C++ of the integer exponents that does not compile.
     return torch.where((length > 0) & (length < math.inf), length / (2 * torch.frexp(length).mantissa), 1.0)
