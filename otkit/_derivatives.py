@@ -15,6 +15,10 @@ import torch
 from torch import Tensor
 
 
+# Not by super(), which torch.compile does not follow where it meets `Function.apply` by itself.
+_apply = torch.autograd.Function.apply.__func__
+
+
 class Function(torch.autograd.Function):
     """An operation whose passes consist of operations that torch can map and differentiate, backwards.
 
@@ -32,7 +36,7 @@ class Function(torch.autograd.Function):
     def apply(cls, *arguments: Any) -> Any:
         """The operation, on positional arguments."""
         try:
-            return super().apply(*arguments)
+            return _apply(cls, *arguments)
         except NotImplementedError as error:
             if "jvp" not in str(error):
                 raise
