@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
 # Not by super(), which torch.compile does not follow where it meets `Function.apply` by itself.
 _apply = torch.autograd.Function.apply.__func__
 

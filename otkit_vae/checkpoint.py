@@ -55,7 +55,10 @@ def read(file: Path) -> dict[str, Any]:
             version does not know, or lacks a part.
     """
     if not file.is_file():
-        raise FileNotFoundError(f"path: no checkpoint {file}; expected a file or run folder of otkit-vae train")
+        raise FileNotFoundError(
+            f"path: no checkpoint {file}; expected a file or run folder of otkit-vae train (what save_pretrained wrote "
+            "is read by VAE.from_pretrained)"
+        )
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
         about = content[KEY] if isinstance(content, dict) else {}

@@ -91,7 +91,10 @@ def load(folder: str | Path) -> VAE:
     safetensors, folder = _safetensors(), Path(folder)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"folder: no file {folder / name}; expected a folder of VAE.save_pretrained")
+            raise FileNotFoundError(
+                f"folder: no file {folder / name}; expected a folder of VAE.save_pretrained (a run folder is read by "
+                "otkit_vae.load)"
+            )
     architecture = _architecture(folder / CONFIG)
     try:
         weights = safetensors.torch.load_file(folder / WEIGHTS)

@@ -9,6 +9,11 @@ A distance that breaks a law raises a `LawViolation`, which shows the simplest i
 explains.
 """
 
+try:
+    import hypothesis as _hypothesis  # noqa: F401
+except ImportError as error:
+    raise ImportError(f"{error}; install the test extra, pip install 'otkit[test]', or hypothesis") from None
+
 from otkit.testing._laws import check_batch as check_batch
 from otkit.testing._laws import check_bounds as check_bounds
 from otkit.testing._laws import check_convexity as check_convexity

@@ -36,6 +36,9 @@ def test_import_needs_no_extra():
         # POT takes longer to import than all else but torch, and Gaussians do without.
         "assert 'ot' not in sys.modules\n"
         "otkit_vae.Objective(otkit_vae.penalties.get('kl'))\n"
+        "try: import otkit.testing\n"
+        "except ImportError as error: assert \"install the test extra, pip install 'otkit[test]'\" in str(error)\n"
+        "else: raise AssertionError\n"
         "sys.exit(otkit_vae.cli.main(['train']))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
