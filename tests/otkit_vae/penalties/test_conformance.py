@@ -270,7 +270,7 @@ def best_scale(penalty, dim):
     [
         ("aggregated_gaussian_w2", {}, 8, 0.99),
         ("aggregated_gaussian_w2", {}, 64, 0.93),
-        ("max_sliced", {}, 64, 0.91),
+        ("max_sliced", {}, 64, 0.86),
         ("wasserstein", {"debiased": False}, 8, 0.72),
         ("wasserstein", {"debiased": False}, 64, 0.30),
         ("sinkhorn", {"split": False, "reg": 0.05}, 8, 0.73),

@@ -277,6 +277,24 @@ def test_max_sliced_is_the_maximum_over_all_directions():
     assert default == pytest.approx(-found.fun, rel=1e-2)
 
 
+def at_the_prior(loc):
+    return normal(torch.full((8,), loc, dtype=torch.float64), torch.ones(8, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("k", range(3))
+def test_max_sliced_is_near_the_maximum_where_codes_and_prior_agree(k):
+    """There the costs along all directions are small beside the size of the codes."""
+    codes = torch.from_numpy(np.random.default_rng(k).normal(size=(128, 8)))
+    found = value("max_sliced", POINTS, at_the_prior(0.0), codes, n_starts=64, n_steps=60)
+    assert value("max_sliced", POINTS, at_the_prior(0.0), codes) > 0.95 * found
+
+
+def test_max_sliced_does_not_see_a_shift_of_codes_and_prior():
+    codes = torch.from_numpy(np.random.default_rng(0).normal(size=(64, 8)) * np.linspace(0.5, 1.5, 8))
+    expected = value("max_sliced", POINTS, at_the_prior(0.0), codes)
+    assert value("max_sliced", POINTS, at_the_prior(10.0), codes + 10) == pytest.approx(expected, rel=1e-3)
+
+
 def mean_of_pairs(K):
     return (K.sum() - np.trace(K)) / (len(K) * (len(K) - 1))
 
