@@ -1,5 +1,6 @@
 """What goes on from a checkpoint of the engine, and when there is one."""
 
+import contextlib
 import copy
 import random
 from pathlib import Path
@@ -164,6 +165,17 @@ def test_metrics_of_an_ended_training_are_written_again(tmp_path):
     before = (tmp_path / "metrics.csv").read_text()
     (tmp_path / "metrics.csv").unlink()
     train(tmp_path, resume=True)
+    assert (tmp_path / "metrics.csv").read_text() == before
+
+
+@pytest.mark.parametrize(("epochs", "stop"), [(1, None), (3, Stop(1))], ids=["ended", "goes on"])
+def test_a_row_that_the_checkpoint_does_not_have_behind_it_goes(tmp_path, epochs, stop):
+    """A kill between the two at an epoch's end leaves one."""
+    train(tmp_path, epochs=1)
+    before = (tmp_path / "metrics.csv").read_text()
+    (tmp_path / "metrics.csv").write_text(before + before.splitlines()[-1])
+    with contextlib.suppress(EOFError):
+        train(tmp_path, epochs=epochs, resume=True, callback=stop)
     assert (tmp_path / "metrics.csv").read_text() == before
 
 

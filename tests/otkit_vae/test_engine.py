@@ -4,17 +4,21 @@ import copy
 import csv
 import logging
 import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.profilers import SimpleProfiler
 
-from otkit_vae import checkpoint, penalties
+from otkit_vae import callbacks, checkpoint, engine, penalties, training
 from otkit_vae.batches import Batches
+from otkit_vae.config import TrainConfig
 from otkit_vae.engine import Training
 from otkit_vae.sampling import undisturbed
-from otkit_vae.trainer import Checkpoints, Unprofiled, make_trainer, restored
+from otkit_vae.trainer import Checkpoints, Refused, Unprofiled, make_trainer, restored
 from tests.otkit_vae.tiny import SIZE, X, assert_alike, objective_and_model, train
 
 # The engine and its dependencies warn of their own deprecations in a first import.
@@ -171,6 +175,59 @@ def test_what_a_training_sets_is_as_it_was_afterwards():
     assert (logger.level, torch.backends.cudnn.benchmark) == (level, benchmark)
 
 
+@pytest.mark.parametrize("asked", [{}, {"deterministic": False}], ids=str)
+def test_a_training_is_deterministic_unless_it_is_asked_not_to_be(asked):
+    with restored():
+        make_trainer(asked, penalties.get("kl"), epochs=1)
+        assert torch.are_deterministic_algorithms_enabled() is not bool(asked)
+
+
+def test_variables_and_the_answer_to_ctrl_c_are_after_a_training_as_they_were(monkeypatch):
+    monkeypatch.setenv("CHANGED_IN_A_TRAINING", "before")
+    answer = signal.getsignal(signal.SIGINT)
+    try:
+        with restored():
+            os.environ["CHANGED_IN_A_TRAINING"] = "within"
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        assert os.environ["CHANGED_IN_A_TRAINING"] == "before"
+        assert signal.getsignal(signal.SIGINT) is answer
+    finally:
+        signal.signal(signal.SIGINT, answer)
+
+
+def test_a_training_need_not_be_in_the_main_thread(tmp_path):
+    """Which alone may set what answers a signal."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(train, tmp_path, epochs=1).result()
+    assert checkpoint.read(tmp_path / "checkpoint.ckpt")["global_step"] == 5
+
+
+def test_the_bar_tells_the_epoch_and_its_means_so_far(tmp_path, monkeypatch):
+    told, closed = [], []
+
+    class Bar:
+        def __init__(self, **shown):
+            told.append((shown["total"], shown["initial"], shown["disable"]))
+
+        def update(self, steps):
+            return steps == 1
+
+        def set_postfix(self, shown, refresh):
+            told.append(shown)
+
+        def close(self):
+            closed.append(self)
+
+    monkeypatch.setattr(callbacks, "tqdm", Bar)
+    train(tmp_path, progress=True)
+    (total, initial, disable), *steps = told
+    assert (total, initial, disable, len(steps), len(closed)) == (15, 0, False, 15, 1)
+    rows = checkpoint.read(tmp_path / "checkpoint.ckpt")[checkpoint.KEY]["history"]
+    for row, shown in zip(rows, steps[4::5], strict=True):
+        means = {name: f"{row[f'train_{name}']:.4g}" for name in ("loss", "penalty")}
+        assert shown == {"epoch": row["epoch"], **means}
+
+
 def test_metrics_have_columns_that_come_in_later_epochs(tmp_path):
     train(tmp_path, options={"check_val_every_n_epoch": 2}, epochs=2)
     with (tmp_path / "metrics.csv").open() as file:
@@ -208,8 +265,8 @@ def test_no_two_batches_have_the_same_draws_of_one_seed_or_another():
     drawn = []
     with undisturbed():
         for seed in range(3):
-            training = Training(model, objective, 1e-2, seed=seed)
-            for begins in (training.on_train_batch_start, training.on_validation_batch_start):
+            drawing = Training(model, objective, 1e-2, seed=seed)
+            for begins in (drawing.on_train_batch_start, drawing.on_validation_batch_start):
                 for batch_idx in range(3):
                     begins(X, batch_idx)
                     drawn.append(torch.rand(()).item())
@@ -223,3 +280,40 @@ def test_a_row_has_the_steps_that_were_made_and_the_mean_deviation_of_posteriors
     assert [row["step"] for row in rows] == [4, 8, 12]
     scale = checkpoint.load(tmp_path).encode(X[:21]).stddev.mean().item()
     assert rows[-1]["held_out_posterior_scale"] == pytest.approx(scale, rel=1e-5)
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """What the engine is given by a training; it refuses."""
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.random.default_rng(0).random((60, 6)))
+    calls = []
+
+    def refuse(*given, **options):
+        calls.append((*given, options))
+        raise Refused("no")
+
+    monkeypatch.setattr(engine, "fit", refuse)
+    return calls
+
+
+def test_the_engine_is_told_the_options_of_a_training(told, capsys):
+    options = {"batch_size": 48, "learning_rate": 0.5, "seed": 4, "checkpoint_steps": 3, "max_gradient_norm": 7.0}
+    with pytest.raises(Refused):
+        training.train(TrainConfig(penalty="kl", data="x.npy", progress=False, **options))
+    ((*_, given),) = told
+    assert options | {"progress": False, "resume": False} == {
+        name: given[name] for name in (*options, "progress", "resume")
+    }
+    # There are 48 to train on, which is what was asked for.
+    assert "48 observations to train on" in (err := capsys.readouterr().err)
+    assert "all in one batch" not in err
+
+
+def test_a_training_without_a_folder_takes_the_next_that_is_free(told, tmp_path):
+    for k in (1, 3):
+        (tmp_path / "runs" / f"x-kl-{k}").mkdir(parents=True)
+    with pytest.raises(Refused):
+        training.train(TrainConfig(penalty="kl", data="x.npy"))
+    assert told[0][5].name == "x-kl-2"
+    assert {folder.name for folder in (tmp_path / "runs").iterdir()} == {"x-kl-1", "x-kl-3"}

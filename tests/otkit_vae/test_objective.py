@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from otkit_vae import VAE, Objective, penalties
+from otkit_vae.checkpoint import describe
 from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data
 from otkit_vae.runs import data_of
@@ -57,3 +58,23 @@ def test_a_training_has_as_many_observations_of_each_part_as_its_penalty_needs(n
     prepare(config, Data("noise", X[:2], X[:2], None, None))
     with pytest.raises(ValueError, match=rf"^data: {n} observations to train on and {m} held out; the penalty"):
         prepare(config, Data("noise", X[:n], X[:m], None, None))
+
+
+def test_the_model_of_a_training_is_the_one_that_its_options_name():
+    options = {"likelihood": "gaussian", "scale": 0.2, "posterior": "full", "prior": "mixture", "components": 5}
+    options |= {"network": "conv", "widths": [4], "latent_dim": 3}
+    x = X.view(1, 8, 8)[[0] * 4]
+    model, _ = prepare(TrainConfig(penalty="sliced", seed=4, **options), Data("noise", x, x))
+    torch.manual_seed(4)
+    expected = VAE.sized((8, 8), **options)
+    assert describe(model)["architecture"] == describe(expected)["architecture"]
+    for name, weight in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], weight), name
+
+
+def test_observations_of_either_part_are_checked_to_be_those_of_the_likelihood():
+    wrong = X.clone()
+    wrong[-1, -1] = 2  # after the first batch
+    for train, held_out in ((X, wrong), (wrong, X)):
+        with pytest.raises(ValueError, match=r"the bernoulli likelihood expects \[0, 1\]"):
+            prepare(TrainConfig(penalty="sliced", widths=[8], batch_size=8), Data("noise", train, held_out))

@@ -12,6 +12,7 @@ import pytest
 
 import otkit as package
 from otkit import cli, pairwise_distances
+from otkit._files import require_one_order
 from otkit.cli import main
 
 
@@ -56,6 +57,20 @@ def test_columns_of_the_same_names_in_another_order_are_refused(files, capsys, c
     assert "swapped.csv has the columns v, u, and one.csv has u, v; expected one order" in capsys.readouterr().err
     for other in ("same.csv", "other.csv", "x.npy"):
         assert main([command, "one.csv", other]) == 0
+
+
+@pytest.mark.parametrize("swapped", [" v , u\n1,2\n", "\nv,u\n1,2\n", "\ufeffv,u\n1,2\n"])
+def test_columns_have_their_names_whatever_is_around_them_and_numbers_are_none(files, swapped):
+    for name, text in (
+        ("one.csv", "u,v\n1,2\n"),
+        ("swapped.csv", swapped),
+        ("bare.csv", "1,2\n"),
+        ("turned.csv", "2,1\n"),
+    ):
+        (files / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"^swapped\.csv has the columns v, u, and one\.csv has u, v"):
+        require_one_order(["bare.csv", "one.csv", "x.npy", "turned.csv", "swapped.csv"])
+    require_one_order(["bare.csv", "one.csv", "x.npy", "turned.csv"])
 
 
 PROGRAM = (sys.executable, "-m", "otkit.cli")
