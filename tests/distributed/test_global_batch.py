@@ -61,13 +61,18 @@ def test_what_costs_much_is_computed_once(found):
     assert [found[rank]["shares"] for rank in range(two.WORLD)] == [([2, 0, 2], [1, 1, 1]), ([0, 2, 0], [1, 1, 1])]
 
 
+def test_observations_are_counted_over_all_processes_and_what_is_here_stays(found):
+    counts = [found[rank]["counts"] for rank in range(two.WORLD)]
+    assert counts == [(N, 2 * N, N, 2 * N, here) for here in (14, 12)]
+
+
 def test_alone_a_batch_is_what_is_here(found):
     assert [found[rank]["alone"] for rank in range(two.WORLD)] == [(1, 1), (2, 2)]
 
 
 def test_what_is_not_possible_over_several_processes_says_so(found):
     for rank in range(two.WORLD):
-        mine, second, rows = found[rank]["errors"]
+        mine, *second, rows = found[rank]["errors"]
         assert "the penalty Mine was computed of the part of the batch that one process has" in mine
-        assert "second derivatives over several processes" in second
+        assert ["second derivatives over several processes" in said for said in second] == [True] * 4
         assert f"x has 4 rows; expected {7 - rank}, one for each observation" in rows

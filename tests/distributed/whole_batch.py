@@ -135,6 +135,7 @@ def process(rank):
     with processes.known(N, SEED):
         mine = processes.shares(3)
     found["shares"] = mine, processes.shares(3)
+    found["counts"] = counts(torch.ones(7 - rank, 2))
     found["errors"], found["talks"] = errors(), talks()
     return found
 
@@ -204,6 +205,14 @@ def talks():
             setattr(dist, name, before[name])
 
 
+def counts(x):
+    """What all processes have, where the batch is not known and where it is; and what is here, as it was."""
+    here, n = x.sum(), processes.count(x)
+    total = processes.total(here).item()
+    with processes.known(N, SEED):
+        return n, total, processes.count(x), processes.total(here).item(), here.item()
+
+
 def errors():
     x, found = torch.rand(4, 6), []
     try:
@@ -211,11 +220,18 @@ def errors():
     except ValueError as error:
         found.append(str(error))
     z = torch.rand(4, 2, requires_grad=True)
-    (first,) = torch.autograd.grad(processes.collect(z).pow(3).sum(), z, create_graph=True)
-    try:
-        first.sum().backward()
-    except RuntimeError as error:
-        found.append(str(error))
+
+    def twice(of):
+        (first,) = torch.autograd.grad(of(z).pow(3).sum(), z, create_graph=True)
+        try:
+            first.sum().backward()
+        except RuntimeError as error:
+            found.append(str(error))
+
+    for of in (processes.collect, processes.total, lambda z: processes.means(z)[0]):
+        twice(of)
+    with processes.known(N, SEED):
+        twice(processes.average_gradient)
     try:
         with processes.known(N, SEED):
             processes.collect(z)

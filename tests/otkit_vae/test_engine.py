@@ -175,6 +175,23 @@ def test_what_a_training_sets_is_as_it_was_afterwards():
     assert (logger.level, torch.backends.cudnn.benchmark) == (level, benchmark)
 
 
+@pytest.mark.parametrize(
+    ("options", "unused"),
+    [
+        ({"devices": 2}, True),
+        ({"devices": "2"}, True),
+        ({"num_nodes": 2}, True),
+        ({"devices": 2, "strategy": "ddp"}, None),
+        ({"devices": "1"}, None),
+    ],
+    ids=str,
+)
+def test_several_processes_look_for_parameters_that_a_penalty_does_not_reach(options, unused):
+    for name, expected in (("none", unused), ("wae_gan", unused), ("kl", None)):
+        strategy = make_trainer({"accelerator": "cpu", **options}, penalties.get(name), epochs=1).strategy
+        assert getattr(strategy, "_ddp_kwargs", {}).get("find_unused_parameters") is expected
+
+
 @pytest.mark.parametrize("asked", [{}, {"deterministic": False}], ids=str)
 def test_a_training_is_deterministic_unless_it_is_asked_not_to_be(asked):
     with restored():
