@@ -250,13 +250,19 @@ def answered():
     return sets, pairwise_distances(sets)
 
 
+def heed_interrupts():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_or_killed_it_goes_on(tmp_path, monkeypatch, capsys, answered, how):
     sets, expected = answered
     np.save(tmp_path / "sets.npy", sets)
     command = [*PROGRAM, "pairwise", "sets.npy", "--out", "with space.npy"]
     record = tmp_path / "with space.npy.tiles"
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    # What a shell runs in the background ignores an interrupt, and so does what that starts.
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": heed_interrupts}
+    with subprocess.Popen(command, cwd=tmp_path, **options) as running:
         while running.poll() is None and not (record.exists() and record.read_text().count("\n") > 2):
             time.sleep(0.005)
         running.send_signal(how)
