@@ -31,9 +31,9 @@ sinkhorn                      30     33.7           18.9
 sliced                        30     42.4           12.6
 sliced                       100     34.0           14.7
 sliced                       300     38.6           16.7
-max_sliced                    10     31.9           13.1
-max_sliced                    30     28.1           14.1
-max_sliced                   100     45.6           21.3
+max_sliced                    10     32.8           13.0
+max_sliced                    30     30.3           14.4
+max_sliced                   100     44.7           21.8
 mmd (imq)                     30     42.3           12.9
 mmd (imq)                    100     36.1           14.9
 mmd (imq)                    300     40.1           18.3
