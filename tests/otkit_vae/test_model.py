@@ -322,6 +322,11 @@ def test_what_does_not_go_together_is_said_before_training(change, penalty, mess
         Objective(penalties.get(penalty)).check(VAE.sized((4,), 2, **change), torch.rand(8, 4))
 
 
+def test_observations_are_tensors():
+    with pytest.raises(TypeError, match=r"^x is a ndarray; expected a torch tensor of observations"):
+        VAE.sized((4,), 2).encode(np.zeros((3, 4), np.float32))
+
+
 def test_sizes_that_do_not_go_together():
     sized, x = VAE.sized((4,), 2), torch.rand(8, 4)
     with pytest.raises(ValueError, match=r"prior has event shape \(3,\); expected \(2,\), as latent_dim is 2"):
