@@ -15,8 +15,7 @@ they hardly see the sampling noise, and the shrinkage stays. Nor can halves be t
 lie together for the same observation, and :math:`\hat W(z_1, z_2)` then says how wide posteriors are, not q(z). Halves
 are the first and the second of the batch's observations, whose order in training is random; the value depends on which
 observations share a half, its expectation does not. With an odd N the halves differ by one, and the value at q = p is
-off by a term of first order in 1/N, a tenth of the noise of one batch: -1.6 / N for exact transport with p = 2 between
-standard normals at d = 8.
+off by a term of first order in 1/N, far below the noise of one batch.
 """
 
 from __future__ import annotations

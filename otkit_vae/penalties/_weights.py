@@ -63,7 +63,7 @@ sinkhorn                0.9     1.49  1.33           0.46
 sliced                  30      1.50  1.77           15
 cramer_wold             100     1.51  1.35           153
 mmd (imq)               10      1.51  1.28           15
-max_sliced              3       1.52  1.31           4.6
+max_sliced              3       1.52  1.30           4.6
 aggregated_gaussian_w2  3       1.54  1.18           1.5
 wae_gan                 0.3     1.61  0.72           0.46
 gaussian_w2             0.03    1.92  0.68           0.15
