@@ -14,8 +14,8 @@ It needs self terms between *independent* points. Between a batch and itself (a 
 they hardly see the sampling noise, and the shrinkage stays. Nor can halves be two draws of each posterior: these
 lie together for the same observation, and :math:`\hat W(z_1, z_2)` then says how wide posteriors are, not q(z). Halves
 are the first and the second of the batch's observations, whose order in training is random; the value depends on which
-observations share a half, its expectation does not. With an odd N the halves differ by one, and the value at q = p is
-off by a term of first order in 1/N, far below the noise of one batch.
+observations share a half, its expectation does not. Of an odd batch the last observation is left out: halves of two
+sizes would have terms of two biases.
 """
 
 from __future__ import annotations
@@ -36,16 +36,15 @@ def energy(cost: Callable[[Tensor, Tensor], Tensor], z: Tensor, y: Tensor) -> Te
         z: Codes of N >= 2 different observations, with shape (N, d).
         y: A sample of the prior, with shape (N, d).
     """
-    (z1, z2), (y1, y2) = processes.average_gradient(z).tensor_split(2), y.tensor_split(2)
+    half = len(z) // 2
+    z1, z2 = processes.average_gradient(z)[: 2 * half].split(half)
+    y1, y2 = y[: 2 * half].split(half)
     first, second = (z1, z1, z2, z2, z1, y1), (y1, y2, y1, y2, z2, y2)
     share, weight = processes.shares(6), 4 * [0.25] + 2 * [-0.5]
     here = [k for k in range(6) if share[k]]
     if not here:
         return 0 * z1.sum()
-    if len(z1) == len(z2):
-        costs = cost(torch.stack([first[k] for k in here]), torch.stack([second[k] for k in here]))
-    else:
-        costs = torch.stack([cost(first[k], second[k]) for k in here])
+    costs = cost(torch.stack([first[k] for k in here]), torch.stack([second[k] for k in here]))
     value = costs @ costs.new_tensor([share[k] * weight[k] for k in here])
     # The other processes wait for a derivative in z, also from one that has the last term only.
     return value if here != [5] else value + 0 * z1.sum()
