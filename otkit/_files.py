@@ -98,7 +98,7 @@ def _array(name: str, file: str) -> np.ndarray:
             if key is not None and key not in keys:
                 raise ValueError(f"{name}: {path} holds no array {key}; expected one of {', '.join(keys)}")
             return _member(name, path, archive, keys[0] if key is None else key)
-    return _table(name, path) if path.suffix == ".csv" else _numbers(f"{name}: {path}", _load(name, path))
+    return read_table(name, path)[0] if path.suffix == ".csv" else _numbers(f"{name}: {path}", _load(name, path))
 
 
 def _archive(name: str, path: Path) -> np.lib.npyio.NpzFile:
@@ -142,22 +142,38 @@ def _numbers(where: str, array: Any) -> np.ndarray:
     return array.astype(np.float64)
 
 
-def _table(name: str, path: Path) -> np.ndarray:
-    """The numbers of a .csv file; its first line is a header if no cell of it is a number."""
+def read_table(name: str, path: Path, apart: Sequence[str] = ()) -> tuple[np.ndarray, list[str] | None]:
+    """The numbers (n, d) of a .csv file; its first line is a header if no cell of it is a number.
+
+    Args:
+        name: The argument that the file is for.
+        path: The file.
+        apart: Names for a column that need not be of numbers: the first that has one is not among them.
+
+    Returns:
+        The numbers, and the cells of that column, None if there is none.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{name}: no file {path}; expected a .npy, .npz or .csv file")
     rows: list[list[float]] = []
+    texts: list[str] = []
+    at = width = None
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.reader(lines)
             for first, cells in enumerate(cells for cells in reader if cells):
                 if first == 0 and _is_header(cells):
+                    at = next((k for k, cell in enumerate(cells) if cell.strip().lower() in apart), None)
+                    width = len(cells) if at is not None else None
                     continue
-                if rows and len(cells) != len(rows[0]):
-                    raise ValueError(f"line {reader.line_num} has {len(cells)} cells; expected {len(rows[0])}")
+                width = width or len(cells)
+                if len(cells) != width:
+                    raise ValueError(f"line {reader.line_num} has {len(cells)} cells; expected {width}")
                 for column, cell in enumerate(cells, start=1):
-                    if not _is_number(cell):
+                    if column - 1 != at and not _is_number(cell):
                         raise ValueError(f"line {reader.line_num}, column {column} is {cell!r}; expected a number")
+                if at is not None:
+                    texts.append(cells.pop(at))
                 rows.append([float(cell) for cell in cells])
     except UnicodeDecodeError as error:
         raise ValueError(f"{name}: {path} is not text in UTF-8 ({error}); expected numbers and commas") from None
@@ -165,7 +181,7 @@ def _table(name: str, path: Path) -> np.ndarray:
         raise ValueError(f"{name}: {path}: {error}") from None
     if not rows:
         raise ValueError(f"{name}: {path} holds no line of numbers separated by commas")
-    return np.array(rows)
+    return np.array(rows), None if at is None else texts
 
 
 def _header(path: Path) -> list[str]:

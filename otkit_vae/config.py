@@ -52,7 +52,8 @@ class TrainConfig:
         balance: "gradient" to multiply the weight (whose default is then 1) by the ratio of the reconstruction's
             gradient to the penalty's at the start; "none" to take it as it is.
         data: "digits" (bundled with scikit-learn), "mnist", "fashion-mnist", or the path of a .npy or .npz file with
-            observations (n, ...), of a folder of images of one size, or of a folder with IDX files.
+            observations (n, ...), of a .csv file with one in each row, of a folder of images of one size, or of a
+            folder with IDX files.
         data_root: The folder with the IDX files of mnist or fashion-mnist; Debian's dataset-fashion-mnist, or a
             download from openml.org, if null.
         likelihood: "bernoulli" for data in [0, 1], or "gaussian" with one scale for any data.

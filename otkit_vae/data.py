@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from otkit._files import read_table
 from otkit_vae._idx import find_idx, read_idx
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 OBSERVATION_KEYS = ("x", "images", "data", "arr_0")
 LABEL_KEYS = ("y", "labels", "target")
+LABEL_COLUMNS = ("label", "labels", "target")  # no "y", which in a table is a coordinate
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 
 PUBLISHED = {"mnist": "mnist_784", "fashion-mnist": "Fashion-MNIST"}
@@ -84,7 +86,11 @@ def load_data(source: str, *, held_out: float = 0.2, root: str | None = None) ->
               where it has sub-folders, these are the labels, in alphabetical order;
             - a .npy file with observations (n, ...);
             - an .npz file with observations under x, images, data or arr_0 and, if it has them, labels under y,
-              labels or target.
+              labels or target;
+            - a .csv file with an observation in each row and, if its header has a column label, labels or target,
+              labels there.
+
+            Labels are whole numbers, or texts, which are numbered in alphabetical order.
 
         held_out: The fraction to hold out, 0 < held_out < 1, where no split was published. The split depends on the
             number of observations only, so that runs with different seeds compare.
@@ -245,9 +251,12 @@ def _pixels(image: Image.Image) -> np.ndarray:
 def _from_file(path: Path) -> Observations:
     if not path.is_file():
         raise FileNotFoundError(
-            f"data: no file {path}; expected one of digits, {', '.join(PUBLISHED)}, or the path of a .npy or .npz file "
-            "or of a folder"
+            f"data: no file {path}; expected one of digits, {', '.join(PUBLISHED)}, or the path of a .npy, .npz or "
+            ".csv file or of a folder"
         )
+    if path.suffix == ".csv":
+        x, texts = read_table("data", path, LABEL_COLUMNS)
+        return Observations(_observations(path, x), None if texts is None else _labels(path, _numbers(texts), len(x)))
     try:
         with path.open("rb") as file:
             content = np.load(file, allow_pickle=False)
@@ -301,7 +310,20 @@ def _observations(path: Path, x: np.ndarray) -> Tensor:
     return tensor
 
 
+def _numbers(texts: list[str]) -> np.ndarray:
+    """The numbers that texts are, or the texts where one of them is none."""
+    cells = np.array(texts)
+    try:
+        return cells.astype(np.float64)
+    except ValueError:
+        return cells
+
+
 def _labels(path: Path, labels: np.ndarray, n: int) -> Tensor:
+    if labels.shape == (n,) and labels.dtype.kind == "U":
+        if missing := int((labels == "").sum()):
+            raise ValueError(f"data: {path} has {missing} labels that are empty of {n}; expected one for each")
+        return torch.from_numpy(np.unique(labels, return_inverse=True)[1])
     if labels.shape == (n,) and labels.dtype.kind in "iuf":
         with np.errstate(invalid="ignore"):
             numbers = labels.astype(np.int64)
@@ -310,5 +332,5 @@ def _labels(path: Path, labels: np.ndarray, n: int) -> Tensor:
             return torch.from_numpy(numbers)
     raise ValueError(
         f"data: {path} has labels of shape {labels.shape} and dtype {labels.dtype}; expected ({n},) whole numbers that "
-        "fit int64 (of other labels, numpy.unique(labels, return_inverse=True)[1])"
+        "fit int64, or texts (of other labels, numpy.unique(labels, return_inverse=True)[1])"
     )

@@ -49,6 +49,55 @@ def test_arrays_are_found_under_each_of_their_names(tmp_path, key, label_key):
     np.testing.assert_array_equal(loaded.held_out, x[loaded.held_out_labels])
 
 
+def written(path, lines):
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def test_tables(tmp_path):
+    x = np.round(rng.normal(size=(18, 3)), 3).astype(np.float32)
+    rows = [f"{a},{b},{c}" for a, b, c in x]
+    plain = load_data(written(tmp_path / "plain.csv", ["a,y,c", *rows]), held_out=0.5)
+    assert plain.name == "plain"
+    assert plain.train_labels is None  # a coordinate may be called y
+    both = torch.cat([plain.train, plain.held_out])
+    np.testing.assert_array_equal(both[both[:, 0].argsort()], x[x[:, 0].argsort()])
+
+
+@pytest.mark.parametrize("texts", [False, True])
+@pytest.mark.parametrize("name", ["label", " Labels", "target"])
+def test_a_column_of_a_table_has_the_labels(tmp_path, name, texts):
+    x = rng.normal(size=(18, 2)).astype(np.float32)
+    rows = [f"{a},{chr(65 + k) if texts else k},{b}" for k, (a, b) in enumerate(x)]
+    loaded = load_data(written(tmp_path / "labelled.csv", [f"a,{name},b", *rows]))
+    np.testing.assert_array_equal(loaded.train, x[loaded.train_labels])
+    np.testing.assert_array_equal(loaded.held_out, x[loaded.held_out_labels])
+
+
+def test_labels_that_are_texts_are_numbered_in_alphabetical_order(tmp_path):
+    x = rng.normal(size=(18, 2)).astype(np.float32)
+    np.savez(tmp_path / "texts.npz", x=x, y=np.array([f"{k:02d} of 18" for k in range(18)]))
+    loaded = load_data(str(tmp_path / "texts.npz"))
+    np.testing.assert_array_equal(loaded.train, x[loaded.train_labels])
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["a,label", "1,0", "2,"], "has 1 labels that are empty of 2"),
+        (["a,label", "1,0", "2,1.5"], "has labels of .* whole numbers"),
+        (["a,label", "1,0,3"], "line 2 has 3 cells; expected 2"),
+        (["a,label", "b,0", "c,1", "1,2"], "line 2, column 1 is 'b'; expected a number"),
+        (["1,cat", "2,dog"], "line 1, column 2 is 'cat'; expected a number"),
+        (["a,b"], "holds no line of numbers"),
+        (["label", "1", "2"], "expected observations"),
+    ],
+)
+def test_bad_tables(tmp_path, lines, message):
+    with pytest.raises(ValueError, match=r"^data: .*bad\.csv.*" + message):
+        load_data(written(tmp_path / "bad.csv", lines))
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
