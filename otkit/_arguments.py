@@ -254,8 +254,18 @@ def require_nonnegative_spectrum(name: str, eigenvalues: Tensor, eps: float) -> 
     largest = eigenvalues.abs().amax(-1)
     allowed = allowance(64 * eigenvalues.shape[-1], eps) * largest
     if bool((least < -allowed).any()):
-        worst = int((least + allowed).argmin())
+        at = index_in_batch((least + allowed).argmin(), least)
         raise ValueError(
             f"{name} must be positive semidefinite; got a smallest eigenvalue of "
-            f"{least.flatten()[worst].item():.6g} beside a largest of {largest.flatten()[worst].item():.6g}"
+            f"{least[at].item():.6g} beside a largest of {largest[at].item():.6g}{of_batch(at)}"
         )
+
+
+def index_in_batch(flat: Tensor, batch: Tensor) -> tuple[int, ...]:
+    """Where in a batch (...) a flat index points."""
+    return tuple(int(i) for i in np.unravel_index(int(flat), batch.shape))
+
+
+def of_batch(at: tuple[int, ...]) -> str:
+    """Which matrix it is, for an error; nothing where there is but one."""
+    return f", in matrix {at} of the batch" if at else ""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from otkit._arguments import allowance, require_finite
+from otkit._arguments import allowance, index_in_batch, of_batch, require_finite
 from otkit._operators import value_check
 
 
@@ -33,11 +33,10 @@ def require_symmetric(name: str, matrix: Tensor, eps: float) -> None:
     allowed = allowance(64 * d, eps) * matrix.abs().amax((-2, -1))
     asymmetry = (matrix - matrix.mT).abs().amax((-2, -1))
     if bool((asymmetry > allowed).any()):
-        worst = (asymmetry - allowed).argmax().item()
-        at = tuple(int(i) for i in np.unravel_index(int(worst), asymmetry.shape))
+        at = index_in_batch((asymmetry - allowed).argmax(), asymmetry)
         raise ValueError(
             f"{name} must be symmetric; got max |A - Aᵀ| = {asymmetry[at].item():.3g}, where rounding allows "
-            f"{allowed[at].item():.3g}" + (f", in matrix {at} of the batch" if at else "")
+            f"{allowed[at].item():.3g}{of_batch(at)}"
         )
 
 

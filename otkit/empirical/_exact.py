@@ -37,7 +37,7 @@ from otkit._root import root
 from otkit._units import MODERATE, SMALLEST_POWER, in_units
 from otkit.empirical._costs import GROUP_BYTES, Costs, costs_between, costs_of_batch
 from otkit.empirical._coupling import Coupling
-from otkit.empirical._measures import Measures, in_parallel, pair_of_measures
+from otkit.empirical._measures import Measures, in_parallel, pair_of_measures, refuse_transforms
 from otkit.empirical._quantile import relative_cost_1d
 from otkit.empirical._simplex import couple, require_memory
 
@@ -136,6 +136,7 @@ def _relative_cost(
     measures = pair_of_measures(*tensors, eps=restore.eps, validate=validate)
     if measures.x.shape[-1] == 1:
         return *relative_cost_1d(measures, p), p, restore
+    refuse_transforms()
     batch = measures.x.shape[:-2]
     require_memory(measures.x.shape[-2], measures.y.shape[-2])
     solved = _solve(measures, p, max_iter)

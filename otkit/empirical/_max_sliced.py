@@ -35,7 +35,7 @@ from otkit._root import root
 from otkit._units import in_units
 from otkit.empirical._directions import Seed, random_directions
 from otkit.empirical._mean_over_directions import requiring_gradient, value_and_gradients
-from otkit.empirical._measures import pair_of_measures
+from otkit.empirical._measures import pair_of_measures, refuse_transforms
 from otkit.empirical._quantile import unless_uniform
 from otkit.empirical._sliced import cost_along, relative_points, require_representable
 
@@ -150,6 +150,7 @@ def _maximum(
     tol = require_positive("tol", tol)
     (x_, y_, a_, b_), restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
     x_, y_, a_, b_ = pair_of_measures(x_, y_, a_, b_, eps=restore.eps, validate=validate)
+    refuse_transforms()
     x_, y_, length = relative_points(x_, y_, a_, b_)
     mass = 0.5 * (a_.sum(-1) + b_.sum(-1))
     inputs = (x_, y_, *unless_uniform(a_, b_))

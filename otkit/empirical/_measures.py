@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType, get_interpreter_stack
 
 from otkit._arguments import allowance, require_broadcast, require_finite, shape, working_precision
 from otkit._units import FARTHEST
@@ -37,7 +38,7 @@ class Measures(NamedTuple):
 
 
 def pair_of_measures(
-    x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, *, eps: float, validate: bool
+    x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, *, eps: float, validate: bool, line: bool = False
 ) -> Measures:
     """Check the arguments, fill in uniform weights, broadcast the batch dimensions, and go to float64.
 
@@ -48,7 +49,12 @@ def pair_of_measures(
         b: The weights of y, with shape (..., m).
         eps: The rounding of the weights as they came.
         validate: Whether to check values; that the masses are finite and positive is always checked.
+        line: Whether points are numbers, x (..., n) and y (..., m).
     """
+    refuse_transforms(TransformType.Vmap)
+    given = {"x": x, "y": y}
+    if line:
+        x, y = x.unsqueeze(-1), y.unsqueeze(-1)
     for name, points in (("x", x), ("y", y)):
         if points.ndim < 2:
             raise ValueError(
@@ -66,13 +72,23 @@ def pair_of_measures(
     a, b = _weights("a", a, n, "point of x", x), _weights("b", b, m, "point of y", y)
     batch = require_broadcast(x=x.shape[:-2], y=y.shape[:-2], a=a.shape[:-1], b=b.shape[:-1])
     if validate:
-        require_finite("x", x)
-        require_finite("y", y)
+        for name, points in given.items():
+            require_finite(name, points)
     a, b = _checked_weights(a, b, eps=eps, validate=validate)
     x, y = (working_precision(t).expand(*batch, *t.shape[-2:]) for t in (x, y))
     everywhere = uniform or (bool((a > 0).all()) and bool((b > 0).all()))
     a, b = a.expand(*batch, n), b.expand(*batch, m)
     return Measures(*((x, y) if everywhere else _within_reach(x, y, a, b)), a, b)
+
+
+def refuse_transforms(*kinds: TransformType) -> None:
+    """Raise inside a `torch.func` transform of these kinds, or of any, which cannot look into a solver."""
+    active = [level.key() for level in get_interpreter_stack() or ()]
+    if refused := [kind for kind in active if not kinds or kind in kinds]:
+        raise NotImplementedError(
+            f"torch.func.{refused[0].name.lower()} of this function of otkit.empirical is not implemented; batches are "
+            "leading dimensions, and backward() or torch.autograd.grad give the gradients"
+        )
 
 
 def _within_reach(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,6 +112,7 @@ def matrix_and_weights(
     M: Tensor, a: Tensor | None, b: Tensor | None, *, eps: float, validate: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same for costs M (..., n, m) in place of points; their values are not checked."""
+    refuse_transforms()
     if M.ndim < 2 or 0 in M.shape[-2:]:
         raise ValueError(f"M has shape {shape(M)}; expected costs (..., n, m) between n >= 1 and m >= 1 points")
     n, m = M.shape[-2:]

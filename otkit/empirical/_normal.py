@@ -115,6 +115,8 @@ def require_normal(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Check points (..., n, d), weights (..., n) of sum one, and loc and scale with 0 or 1 trailing event dimensions.
 
+    With event 0 points are numbers (..., n).
+
     Returns:
         Points, loc, scale and weights in float64, with broadcast batch dimensions.
     """
@@ -130,8 +132,9 @@ def require_normal(
                 f"a must have the sum of a normal distribution, 1; got {mass.flatten()[off.argmax()].item():.12g} "
                 "(normalise it: a / a.sum())"
             )
-    origin = x.new_zeros(1, x.shape[-1] if x.ndim else 1)
-    x, _, a, _ = pair_of_measures(x, origin, a, None if a is None else unit, eps=eps, validate=validate)
+    origin = x.new_zeros((1, x.shape[-1] if x.ndim else 1) if event else 1)
+    other = None if a is None else unit
+    x, _, a, _ = pair_of_measures(x, origin, a, other, eps=eps, validate=validate, line=event == 0)
     of_loc, of_scale = (t.shape[: t.ndim - event] for t in (loc, scale))
     batch = require_broadcast(x=x.shape[:-2], loc=of_loc, scale=of_scale)
     if validate:
@@ -155,7 +158,7 @@ def _on_the_line(
     require_two(p)
     (x_, loc_, scale_, a_), restore = as_tensors(x=x, loc=loc, scale=scale, a=a, optional=("a",))
     require_points_1d("x", x_)
-    x_, loc_, scale_, a_ = require_normal(x_.unsqueeze(-1), loc_, scale_, a_, 0, eps=restore.eps, validate=validate)
+    x_, loc_, scale_, a_ = require_normal(x_, loc_, scale_, a_, 0, eps=restore.eps, validate=validate)
     x_ = x_.squeeze(-1) - loc_.unsqueeze(-1)
     longest = torch.maximum(x_.detach().abs().amax(-1), scale_.detach())
     require_finite_length(longest, "x and loc")

@@ -118,7 +118,7 @@ def _on_the_line(x: Array, y: Array, a: Array | None, b: Array | None, validate:
     for name, points in zip("xy", tensors, strict=False):
         require_points_1d(name, points)
     x_, y_, a_, b_ = tensors
-    return pair_of_measures(x_.unsqueeze(-1), y_.unsqueeze(-1), a_, b_, eps=restore.eps, validate=validate), restore
+    return pair_of_measures(x_, y_, a_, b_, eps=restore.eps, validate=validate, line=True), restore
 
 
 def require_points_1d(name: str, points: Tensor) -> None:

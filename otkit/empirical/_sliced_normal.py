@@ -51,7 +51,7 @@ def sliced_cost_to_normal(
         n_projections: The number L of directions, which is rounded up to whole blocks.
         generator: The source of the directions, as in `sliced_cost`.
         projections: The directions themselves, unit vectors with shape (L, d).
-        return_error: Whether to return an `Estimate`, the value and its standard error.
+        return_error: Whether to return an `Estimate`, the value and its standard error, as in `sliced_cost`.
         validate: Whether to check values (finite points, weights of sum one, scale, unit directions).
 
     Returns:

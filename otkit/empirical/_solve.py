@@ -26,7 +26,7 @@ from otkit._units import MODERATE
 from otkit.empirical._costs import LARGEST_UNIT, MatrixCosts, costs_between, extremes
 from otkit.empirical._coupling import Coupling
 from otkit.empirical._exact import envelope
-from otkit.empirical._measures import in_parallel, matrix_and_weights, pair_of_measures
+from otkit.empirical._measures import in_parallel, matrix_and_weights, pair_of_measures, refuse_transforms
 from otkit.empirical._simplex import DENSE, require_memory
 from otkit.empirical._sinkhorn import MATRICES, require_method, solve_each
 from otkit.empirical._solved import Options, Solved, entropic_transport, exact_transport, gradients_in_points
@@ -74,7 +74,7 @@ def solve(
     Raises:
         ValueError: Empty sets, shapes that do not fit, NaN, negative weights, unequal sums, p < 1, p = inf or reg <= 0;
             a method that is not known, underflows, or needs costs that are not held; costs that float64 cannot hold, as
-            they are too large or, between matched points, underflow.
+            they are too large or, between matched points and in units of the longest distance, underflow.
         MemoryError: So many points that exact transport would take more memory than it may, or plans of a batch that do
             not fit.
         TypeError: Arrays that are not floating point, or of mixed kinds, dtypes or devices.
@@ -97,6 +97,7 @@ def solve(
     reg = options.reg
     tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
     measures = pair_of_measures(*tensors, eps=restore.eps, validate=validate)
+    refuse_transforms()
     x_, y_, a_, b_ = measures
     batch, n, m = x_.shape[:-2], x_.shape[-2], y_.shape[-2]
     _require_room(batch, n, m, reg)

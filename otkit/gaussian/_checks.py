@@ -84,9 +84,16 @@ def require_mixture(
 def require_covariance(name: str, cov: Tensor, eps: float) -> None:
     """Raise if matrices (..., d, d) are not finite, symmetric and positive semidefinite to rounding."""
     require_symmetric(name, cov, eps)
+    require_semidefinite(name, cov, eps)
+
+
+def require_semidefinite(name: str, cov: Tensor, eps: float) -> None:
+    """Raise if symmetric matrices (..., d, d) are not positive semidefinite to rounding."""
     _, info = torch.linalg.cholesky_ex(cov)
-    if bool(info.any()):
-        require_nonnegative_spectrum(name, torch.linalg.eigvalsh(cov[info != 0]), eps)
+    if bool((failed := info != 0).any()):
+        spectra = cov.new_ones(cov.shape[:-1])
+        spectra[failed] = torch.linalg.eigvalsh(cov[failed])
+        require_nonnegative_spectrum(name, spectra, eps)
 
 
 @value_check

@@ -30,7 +30,7 @@ from otkit._root import root
 from otkit._symmetry import require_symmetric
 from otkit.gaussian import _crossed
 from otkit.gaussian._bures import bures_squared
-from otkit.gaussian._checks import require_list, require_same_dimension
+from otkit.gaussian._checks import require_list, require_same_dimension, require_semidefinite
 from otkit.gaussian._lengths import hypotenuse, ordinary, units
 
 
@@ -150,16 +150,23 @@ def squared_bures(covs1: Tensor, covs2: Tensor | None, *, eps: float, validate: 
 def _values(covs1: Tensor, covs2: Tensor, half: bool, eps: float, validate: bool) -> Tensor:
     n, m = covs1.shape[-3], covs2.shape[-3]
     values = covs1.new_zeros(*covs1.shape[:-3], n, m)
-    for one, other, out in _problems(covs1, covs2, values):
-        if validate:
-            require_symmetric("covs1", one, eps)
-            if not half:
-                require_symmetric("covs2", other, eps)
-        if _on_cpu(one):
-            out.copy_(torch.from_numpy(_crossed.squared_distances(*_both_factors(one, other, half, eps), half=half)))
-            continue
-        for i in range(n):
-            out[i] = bures_squared(one[i].expand_as(other), other, eps=eps, validate=False)
+    both = {"covs1": covs1.detach()} if half else {"covs1": covs1.detach(), "covs2": covs2.detach()}
+    if validate:
+        for name, covs in both.items():
+            require_symmetric(name, covs, eps)
+    try:
+        for one, other, out in _problems(covs1, covs2, values):
+            if _on_cpu(one):
+                factors = _both_factors(one, other, half, eps)
+                out.copy_(torch.from_numpy(_crossed.squared_distances(*factors, half=half)))
+                continue
+            for i in range(n):
+                out[i] = bures_squared(one[i].expand_as(other), other, eps=eps, validate=False)
+    except ValueError:
+        # Said again of the batch as it came, by its own indices.
+        for name, covs in both.items():
+            require_semidefinite(name, covs, eps)
+        raise
     return values
 
 

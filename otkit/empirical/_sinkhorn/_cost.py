@@ -42,7 +42,7 @@ from otkit._arguments import Array, as_tensors, require_count, require_exponent,
 from otkit._convergence import warn
 from otkit._derivatives import refuse_second
 from otkit.empirical._costs import are_held, cost_matrix
-from otkit.empirical._measures import Measures, pair_of_measures
+from otkit.empirical._measures import Measures, pair_of_measures, refuse_transforms
 from otkit.empirical._sinkhorn._batch import solve_each
 from otkit.empirical._sinkhorn._points import entropic_potentials_of_points
 from otkit.empirical._sinkhorn._potentials import MATRICES, Entropic, entropic_potentials, require_method
@@ -149,6 +149,7 @@ def normalised(measures: Measures) -> tuple[Measures, Tensor]:
 
 def unit_cost(measures: Measures, options: Options) -> tuple[Tensor, list[Entropic]]:
     """The cost (...) between measures of mass one, and what was solved."""
+    refuse_transforms()
     solved: list[Entropic] = []
     value: Any = _EntropicCost.apply(*measures, options, solved)
     return value, solved

@@ -8,6 +8,7 @@ Points of weight zero have no part in it; their potentials are their limits, the
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -151,6 +152,8 @@ def require_method(method: Any, n: int = 1, m: int = 1) -> None:
 
 def require_reg_above_rounding(reg: float, largest: float) -> None:
     """Raise if reg is so small beside the largest cost that no marginal could come out right."""
+    if largest == math.inf:
+        raise ValueError("costs overflow; expected points whose distances to the power p are in the range of float64")
     if not _LOST * largest < reg:
         raise ValueError(
             f"reg is {reg:g} beside a largest cost of {largest:.3g}; expected a reg that is not lost in "

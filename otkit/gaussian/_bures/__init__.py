@@ -17,6 +17,7 @@ from otkit._operators import operator
 from otkit._symmetry import require_symmetric
 from otkit._units import power_of_two
 from otkit.gaussian._bures import blocks, procrustes
+from otkit.gaussian._checks import require_covariance, require_semidefinite
 from otkit.linalg._lyapunov import pseudo_inverse, rounding, solve_lyapunov
 from otkit.linalg._square_root import square_root
 from otkit.linalg._symmetric import symmetric, trace
@@ -49,16 +50,13 @@ def _numbers(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: 
     """The value and, where wanted, the gradients; empty tensors otherwise."""
     batch, d = cov1.shape[:-2], cov1.shape[-1]
     pair = [cov.detach().reshape(-1, d, d) for cov in (cov1, cov2)]
-    if cov1.device.type == "cpu" and cov1.dtype == torch.float64:
-        arrays = [np.ascontiguousarray(cov.numpy()) for cov in pair]
-        numbers = blocks.value_and_gradients(arrays[0], arrays[1], eps, gradients=gradients, validate=validate)
-        value, gradient1, gradient2, traces = (torch.from_numpy(part) for part in numbers)
-    else:
-        if validate:
-            for name, cov in zip(("cov1", "cov2"), pair, strict=True):
-                require_symmetric(name, cov, eps)
-        value, gradient1, gradient2 = procrustes.value_and_gradients(pair[0], pair[1], eps)
-        traces = trace(pair[0] + pair[1])
+    try:
+        value, gradient1, gradient2, traces = _flat(pair[0], pair[1], eps, validate, gradients)
+    except ValueError:
+        # Said again of the batch as it came, by its own indices.
+        for name, cov in (("cov1", cov1.detach()), ("cov2", cov2.detach())):
+            (require_covariance if validate else require_semidefinite)(name, cov, eps)
+        raise
     # Equal covariances have equal factors and R = I to rounding: what is left is rounding, and means 0. Where they are
     # near singular R is not I, and the entries have to be compared.
     rounding_level = 8 * d * torch.finfo(value.dtype).eps
@@ -71,6 +69,21 @@ def _numbers(cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: 
     if not gradients:
         return value.reshape(batch), value.new_empty(*batch, 0, 0), value.new_empty(*batch, 0, 0)
     return value.reshape(batch), gradient1.reshape(*batch, d, d), gradient2.reshape(*batch, d, d)
+
+
+def _flat(
+    cov1: Tensor, cov2: Tensor, eps: float, validate: bool, gradients: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Values, gradients and traces of Σ1 + Σ2 for pairs (n, d, d)."""
+    if cov1.device.type == "cpu" and cov1.dtype == torch.float64:
+        first, second = (np.ascontiguousarray(cov.numpy()) for cov in (cov1, cov2))
+        numbers = blocks.value_and_gradients(first, second, eps, gradients=gradients, validate=validate)
+        value, gradient1, gradient2, traces = (torch.from_numpy(part) for part in numbers)
+        return value, gradient1, gradient2, traces
+    if validate:
+        require_symmetric("cov1", cov1, eps)
+        require_symmetric("cov2", cov2, eps)
+    return *procrustes.value_and_gradients(cov1, cov2, eps), trace(cov1 + cov2)
 
 
 @operator("bures_maps", lambda cov1, cov2, *_: (cov1.new_empty(cov1.shape), cov1.new_empty(cov1.shape)))

@@ -1,6 +1,7 @@
 """One list of what can be wrong with an argument, run over every public function of otkit.empirical."""
 
 import inspect
+import re
 
 import numpy as np
 import pytest
@@ -84,6 +85,14 @@ def test_nan_or_infinite(call, name, value):
     bad = CALLS[call][name].copy()
     bad.flat[-1] = value
     refused(call, {name: bad}, ValueError, rf"{name} must be finite; got 1 entries that are NaN or infinite")
+
+
+@pytest.mark.parametrize(("call", "name"), [*POINTS, *WEIGHTS])
+def test_what_is_not_finite_is_named_by_its_own_index(call, name):
+    bad = CALLS[call][name].copy()
+    bad.flat[-2] = np.nan
+    index = tuple(int(i) for i in np.argwhere(np.isnan(bad))[0])
+    refused(call, {name: bad}, ValueError, re.escape(f"the first nan at index {index}"))
 
 
 @pytest.mark.parametrize(("call", "name"), POINTS)

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 
 import numpy as np
 import pytest
@@ -138,6 +139,28 @@ def test_nan_or_infinite(call, name, value):
     bad = default(call, name).copy()
     bad[(-1,) * bad.ndim if bad.ndim else ...] = value
     refused(call, {name: bad}, ValueError, rf"{name} must be finite; got 1 entries that are NaN or infinite")
+
+
+@pytest.mark.parametrize("batch", [(), (2, 3)])
+@pytest.mark.parametrize(("call", "name"), ARGUMENTS)
+def test_what_is_not_finite_is_named_by_its_own_index(call, name, batch):
+    value = default(call, name)
+    bad = np.broadcast_to(value, (*batch, *value.shape)).copy()
+    index = tuple(size - 1 for size in bad.shape)
+    bad[index] = np.nan
+    refused(call, {name: bad}, ValueError, re.escape(f"the first nan at index {index}"))
+
+
+@pytest.mark.parametrize("bad", ["asymmetric", "indefinite"])
+@pytest.mark.parametrize(("call", "name"), COVARIANCES)
+def test_the_matrix_of_a_batch_is_named(call, name, bad):
+    value = default(call, name)
+    covs = np.broadcast_to(value, (2, 3, *value.shape)).copy()
+    index = (1, 2, *(size - 1 for size in value.shape[:-2]))
+    covs[(*index, 0, 1)] = 1.0
+    if bad == "indefinite":
+        covs[(*index, 1, 0)], covs[(*index, 0, 0)] = 1.0, -1.0
+    refused(call, {name: covs}, ValueError, re.escape(f", in matrix {index} of the batch"))
 
 
 @pytest.mark.parametrize(("call", "name"), ARGUMENTS)
