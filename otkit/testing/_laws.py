@@ -336,7 +336,7 @@ def check_talagrand(distance: Callable[..., Any], x: Any, **options: Unpack[Opti
     standard = Gaussian(np.zeros(d), np.eye(d))
     value, unit = trial.distance(x, standard), trial.rounding(standard)
     # An error of eps in the largest eigenvalue moves the logarithm of the smallest by eps times the condition number.
-    logarithm = trial.slack * unit.eps * d * float(spectrum[-1] / max(spectrum[0], np.finfo(float).tiny))
+    logarithm = trial.slack * unit.eps * d * float(spectrum[-1]) / float(max(spectrum[0], np.finfo(float).tiny))
     tolerance = 0.5 * unit.of_powers(value) + logarithm
     trial.at_most("½ W2²(x, N(0, I)) <= KL(x ‖ N(0, I))", 0.5 * value**2, divergence, unit, tolerance)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,8 +66,9 @@ def require_at_most(law: str, statement: str, left: float, right: float, toleran
 def _require(
     law: str, statement: str, left: float, right: float, excess: float, tolerance: float, context: dict[str, Any]
 ) -> None:
-    if not excess <= tolerance:
-        excess = excess if excess == excess else float("inf")
+    # A tolerance grows with the distances, so that where one is infinite it is too, and explains nothing.
+    if not (excess <= tolerance and excess < math.inf):
+        excess = excess if excess == excess else math.inf
         raise LawViolation(
             law, statement, left=left, right=right, excess=excess, tolerance=tolerance, **context
         ) from None

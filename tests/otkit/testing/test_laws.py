@@ -107,6 +107,16 @@ def test_what_is_no_distance_breaks_laws(bad):
         check_identity(lambda x, y: bad, x)
 
 
+def test_an_infinite_distance_is_not_within_its_own_rounding():
+    standard = Gaussian(np.zeros(1), 2 * np.eye(1))
+    with pytest.raises(LawViolation, match="off by inf"):
+        check_talagrand(lambda m1, C1, m2, C2: np.inf, standard)
+    with pytest.raises(LawViolation, match="off by inf"):
+        check_convexity(lambda x, y: np.inf if len(x) > 5 else 1.0, x, y, z, x)
+    with pytest.raises(LawViolation, match="off by inf"):
+        check_gradient(lambda x, y: np.inf + 0 * x.sum(), torch.as_tensor(x), torch.as_tensor(y), power=True)
+
+
 def test_large_inputs_are_named_not_shown():
     with pytest.raises(LawViolation, match=r"x = <array of shape \(100, 2\), not shown>"):
         check_symmetry(lambda x, y: x.sum() - y.sum(), np.ones((100, 2)), np.zeros((3, 2)))
@@ -154,6 +164,11 @@ def test_weights_go_by_name_and_p_is_asked_for():
 def test_gaussians_are_pairs():
     check_symmetry(gaussian.w2, (np.zeros(2), np.eye(2)), (np.ones(2), 2 * np.eye(2)))
     check_talagrand(gaussian.w2_squared, (torch.ones(2), 2 * torch.eye(2)), power=True)
+
+
+def test_at_a_singular_gaussian_the_divergence_is_infinite():
+    for largest in (1.0, 5.0, 1e10):
+        check_talagrand(gaussian.w2, (np.zeros(2), np.diag([0.0, largest])))
 
 
 def test_a_power_is_rooted():
