@@ -82,7 +82,8 @@ class Distance:
 
 def to_number(result: Any, name: str) -> float:
     """One number, from a float, an array or a tensor of one element."""
-    array = np.asarray(result.detach().cpu().numpy() if hasattr(result, "detach") else result)
+    # By way of float64, as NumPy has no bfloat16.
+    array = np.asarray(result.detach().cpu().double().numpy() if hasattr(result, "detach") else result)
     if array.size != 1:
         raise TypeError(
             f"{name} returned an array of shape {array.shape}; expected one number for one pair of measures"

@@ -64,7 +64,7 @@ def as_measure(given: Any, name: str = "x") -> AnyMeasure:
 
 def to_numpy(array: Any) -> np.ndarray:
     """A float64 NumPy copy, of a torch tensor with a gradient too."""
-    return np.array(array.detach().cpu().numpy() if hasattr(array, "detach") else array, dtype=np.float64)
+    return np.array(array.detach().cpu().double().numpy() if hasattr(array, "detach") else array, dtype=np.float64)
 
 
 def points_of(measure: np.ndarray | Measure) -> np.ndarray:

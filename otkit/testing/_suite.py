@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -36,11 +37,12 @@ _SHIFT = st.integers(-8, 8).map(float)
 
 @dataclass(frozen=True)
 class _Ask:
-    """What is asked for: the domain and its dimensions."""
+    """What is asked for: the domain, its dimensions, and the exponents of a distance that takes them."""
 
     on: str
     dimensions: Sequence[int]
     equal_sizes: bool
+    exponents: Sequence[float]
 
 
 @st.composite
@@ -62,7 +64,7 @@ class Law:
     Attributes:
         run: The check, a function of drawn data, the ask, a distance and options.
         domains: Where it applies.
-        needs: What the distance must have: "p", "batched", "differentiable", an exponent ("p >= 2").
+        needs: What the distance must have: "p", "batched", "differentiable", an exponent ("p >= 2"), "sizes that differ".
     """
 
     run: Callable[..., None]
@@ -88,14 +90,13 @@ def _scaling(data: DataObject, ask: _Ask, distance: Callable[..., Any], options:
 
 def _monotone(data: DataObject, ask: _Ask, distance: Callable[..., Any], options: dict[str, Any]) -> None:
     x, y = data.draw(_several(ask, 2))
-    pair = data.draw(st.sampled_from([(1.0, 2.0), (1.0, 1.5), (1.5, 2.0), (2.0, 3.0)]))
+    pair = data.draw(st.sampled_from(list(combinations(sorted(ask.exponents), 2))))
     checks.check_monotone_in_p(distance, x, y, pair, **options)
 
 
 def _known(data: DataObject, ask: _Ask, distance: Callable[..., Any], options: dict[str, Any]) -> None:
     d = data.draw(st.sampled_from(list(ask.dimensions)))
-    p = None if Distance(distance).takes_p else options["p"]
-    problem = data.draw(problems(ask.on, d, p=p, equal_sizes=ask.equal_sizes))
+    problem = data.draw(problems(ask.on, d, p=options["p"], equal_sizes=ask.equal_sizes))
     checks.check_problem(distance, problem, **{key: v for key, v in options.items() if key != "p"})
 
 
@@ -110,6 +111,7 @@ def _orders(drawn: list[Any]) -> SearchStrategy[Any]:
 
 _FRACTIONS = st.sampled_from([0.5, 0.0, 0.25])
 _GELBRICH = "p >= 2"
+_SIZES = "sizes that differ"
 
 LAWS: dict[str, Law] = {
     "identity": Law(_with(checks.check_identity, 1)),
@@ -122,7 +124,7 @@ LAWS: dict[str, Law] = {
         (*_POINTS, "gaussians", "degenerate gaussians"),
     ),
     "relabelling": Law(_with(checks.check_relabelling, 2, order=_orders), _POINTS),
-    "splitting": Law(_with(checks.check_splitting, 2, fraction=lambda _: _FRACTIONS), ("measures",)),
+    "splitting": Law(_with(checks.check_splitting, 2, fraction=lambda _: _FRACTIONS), ("measures",), _SIZES),
     "bounds": Law(_with(checks.check_bounds, 2)),
     "monotonicity in p": Law(_monotone, _POINTS, "p"),
     "Gelbrich bound": Law(_with(checks.check_gelbrich_bound, 2), needs=_GELBRICH),
@@ -136,7 +138,13 @@ LAWS: dict[str, Law] = {
 
 
 def applicable_laws(
-    distance: Callable[..., Any], *, on: str, batched: bool = False, differentiable: bool = False, p: float = 2
+    distance: Callable[..., Any],
+    *,
+    on: str,
+    batched: bool = False,
+    differentiable: bool = False,
+    p: float = 2,
+    equal_sizes: bool = False,
 ) -> list[str]:
     """The names of the laws that apply to a distance on a domain, of those in `LAWS`; see `check_laws`."""
     if on not in DOMAINS:
@@ -148,6 +156,7 @@ def applicable_laws(
         "batched": batched,
         "differentiable": differentiable,
         _GELBRICH: takes_p or p >= 2,
+        _SIZES: not equal_sizes,  # an atom that is split is one more
     }
     return [name for name, law in LAWS.items() if on in law.domains and has[law.needs]]
 
@@ -194,10 +203,12 @@ def find_violation(
         raise ValueError(f"on is {on!r}; expected one of {', '.join(DOMAINS)}")
     if law not in (known := [name for name, each in LAWS.items() if on in each.domains]):
         raise ValueError(f"law is {law!r}; expected one of {', '.join(known)}")
-    rule, ask = LAWS[law], _Ask(on, (1,) if on == "line" else tuple(dimensions), equal_sizes)
+    rule, ask = LAWS[law], _Ask(on, (1,) if on == "line" else tuple(dimensions), equal_sizes, exponents)
     takes_p = Distance(distance).takes_p and on in _POINTS
-    choices = [2.0, *(e for e in exponents if e > 2)] if rule.needs == _GELBRICH else list(exponents)
-    exponent = st.sampled_from(choices if takes_p else [float(p)])
+    choices = [e for e in exponents if e >= 2 or rule.needs != _GELBRICH] if takes_p else [float(p)]
+    if not choices or (rule.needs == "p" and len(exponents) < 2):
+        return None  # none of the exponents asks for anything
+    exponent = st.sampled_from(choices)
     profile = settings(
         max_examples=max_examples or settings().max_examples,
         deadline=None,
@@ -230,6 +241,7 @@ def check_laws(
     batched: bool = False,
     differentiable: bool = False,
     p: float = 2,
+    equal_sizes: bool = False,
     **options: Any,
 ) -> None:
     r"""Hold a distance to every law that applies to it, on examples that Hypothesis looks for.
@@ -245,7 +257,8 @@ def check_laws(
         batched: Whether it takes leading batch dimensions.
         differentiable: Whether it has gradients in torch; give ``as_array=torch.as_tensor`` too.
         p: The exponent of a distance without a parameter p.
-        **options: Of `find_violation`: power=True, as_array=torch.as_tensor, dimensions, equal_sizes, max_examples, ...
+        equal_sizes: Whether it needs the same number of points on both sides.
+        **options: Of `find_violation`: power=True, as_array=torch.as_tensor, dimensions, exponents, max_examples, ...
 
     Raises:
         LawViolation: A law is broken.
@@ -257,14 +270,17 @@ def check_laws(
         ...     return wasserstein(x, y, 2)
         >>> check_laws(my_w2, on="points", max_examples=5)
     """
-    found = applicable_laws(distance, on=on, batched=batched, differentiable=differentiable, p=p)
+    has = {"batched": batched, "differentiable": differentiable, "equal_sizes": equal_sizes}
+    found = applicable_laws(distance, on=on, p=p, **has)
     chosen = list(found if laws is None else laws)
     if unknown := set(chosen) - set(found):
         raise ValueError(f"laws {', '.join(map(repr, sorted(unknown)))}; expected some of {', '.join(found)}")
     first, others = None, []
     for law in chosen:
         # One is shown, so one is made simple.
-        violation = find_violation(distance, law, on=on, p=p, shrink=first is None, **options)
+        violation = find_violation(
+            distance, law, on=on, p=p, equal_sizes=equal_sizes, shrink=first is None, **options
+        )
         if violation is not None:
             first, others = (violation, others) if first is None else (first, [*others, law])
     if first is not None:

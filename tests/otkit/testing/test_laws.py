@@ -148,6 +148,16 @@ def test_numpy_and_torch_come_as_they_are(convert):
     assert {str(dtype).rpartition(".")[-1] for _, dtype in seen} == {"float64", "float32"}
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_granted_its_rounding(dtype):
+    halves = [torch.as_tensor(part).to(dtype) for part in (x, y, z)]
+    check_triangle_inequality(empirical.wasserstein, *halves)
+    check_symmetry(lambda x, y: empirical.wasserstein(x, y) * (1 + (x.sum() > y.sum()) * 2**-8), *halves[:2])
+    with pytest.raises(LawViolation, match=r"eps = 9.8e-04" if dtype == torch.float16 else r"eps = 7.8e-03"):
+        check_symmetry(lambda x, y: x.sum() - y.sum(), *halves[:2])
+    check_marginals(torch.eye(2, dtype=dtype) / 2, torch.full((2,), 0.5, dtype=dtype), np.full(2, 0.5))
+
+
 def test_weights_go_by_name_and_p_is_asked_for():
     seen = []
 
@@ -191,6 +201,29 @@ def test_laws_are_chosen_by_what_the_distance_takes():
     assert "monotonicity in p" not in applicable_laws(wrong_distances.zero, on="points")
     assert "Gelbrich bound" not in applicable_laws(wrong_distances.zero, on="points", p=1)
     assert {"batch", "gradient"} <= set(applicable_laws(gaussian.w2, on="gaussians", batched=True, differentiable=True))
+
+
+def test_only_the_exponents_given_are_asked_for():
+    asked = set()
+
+    def distance(x, y, p):
+        asked.add(p)
+        return empirical.wasserstein(x, y, p)
+
+    for exponents in ((1.0,), (2.0,), (2.0, 1.0), (1.25, 4.0)):
+        asked.clear()
+        check_laws(distance, on="points", exponents=exponents, max_examples=20)
+        assert asked == set(exponents)
+
+
+def test_where_sizes_have_to_be_equal_they_are():
+    def distance(x, y, a, b):
+        assert len(x) == len(y)
+        return empirical.wasserstein(x, y, a=a, b=b)
+
+    check_laws(distance, on="measures", equal_sizes=True, max_examples=5)
+    assert "splitting" in applicable_laws(distance, on="measures")
+    assert "splitting" not in applicable_laws(distance, on="measures", equal_sizes=True)
 
 
 zero, w2 = wrong_distances.zero, gaussian.w2
