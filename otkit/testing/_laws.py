@@ -95,6 +95,11 @@ class _Trial:
     def _context(self, derivation: Rounding) -> dict[str, Any]:
         return {"of": self.distance.name, "derivation": derivation, "inputs": self.inputs}
 
+    def require_w2_of_gaussians(self) -> None:
+        """Raise where the law is one of second moments, which between Gaussians only p = 2 is about."""
+        if isinstance(self.measures[0], Gaussian) and self.p != 2:
+            raise ValueError(f"p is {self.p:g}; between Gaussians the law of {self.law} is one of W_2, expected p = 2")
+
 
 def _kind_of(array: Any) -> AsArray:
     """How to make arrays of the kind, dtype and device of this one, without a gradient."""
@@ -253,8 +258,11 @@ def check_bounds(distance: Callable[..., Any], x: Any, y: Any, **options: Unpack
     r"""W lies between the distance of the means (Jensen) and the cost of the independent coupling:
 
     .. math:: |m_x - m_y| \le W_p(x, y) \le \Bigl(\int |x - y|^p\, d\alpha\, d\beta\Bigr)^{1/p} .
+
+    Between Gaussians p is 2.
     """
     trial = _Trial("bounds", distance, options, x=x, y=y)
+    trial.require_w2_of_gaussians()
     x, y = trial.measures
     (m1, F1), (m2, F2) = moments(x), moments(y)
     value, unit, p = trial.distance(x, y), trial.rounding(), trial.p
@@ -275,9 +283,10 @@ def check_gelbrich_bound(distance: Callable[..., Any], x: Any, y: Any, **options
               2 \operatorname{Tr}(\Sigma_x^{1/2} \Sigma_y \Sigma_x^{1/2})^{1/2} .
 
     The trace of the root is the sum of singular values of :math:`G^\top F`, F and G the centred data. Between Gaussians
-    it is an equality.
+    it is an equality, and p is 2.
     """
     trial = _Trial("Gelbrich bound", distance, options, x=x, y=y)
+    trial.require_w2_of_gaussians()
     if trial.p < 2:
         raise ValueError(f"p is {trial.p:g}; the bound holds for p >= 2")
     x, y = trial.measures
@@ -303,6 +312,7 @@ def check_convexity(
     and w, unions with :math:`\lambda = 1/2`; for Gaussians, p = 2, averages of means and of covariances.
     """
     trial = _Trial("convexity", distance, options, x=x, y=y, z=z, w=w)
+    trial.require_w2_of_gaussians()
     x, y, z, w = trial.measures
     trial.inputs["weight"] = weight
     left = trial.distance(_mixed(x, z, weight), _mixed(y, w, weight))
@@ -327,6 +337,7 @@ def _mixed(first: Any, second: Any, weight: float) -> AnyMeasure:
 def check_talagrand(distance: Callable[..., Any], x: Any, **options: Unpack[Options]) -> None:
     r"""½ W2²(x, N(0, I)) <= KL(x ‖ N(0, I)) for a Gaussian x, Talagrand's inequality (infinite at singular ones)."""
     trial = _Trial("Talagrand's inequality", distance, options, x=x)
+    trial.require_w2_of_gaussians()
     (x,) = trial.measures
     if not isinstance(x, Gaussian):
         raise TypeError("x is a set of points, at infinite KL; expected a Gaussian (loc, cov)")

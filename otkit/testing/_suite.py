@@ -64,7 +64,8 @@ class Law:
     Attributes:
         run: The check, a function of drawn data, the ask, a distance and options.
         domains: Where it applies.
-        needs: What the distance must have: "p", "batched", "differentiable", an exponent ("p >= 2"), "sizes that differ".
+        needs: What the distance must have: "p", "batched", "differentiable", an exponent ("p >= 2"),
+            "sizes that differ".
     """
 
     run: Callable[..., None]
@@ -136,6 +137,14 @@ LAWS: dict[str, Law] = {
 }
 """The laws that `check_laws` knows, by name."""
 
+_OF_W2 = ("bounds", "Gelbrich bound", "convexity", "Talagrand's inequality", "known answers")
+"""Those that have a form between Gaussians for p = 2 only."""
+
+
+def _laws_on(on: str, p: float) -> list[str]:
+    w2 = on not in _GAUSSIANS or p == 2
+    return [name for name, law in LAWS.items() if on in law.domains and (w2 or name not in _OF_W2)]
+
 
 def applicable_laws(
     distance: Callable[..., Any],
@@ -158,7 +167,7 @@ def applicable_laws(
         _GELBRICH: takes_p or p >= 2,
         _SIZES: not equal_sizes,  # an atom that is split is one more
     }
-    return [name for name, law in LAWS.items() if on in law.domains and has[law.needs]]
+    return [name for name in _laws_on(on, p) if has[LAWS[name].needs]]
 
 
 def find_violation(
@@ -201,7 +210,7 @@ def find_violation(
     """
     if on not in DOMAINS:
         raise ValueError(f"on is {on!r}; expected one of {', '.join(DOMAINS)}")
-    if law not in (known := [name for name, each in LAWS.items() if on in each.domains]):
+    if law not in (known := _laws_on(on, p)):
         raise ValueError(f"law is {law!r}; expected one of {', '.join(known)}")
     rule, ask = LAWS[law], _Ask(on, (1,) if on == "line" else tuple(dimensions), equal_sizes, exponents)
     takes_p = Distance(distance).takes_p and on in _POINTS
@@ -278,9 +287,7 @@ def check_laws(
     first, others = None, []
     for law in chosen:
         # One is shown, so one is made simple.
-        violation = find_violation(
-            distance, law, on=on, p=p, equal_sizes=equal_sizes, shrink=first is None, **options
-        )
+        violation = find_violation(distance, law, on=on, p=p, equal_sizes=equal_sizes, shrink=first is None, **options)
         if violation is not None:
             first, others = (violation, others) if first is None else (first, [*others, law])
     if first is not None:

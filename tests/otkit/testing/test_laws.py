@@ -15,6 +15,7 @@ from otkit.testing import (
     Measure,
     Problem,
     applicable_laws,
+    check_bounds,
     check_convexity,
     check_dual_feasibility,
     check_gelbrich_bound,
@@ -200,6 +201,7 @@ def test_laws_are_chosen_by_what_the_distance_takes():
     assert "monotonicity in p" in applicable_laws(empirical.wasserstein, on="points")
     assert "monotonicity in p" not in applicable_laws(wrong_distances.zero, on="points")
     assert "Gelbrich bound" not in applicable_laws(wrong_distances.zero, on="points", p=1)
+    assert "bounds" not in applicable_laws(gaussian.w2, on="gaussians", p=1)
     assert {"batch", "gradient"} <= set(applicable_laws(gaussian.w2, on="gaussians", batched=True, differentiable=True))
 
 
@@ -226,7 +228,7 @@ def test_where_sizes_have_to_be_equal_they_are():
     assert "splitting" not in applicable_laws(distance, on="measures", equal_sizes=True)
 
 
-zero, w2 = wrong_distances.zero, gaussian.w2
+zero, w2, normal = wrong_distances.zero, gaussian.w2, Gaussian(np.zeros(2), np.eye(2))
 
 
 @pytest.mark.parametrize(
@@ -246,6 +248,11 @@ zero, w2 = wrong_distances.zero, gaussian.w2
         (lambda: check_monotone_in_p(zero, x, y), TypeError, "zero has no parameter p"),
         (lambda: check_gelbrich_bound(zero, x, y, p=1), ValueError, "p is 1; the bound holds for p >= 2"),
         (lambda: check_convexity(zero, x, y, x[:3], y), ValueError, "5 and 3 points"),
+        (lambda: check_bounds(w2, normal, normal, p=1), ValueError, "p is 1; between Gaussians the law of bounds is"),
+        (lambda: check_gelbrich_bound(w2, normal, normal, p=3), ValueError, "p is 3; between Gaussians"),
+        (lambda: check_convexity(w2, *[normal] * 4, p=1), ValueError, "p is 1; between Gaussians"),
+        (lambda: check_talagrand(w2, normal, p=3), ValueError, "p is 3; between Gaussians"),
+        (lambda: find_violation(w2, "known answers", on="gaussians", p=1), ValueError, "law is 'known answers'"),
         (lambda: check_talagrand(zero, x), TypeError, "x is a set of points"),
     ],
 )
