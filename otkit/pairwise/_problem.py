@@ -126,6 +126,7 @@ def _points(
 
 
 def _gaussians(name: str, collection: Any) -> tuple[Gaussians, Restore, torch.device | None]:
+    loc_name, cov_name = f"the means of {name}", f"the covariances of {name}"
     if isinstance(collection[0], tuple):
         shapes = [tuple(map(np.shape, pair)) for pair in collection]
         for k, each in enumerate(shapes):
@@ -133,13 +134,15 @@ def _gaussians(name: str, collection: Any) -> tuple[Gaussians, Restore, torch.de
                 raise ValueError(f"{name}[{k}] has parts of shapes {', '.join(map(str, each))}, and {name}[0] of "
                                  f"{', '.join(map(str, shapes[0]))}; expected a mean (d,) and a covariance (d, d), of "
                                  "one d for all")  # fmt: skip
-        collection = [np.stack(part) if isinstance(part[0], np.ndarray) else torch.stack(part)
-                      for part in zip(*collection, strict=True)]  # fmt: skip
-    if len(collection) != 2:
+        pairs = [as_tensors(**{f"the mean of {name}[{k}]": loc, f"the covariance of {name}[{k}]": cov})
+                 for k, (loc, cov) in enumerate(collection)]  # fmt: skip
+        restore, _ = _one_kind([(None, restore, None) for _, restore in pairs])
+        loc, cov = (torch.stack(part) for part in zip(*(pair for pair, _ in pairs), strict=True))
+    elif len(collection) != 2:
         raise ValueError(f"{name} has {len(collection)} parts; expected the pair of means (N, d) and covariances "
                          "(N, d, d), or a sequence of pairs")  # fmt: skip
-    loc_name, cov_name = f"the means of {name}", f"the covariances of {name}"
-    (loc, cov), restore = as_tensors(**{loc_name: collection[0], cov_name: collection[1]})
+    else:
+        (loc, cov), restore = as_tensors(**{loc_name: collection[0], cov_name: collection[1]})
     _require_no_gradient(name, loc, cov)
     require_gaussian(loc_name, loc, cov_name, cov)
     if loc.ndim != 2 or cov.ndim != 3 or len(loc) != len(cov):

@@ -24,6 +24,7 @@ def check_marginals(plan: Any, a: Any, b: Any, *, tol: float | None = None) -> N
     """
     eps = machine_epsilon(plan)
     P, a, b = (to_numpy(part) for part in (plan, a, b))
+    _require_shape("plan", P, "a", a, "b", b)
     tolerance = SLACK * eps * max(P.shape) * float(a.sum()) if tol is None else tol
     derivation = "16 eps·max(n, m)·mass" if tol is None else "tol, as given"
     context: dict[str, Any] = {"of": "the plan", "derivation": derivation, "inputs": {"P": P, "a": a, "b": b}}
@@ -52,6 +53,7 @@ def check_dual_feasibility(
     """
     eps = machine_epsilon(f)
     f, g, M = (to_numpy(part) for part in (f, g, M))
+    _require_shape("M", M, "f", f, "g", g)
     a, b = (np.full(size, 1 / size) if w is None else to_numpy(w) for w, size in zip((a, b), M.shape, strict=True))
     tolerance = SLACK * eps * sum(M.shape) * float(np.abs(M).max()) if tol is None else tol
     derivation = "16 eps·(n + m)·max|M|" if tol is None else "tol, as given"
@@ -63,3 +65,14 @@ def check_dual_feasibility(
     if value is not None:
         left, right = float(f @ a + g @ b), float(value)
         require_equal("dual feasibility", "<f, a> + <g, b> = the value", left, right, tolerance, **context)
+
+
+def _require_shape(
+    name: str, matrix: np.ndarray, of_rows: str, rows: np.ndarray, of_columns: str, columns: np.ndarray
+) -> None:
+    """Raise unless the shape is (n, m), for rows (n,) and columns (m,): others would be broadcast."""
+    if matrix.ndim != 2 or (rows.shape, columns.shape) != (matrix.shape[:1], matrix.shape[1:]):
+        raise ValueError(
+            f"{name} has shape {matrix.shape}, {of_rows} {rows.shape} and {of_columns} {columns.shape}; expected "
+            "(n, m), (n,) and (m,)"
+        )

@@ -62,6 +62,12 @@ def test_gaussians_as_a_batch_or_as_pairs(tile):
         np.testing.assert_allclose(
             pairwise_distances(measures, distance="gaussian_w2", tile=tile), expected, rtol=1e-12, atol=1e-12
         )
+    numbers = [(m.tolist(), C.tolist()) for m, C in fitted]
+    np.testing.assert_array_equal(
+        pairwise_distances(numbers, distance="gaussian_w2"), pairwise_distances(fitted, distance="gaussian_w2")
+    )
+    halves = [tuple(torch.tensor(part).half() for part in pair) for pair in fitted]
+    assert pairwise_distances(halves, distance="gaussian_w2").dtype == torch.float16
     rectangle = pairwise_distances((loc, cov), (loc[:2], cov[:2]), distance="gaussian_w2", tile=tile)
     np.testing.assert_allclose(rectangle, np.array(expected)[:, :2], rtol=1e-12, atol=1e-12)
 
@@ -293,6 +299,10 @@ def gaussians(*dimensions):
     return [(np.zeros(d), np.eye(d)) for d in dimensions]
 
 
+single = tuple(part.astype(np.float32) for part in gaussians(2)[0])
+tensor = tuple(map(torch.tensor, gaussians(2)[0]))
+
+
 @pytest.mark.parametrize(
     ("measures", "options", "error", "message"),
     [
@@ -327,6 +337,10 @@ def gaussians(*dimensions):
         (tensors, sliced | {"projections": one.requires_grad_()}, ValueError, "projections requires a gradient"),
         (gaussians(2, 3), {"distance": "gaussian_w2"}, ValueError, r"measures\[1\] has parts of shapes \(3,\)"),
         ([*gaussians(2), np.zeros(2)], {"distance": "gaussian_w2"}, ValueError, r"measures\[1\] has parts of shapes"),
+        ([*gaussians(2), single], {"distance": "gaussian_w2"}, TypeError, "one kind and dtype expected; got numpy"),
+        ([*gaussians(2), tensor], {"distance": "gaussian_w2"}, TypeError, "one kind and dtype expected; got"),
+        ([tensor, *gaussians(2)], {"distance": "gaussian_w2"}, TypeError, "one kind and dtype expected; got"),
+        ([([0.0], [["far"]])], {"distance": "gaussian_w2"}, TypeError, r"the covariance of measures\[0\] is a list"),
         ([(np.zeros(2),)], {"distance": "gaussian_w2"}, ValueError, r"measures\[0\] has parts of shapes \(2,\)"),
         ([(sets[0], np.full(3, 1e308))], {}, ValueError, r"the weights of measures\[0\] must .* positive, finite"),
         ([(sets[0], np.full(3, 1e-310))], {}, ValueError, r"the weights of measures\[0\] must .* positive, finite"),

@@ -248,6 +248,17 @@ zero, w2, normal = wrong_distances.zero, gaussian.w2, Gaussian(np.zeros(2), np.e
         (lambda: check_monotone_in_p(zero, x, y), TypeError, "zero has no parameter p"),
         (lambda: check_gelbrich_bound(zero, x, y, p=1), ValueError, "p is 1; the bound holds for p >= 2"),
         (lambda: check_convexity(zero, x, y, x[:3], y), ValueError, "5 and 3 points"),
+        (
+            lambda: check_marginals(np.eye(2) / 2, [0.5], [0.5, 0.5]),
+            ValueError,
+            r"plan has shape \(2, 2\), a \(1,\) and b",
+        ),
+        (lambda: check_marginals(np.eye(2), np.ones(2), np.ones((1, 2))), ValueError, r"b \(1, 2\); expected \(n, m\)"),
+        (
+            lambda: check_dual_feasibility([0, 0], [0, 0], np.ones((1, 2))),
+            ValueError,
+            r"M has shape \(1, 2\), f \(2,\)",
+        ),
         (lambda: check_bounds(w2, normal, normal, p=1), ValueError, "p is 1; between Gaussians the law of bounds is"),
         (lambda: check_gelbrich_bound(w2, normal, normal, p=3), ValueError, "p is 3; between Gaussians"),
         (lambda: check_convexity(w2, *[normal] * 4, p=1), ValueError, "p is 1; between Gaussians"),
