@@ -176,6 +176,13 @@ def test_bounds_hold_between_masses_that_differ_by_their_rounding():
     np.testing.assert_allclose(found["upper_bound"], found["distance"], rtol=1e-6)
 
 
+@pytest.mark.parametrize(("distance", "options"), [("wasserstein", {"p": 1}), ("sinkhorn_cost", {"reg": 0.5})])
+def test_bounds_are_of_the_weights(distance, options):
+    measures = [(s, rng.dirichlet(np.ones(len(s)))) for s in sets[:3]]
+    found = pairwise_distances(measures, distance=distance, bounds=True, **options)
+    np.testing.assert_allclose(found["distance"], pairwise_distances(measures, distance=distance, **options), rtol=1e-6)
+
+
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_what_does_not_converge_is_heard_of(monkeypatch, elsewhere):
     """In this process or in another one, whose warnings come with its tiles."""
@@ -221,6 +228,7 @@ def test_jobs_change_nothing():
     with joblib.parallel_config(backend="threading"):
         assert (pairwise_distances(sets, tile=3, n_jobs=2) == alone).all()
         assert (pairwise_distances(sets, tile=3, n_jobs=np.int64(2)) == alone).all()
+        assert (pairwise_distances(sets, tile=3, n_jobs=-1) == alone).all()
     with joblib.parallel_config(backend="threading", n_jobs=2):
         assert (pairwise_distances(sets, tile=3) == alone).all()
 
@@ -320,8 +328,20 @@ tensor = tuple(map(torch.tensor, gaussians(2)[0]))
         ([sets[0], (sets[1], np.ones(2))], {}, ValueError, r"the weights of measures\[1\] have shape \(2,\)"),
         ([sets[0], (sets[1], np.ones(5))], {}, ValueError, r"measures\[1\] has mass 5 but measures\[0\] has 1"),
         ([sets[0], (sets[1], 0.1 * np.ones(5))], {}, ValueError, r"measures\[1\] has mass 0.5 but measures\[0\] has 1"),
+        (
+            [sets[0], (sets[1], np.full(5, 0.2 + 4e-13))],
+            {},
+            ValueError,
+            r"measures\[1\] has mass 1.* but measures\[0\]",
+        ),
         ([(half, halves), (half, halves * 1.9)], {}, ValueError, r"measures\[1\] has mass 1.9\d* but measures\[0\]"),
         ([(sets[0], -np.ones(3))], {}, ValueError, r"the weights of measures\[0\] must not be negative"),
+        (
+            [(sets[0], np.array([2.0, -0.5, -0.5]))],
+            {},
+            ValueError,
+            r"the weights of measures\[0\] must not be negative",
+        ),
         ([sets[0], sets[1].astype(np.float32)], {}, TypeError, "measures of one kind and dtype"),
         ([torch.zeros(2, 2, requires_grad=True)], {}, ValueError, r"measures\[0\] requires a gradient"),
         ([(np.zeros(2), -np.eye(2))], {"distance": "gaussian_w2"}, ValueError, "the covariances of measures must be"),

@@ -89,6 +89,20 @@ def test_an_out_of_something_else_is_refused(tmp_path, changed, message):
     assert (np.load(out) == before).all()
 
 
+def test_the_columns_and_the_covariances_are_part_of_what_is_known(tmp_path):
+    loc, cov = np.zeros((3, 1)), np.ones((3, 1, 1))
+    for k, (measures, options, others) in enumerate(
+        [
+            (sets, {"others": sets[:2]}, {"others": sets[1:3]}),
+            ((loc, cov), {"distance": "gaussian_w2"}, {"measures": (loc, 4 * cov)}),
+        ]
+    ):
+        arguments = {"measures": measures, "out": tmp_path / f"{k}.npy", **options}
+        pairwise_distances(**arguments)
+        with pytest.raises(ValueError, match="holds distances of other measures"):
+            pairwise_distances(**arguments | others)
+
+
 def difference_of_sums(u, v):
     return abs(float(np.sum(u)) - float(np.sum(v)))
 

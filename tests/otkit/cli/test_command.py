@@ -99,6 +99,35 @@ def test_methods(arrays, capsys):
     assert report("--method", "gaussian")["value"] == gaussian.w2(*gaussian.fit(x), *gaussian.fit(y))
 
 
+@pytest.mark.parametrize("json_", [(), ("--json",)])
+def test_weights_reach_every_method(arrays, capsys, json_):
+    x, y, a, b = arrays
+    for expected, arguments in (
+        (wasserstein(x, y, 3, a=a, b=b), ("--p", "3")),
+        (sinkhorn_cost(x, y, 3, a=a, b=b, reg=0.5), ("--p", "3", "--method", "sinkhorn", "--reg", "0.5")),
+        (sliced_wasserstein(x, y, 3, a=a, b=b, generator=0), ("--p", "3", "--method", "sliced")),
+    ):
+        said = output(capsys, "distance", "x.npy", "y.npy", "--a", "a.npy", "--b", "data.npz:mass", *arguments, *json_)
+        assert (json.loads(said)["value"] if json_ else float(said)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("command", ["distance", "pairwise"])
+@pytest.mark.parametrize("p", ["1", "1.5", "3"])
+def test_the_units_of_a_cost_are_those_of_its_exponent(files, capsys, command, p):
+    options = ("--p", p, "--json")
+    said = output(capsys, command, "x.npy", "y.npy", "--method", "sinkhorn", "--reg", "9", *options)
+    assert json.loads(said)["units"] == f"data^{p}"
+    assert json.loads(output(capsys, command, "x.npy", "y.npy", *options))["units"] == "data"
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint8, bool, np.float16])
+def test_numbers_of_any_kind_are_read(arrays, capsys, dtype):
+    x, *_ = arrays
+    z = (np.abs(x[:5]) > 1).astype(dtype)
+    np.save("z.npy", z)
+    assert float(output(capsys, "distance", "x.npy", "z.npy")) == wasserstein(x, z.astype(float))
+
+
 def drawn(d, count):
     directions, _ = random_directions(d, count, 0)
     return directions

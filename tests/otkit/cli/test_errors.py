@@ -86,6 +86,7 @@ relative = ("x.npy", "y.npy", "--method", "sinkhorn", "--reg-relative")
         (("x.npy", "empty.npy"), r"y has shape (0, 2); expected n >= 1 points"),
         (("x.npy", "nothing.npy"), "y: nothing.npy is not a .npy file of numbers"),
         (("x.npy", "words.npy"), "y: words.npy has dtype <U3; expected numbers"),
+        (("x.npy", "complex.npy"), "y: complex.npy has dtype complex128; expected numbers"),
         (("x.npy", "nan.npy"), "y must be finite"),
         (("x.npy", "three.npy"), "points in 3 dimensions; expected 2"),
         (("x.npy", "x.txt"), "y: x.txt ends in .txt; expected a .npy, .npz or .csv file"),
@@ -120,6 +121,7 @@ relative = ("x.npy", "y.npy", "--method", "sinkhorn", "--reg-relative")
             (*sliced, "--seed", "99999999999999999999"),
             "argument --seed: '99999999999999999999'; expected a whole number",
         ),
+        ((*sliced, "--seed", str(-(2**63))), f"argument --seed: '{-(2**63)}'; expected a whole number below 2^63"),
         (("x.npy", "y.npy", "--a", "x.npy"), "a (x.npy) has shape (12, 2)"),
         (("x.npy", "y.npy", "--a", "mass"), "a: no file mass"),
         (("x.npy", "huge.npy", "--method", "sinkhorn", "--reg", "1"), "otkit: error: "),
@@ -143,6 +145,7 @@ def test_bad_input_is_one_line_and_status_2(files, capsys, arguments, message):
     (files / "nothing.npy").write_bytes(b"")
     (files / "x.txt").write_text("1 2")
     np.save("words.npy", np.array(["one", "two"]))
+    np.save("complex.npy", np.full((3, 2), 1j))
     np.save("nan.npy", np.full((3, 2), np.nan))
     np.save("zeros.npy", np.zeros(12))
     np.savez("labels.npz", labels=np.array(["one"]), things=np.array([{}], dtype=object))
