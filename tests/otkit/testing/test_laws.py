@@ -63,6 +63,34 @@ def test_every_example_is_scaled_to_both_ends():
     assert max(traces) > 1e11 * min(traces)
 
 
+def test_every_example_is_scaled_to_the_other_side_too():
+    def of_positive_parts(x, y):
+        return empirical.wasserstein(np.maximum(x, 0), np.maximum(y, 0))
+
+    violation = find_violation(of_positive_parts, "scaling", on="points", shrink=False)
+    assert violation is not None
+    assert violation.inputs["s"] == -1
+
+
+def test_near_measures_are_among_the_examples():
+    def blind(x, y):
+        value = empirical.wasserstein(x, y)
+        return value if value > 1e-3 or x.sum() > y.sum() else 0.0
+
+    assert find_violation(blind, "symmetry", on="points", max_examples=300, shrink=False) is not None
+
+
+def test_no_more_examples_are_tried_than_asked_for():
+    tried = []
+
+    def distance(x, y):
+        tried.append(x)
+        return 0.0
+
+    assert find_violation(distance, "identity", on="points", max_examples=7) is None
+    assert len(tried) == 7
+
+
 def test_every_law_is_broken_by_a_wrong_distance():
     assert {law for wrong in WRONG for law in wrong.breaks} == set(LAWS)
     listed = {wrong.distance.__name__ for wrong in WRONG}

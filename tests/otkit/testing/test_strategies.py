@@ -215,6 +215,27 @@ def test_every_domain_has_problems_of_its_form(on, equal_sizes):
     check()
 
 
+@pytest.mark.parametrize(
+    ("on", "d", "equal_sizes", "theorems"),
+    [
+        ("points", 1, False, "translation order scaling gradient Dirac line"),
+        ("measures", 2, True, "translation order scaling gradient"),
+        ("gaussians", 2, False, "commuting affine"),
+        ("degenerate gaussians", 2, False, "commuting affine Dirac"),
+    ],
+)
+def test_every_kind_of_problem_is_met(on, d, equal_sizes, theorems):
+    met = set()
+
+    @settings(settings.get_profile("dev"), max_examples=100)
+    @given(problems(on, d, p=2, equal_sizes=equal_sizes))
+    def meet(problem):
+        met.update(word for word in theorems.split() if word in problem.theorem)
+
+    meet()
+    assert met == set(theorems.split())
+
+
 def test_a_problem_prints_as_python():
     problem = simplest(translations(1, p=2.0), lambda p: p.value > 0)
     assert repr(problem).startswith("Problem(np.array([[0.0]]), np.array([[1.0]]), p=2.0, value=1.0")
