@@ -45,6 +45,18 @@ def test_fields_of_packed_records():
         np.testing.assert_array_equal(sqrtm(part["A"]), 0.5 * part["A"])
 
 
+def test_a_field_of_one_record():
+    """A single entry is in its place, however long the step to the next would be."""
+    record = np.zeros(1, dtype=[("x", np.float64), ("label", np.int32)])
+    assert empirical.wasserstein_1d(record["x"], record["x"] + 2) == 2
+
+
+def test_of_a_batch_the_worst_matrix_is_named():
+    A = np.stack([np.eye(2), np.diag([-2.0, 5.0]), np.diag([-1.0, 1.0])])
+    with pytest.raises(ValueError, match="a smallest eigenvalue of -2 beside a largest of 5"):
+        sqrtm(A)
+
+
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_sequences_of_tensors_are_refused(requires_grad):
     row = torch.ones(2, requires_grad=requires_grad)
