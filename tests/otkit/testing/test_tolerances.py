@@ -107,7 +107,7 @@ def test_the_tolerance_is_in_the_units_of_the_data(p):
         return caught.value.tolerance
 
     # The roots of two near numbers are subtracted, which leaves two digits.
-    assert of(1024.0) == pytest.approx(1024 * of(1.0), rel=0.05)
+    assert of(1024.0) == pytest.approx(1024 * of(1.0), rel=0.05, abs=0)
 
 
 def test_the_tolerance_is_in_the_units_granted():
@@ -116,7 +116,7 @@ def test_the_tolerance_is_in_the_units_granted():
             check_convexity(lambda x, y: float(len(x) == 6), x, x, x, x, slack=slack)
         return caught.value.tolerance
 
-    assert of(32.0) == pytest.approx(2 * of(16.0))
+    assert of(32.0) == pytest.approx(2 * of(16.0), rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize("least", [1.0, 1e-4, 0.0])
