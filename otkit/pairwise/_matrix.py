@@ -49,7 +49,8 @@ def pairwise_distances(
         progress: Whether to show a bar that counts tiles.
         tile: The side of a tile; by default 32, or less so that there are several to share.
         out: A .npy file to hold the matrix, with a record ``<out>.tiles`` beside it. Where both are there already, the
-            tiles that they hold are not computed again, provided that measures, distance and options are the same.
+            tiles that they hold are not computed again, provided that measures, distance and options are the same. A
+            function of your own is known by its name and by its code, not by that of the functions it calls.
         bounds: Whether each entry says how much of it is certain: for ``"wasserstein"`` and ``"sinkhorn_cost"``, the
             result is then a structured array with the fields distance, lower_bound and upper_bound (of the exact
             distance, or of the exact cost beside an entropic one) and converged.

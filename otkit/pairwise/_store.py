@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -130,7 +132,12 @@ def _content(value: Any) -> Iterator[bytes]:
         yield from _content((value.loc, value.cov))
     elif isinstance(value, dict):
         yield from _content(sorted(value.items()))
+    elif isinstance(value, functools.partial):
+        yield from _content((value.func, value.args, value.keywords))
     else:
+        if isinstance(value, FunctionType):
+            yield from _code(value.__code__)
+            yield from _content((value.__defaults__, value.__kwdefaults__))
         try:
             yield pickle.dumps(value, protocol=5)
         except Exception as error:
@@ -138,3 +145,14 @@ def _content(value: Any) -> Iterator[bytes]:
                 f"out needs a name or a content to know {value!r} again when it resumes, and it cannot be pickled "
                 f"({error}); expected a function that can be imported, and measures that can be pickled"
             ) from None
+
+
+def _code(code: CodeType) -> Iterator[bytes]:
+    """What a function does, as bytes: without the text of comments, and without that of the functions it calls."""
+    yield code.co_code
+    yield repr(code.co_names).encode()
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _code(constant)
+        else:  # the order of a set is another in every process
+            yield repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant).encode()

@@ -148,6 +148,27 @@ def test_the_record_does_not_depend_on_the_process(tmp_path):
         assert json.loads((tmp_path / f"{k}.npy.tiles").read_text().splitlines()[0])["tile"] == 1
 
 
+@pytest.mark.parametrize(
+    "other", ["return 2 * abs(x - y)", "return (lambda: y)()", "return abs(x - y) if x in {1, 2} else 0", "return x"]
+)
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_function_of_the_same_name_with_another_code_is_another(tmp_path, monkeypatch, other, kept):
+    def defined(body, power):
+        names = {"__name__": __name__}
+        exec(f"def changing(x, y, power={power}): {body}", names)
+        monkeypatch.setitem(globals(), "changing", names["changing"])  # where it is found by its name
+        return functools.partial(names["changing"]) if kept else names["changing"]
+
+    numbers = [float(k) for k in range(3)]
+    body = "return abs(x - y) if x in {1, 2, 3} else 1"
+    first = pairwise_distances(numbers, distance=defined(body, 1), out=tmp_path / "d.npy")
+    again = pairwise_distances(numbers, distance=defined(body + "  # as before", 1), out=tmp_path / "d.npy")
+    assert (first == again).all()
+    for changed in ((other, 1), (body, 2)):
+        with pytest.raises(ValueError, match="of another distance or its options"):
+            pairwise_distances(numbers, distance=defined(*changed), out=tmp_path / "d.npy")
+
+
 def test_a_function_without_a_name_cannot_be_resumed(tmp_path):
     with pytest.raises(ValueError, match="cannot be pickled"):
         pairwise_distances(sets, distance=lambda u, v: 0.0, out=tmp_path / "d.npy")
