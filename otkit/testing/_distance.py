@@ -17,7 +17,7 @@ class Distance:
     r"""A function as the laws see it: two measures in, the number :math:`W_p` out.
 
     The function is called as its signature says: f(x, y) on points, with p= where it has a parameter p, with a=
-    and b= where it has both; f(loc1, cov1, loc2, cov2) on Gaussians.
+    and b= where it has both, or takes any name; f(loc1, cov1, loc2, cov2) on Gaussians.
 
     Args:
         function: The distance.
@@ -29,6 +29,8 @@ class Distance:
     def __init__(
         self, function: Callable[..., Any], *, p: float = 2, power: bool = False, as_array: AsArray | None = None
     ) -> None:
+        if not callable(function):
+            raise TypeError(f"distance is {function!r} of type {type(function).__name__}; expected a function")
         self.function, self.p, self.power = function, p, power
         self.as_array: AsArray = as_array or (lambda array: array)
         self.name = getattr(function, "__name__", type(function).__name__)
@@ -37,7 +39,8 @@ class Distance:
         except (TypeError, ValueError):  # builtins have no signature
             names = {}
         self.takes_p = "p" in names
-        self.takes_weights = "a" in names and "b" in names
+        keywords = any(parameter.kind == parameter.VAR_KEYWORD for parameter in names.values())
+        self.takes_weights = keywords or ("a" in names and "b" in names)
         self.eps = machine_epsilon(self.as_array(np.zeros((1, 1))))
 
     def arguments(self, x: AnyMeasure, y: AnyMeasure) -> tuple[list[Any], dict[str, Any]]:
@@ -84,6 +87,8 @@ def to_number(result: Any, name: str) -> float:
     """One number, from a float, an array or a tensor of one element."""
     # By way of float64, as NumPy has no bfloat16.
     array = np.asarray(result.detach().cpu().double().numpy() if hasattr(result, "detach") else result)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} returned {result!r} of type {type(result).__name__}; expected one number")
     if array.size != 1:
         raise TypeError(
             f"{name} returned an array of shape {array.shape}; expected one number for one pair of measures"

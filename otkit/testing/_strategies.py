@@ -2,7 +2,7 @@ r"""Strategies that build what they promise, so that nothing is filtered and eve
 
 A symmetric matrix is a spectrum and a rotation, :math:`A = Q \operatorname{diag}(\lambda) Q^\top`; a rotation is a
 product of plane rotations, so it shrinks to the identity, angle by angle; a spectrum shrinks to ones. Weights are whole
-numbers over their sum, and shrink to equal ones. Coordinates shrink to zero, through whole numbers.
+numbers, or a millionth, over their sum, and shrink to equal ones. Coordinates shrink to zero, through whole numbers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,11 @@ from otkit.testing._measures import AnyMeasure, Gaussian, Measure, dimension, pu
 
 # Of float32, so that they are the same numbers in both precisions.
 COORDINATES = st.one_of(st.integers(-10, 10).map(float), st.floats(-10, 10, width=32, allow_subnormal=False))
+
+MAX_POINTS = 6
+"""The most points of a set, by default."""
+
+_MASSES = st.integers(0, 9).map(lambda k: 2.0**-20 if k == 9 else float(k))
 
 OneMeasure = TypeVar("OneMeasure", np.ndarray, Measure, Gaussian)
 
@@ -99,7 +104,7 @@ def gaussians(
 
 
 @st.composite
-def point_clouds(draw: DrawFn, d: int, *, n: int | None = None, max_points: int = 6) -> np.ndarray:
+def point_clouds(draw: DrawFn, d: int, *, n: int | None = None, max_points: int = MAX_POINTS) -> np.ndarray:
     """Points of shape (n, d), duplicates among them.
 
     Args:
@@ -116,10 +121,10 @@ def point_clouds(draw: DrawFn, d: int, *, n: int | None = None, max_points: int 
 
 
 @st.composite
-def measures(draw: DrawFn, d: int, *, n: int | None = None, max_points: int = 6) -> Measure:
-    """Weighted point sets in d dimensions, with duplicate points and weights of zero among them."""
+def measures(draw: DrawFn, d: int, *, n: int | None = None, max_points: int = MAX_POINTS) -> Measure:
+    """Weighted point sets in d dimensions, with duplicate points, weights of zero and tiny ones among them."""
     points = draw(point_clouds(d, n=n, max_points=max_points))
-    masses = draw(st.lists(st.integers(0, 8), min_size=len(points), max_size=len(points)))
+    masses = draw(st.lists(_MASSES, min_size=len(points), max_size=len(points)))
     # One atom always has mass, so that the sum is never zero.
     weights = np.array([masses[0] + 1, *masses[1:]], dtype=float)
     return Measure(points, weights / weights.sum())

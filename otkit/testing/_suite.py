@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DataObject, DrawFn, SearchStrategy
 
+from otkit._arguments import require_count
 from otkit.testing import _laws as checks
 from otkit.testing._distance import AsArray, Distance
 from otkit.testing._measures import AnyMeasure, dimension, points_of
 from otkit.testing._problems import problems
 from otkit.testing._rounding import SLACK
-from otkit.testing._strategies import gaussians, isometries, measures, near, point_clouds
+from otkit.testing._strategies import MAX_POINTS, gaussians, isometries, measures, near, point_clouds
 from otkit.testing._violation import LawViolation
 
 DOMAINS: dict[str, Callable[[int, int | None], SearchStrategy[Any]]] = {
@@ -37,11 +38,12 @@ _SHIFT = st.integers(-8, 8).map(float)
 
 @dataclass(frozen=True)
 class _Ask:
-    """What is asked for: the domain, its dimensions, and the exponents of a distance that takes them."""
+    """What is asked for: the domain, its dimensions and sizes, and the exponents of a distance that takes them."""
 
     on: str
     dimensions: Sequence[int]
     equal_sizes: bool
+    max_points: int
     exponents: Sequence[float]
 
 
@@ -49,11 +51,15 @@ class _Ask:
 def _several(draw: DrawFn, ask: _Ask, count: int, equal_sizes: bool = False) -> list[AnyMeasure]:
     """Measures of one and the same dimension, some of them near the one before."""
     d = draw(st.sampled_from(list(ask.dimensions)))
-    n = draw(st.integers(1, 6)) if ask.equal_sizes or equal_sizes else None
-    found: list[Any] = [draw(DOMAINS[ask.on](d, n))]
+    size = st.integers(1, ask.max_points)
+    if ask.equal_sizes or equal_sizes:
+        size = st.just(draw(size))
+    elif ask.max_points == MAX_POINTS:
+        size = st.none()  # the strategies' own, which shrink better
+    found: list[Any] = [draw(DOMAINS[ask.on](d, draw(size)))]
     for _ in range(count - 1):
         close = draw(st.sampled_from([False, False, True]))
-        found.append(draw(near(found[-1]) if close else DOMAINS[ask.on](d, n)))
+        found.append(draw(near(found[-1]) if close else DOMAINS[ask.on](d, draw(size))))
     return found
 
 
@@ -180,6 +186,7 @@ def find_violation(
     power: bool = False,
     dimensions: Sequence[int] = (1, 2, 3),
     equal_sizes: bool = False,
+    max_points: int = MAX_POINTS,
     as_array: AsArray | None = None,
     slack: float = SLACK,
     max_examples: int | None = None,
@@ -196,6 +203,7 @@ def find_violation(
         power: Whether it returns :math:`W_p^p`.
         dimensions: The dimensions d.
         equal_sizes: Whether it needs the same number of points on both sides.
+        max_points: The most points of a set; what a distance does to larger ones is not seen.
         as_array: A function from a float64 NumPy array to what it takes, such as torch.as_tensor.
         slack: How many units of rounding are granted.
         max_examples: How many examples are tried; by default those of the Hypothesis profile.
@@ -212,7 +220,8 @@ def find_violation(
         raise ValueError(f"on is {on!r}; expected one of {', '.join(DOMAINS)}")
     if law not in (known := _laws_on(on, p)):
         raise ValueError(f"law is {law!r}; expected one of {', '.join(known)}")
-    rule, ask = LAWS[law], _Ask(on, (1,) if on == "line" else tuple(dimensions), equal_sizes, exponents)
+    sizes = (1,) if on == "line" else tuple(dimensions), equal_sizes, require_count("max_points", max_points)
+    rule, ask = LAWS[law], _Ask(on, *sizes, exponents)
     takes_p = Distance(distance).takes_p and on in _POINTS
     choices = [e for e in exponents if e >= 2 or rule.needs != _GELBRICH] if takes_p else [float(p)]
     if not choices or (rule.needs == "p" and len(exponents) < 2):
@@ -251,6 +260,7 @@ def check_laws(
     differentiable: bool = False,
     p: float = 2,
     equal_sizes: bool = False,
+    shrink: bool = True,
     **options: Any,
 ) -> None:
     r"""Hold a distance to every law that applies to it, on examples that Hypothesis looks for.
@@ -267,7 +277,8 @@ def check_laws(
         differentiable: Whether it has gradients in torch; give ``as_array=torch.as_tensor`` too.
         p: The exponent of a distance without a parameter p.
         equal_sizes: Whether it needs the same number of points on both sides.
-        **options: Of `find_violation`: power=True, as_array=torch.as_tensor, dimensions, exponents, max_examples, ...
+        shrink: Whether to look for the simplest counterexample of the first law that is broken.
+        **options: Of `find_violation`: power=True, as_array=torch.as_tensor, dimensions, max_points, max_examples, ...
 
     Raises:
         LawViolation: A law is broken.
@@ -287,7 +298,8 @@ def check_laws(
     first, others = None, []
     for law in chosen:
         # One is shown, so one is made simple.
-        violation = find_violation(distance, law, on=on, p=p, equal_sizes=equal_sizes, shrink=first is None, **options)
+        shown = shrink and first is None
+        violation = find_violation(distance, law, on=on, p=p, equal_sizes=equal_sizes, shrink=shown, **options)
         if violation is not None:
             first, others = (violation, others) if first is None else (first, [*others, law])
     if first is not None:

@@ -7,6 +7,7 @@ import ot
 import pytest
 import torch
 
+import otkit
 from otkit import empirical, gaussian
 from otkit.testing import (
     LAWS,
@@ -256,6 +257,28 @@ def test_where_sizes_have_to_be_equal_they_are():
     assert "splitting" not in applicable_laws(distance, on="measures", equal_sizes=True)
 
 
+def test_errors_of_large_sets_and_of_tiny_weights_are_found():
+    def of_large_sets(x, y):
+        return empirical.wasserstein(x, y) * (1 + (len(x) > 8))
+
+    check_laws(of_large_sets, on="points", laws=["symmetry"], max_examples=50)
+    with pytest.raises(LawViolation):
+        check_laws(of_large_sets, on="points", laws=["symmetry"], max_points=20, shrink=False)
+
+    def without_tiny_weights(x, y, p, a, b):
+        a, b = (np.where(w > 1e-3, w, 0) for w in (a, b))
+        return empirical.wasserstein(x, y, p, a=a / a.sum(), b=b / b.sum())
+
+    with pytest.raises(LawViolation):
+        check_laws(without_tiny_weights, on="measures", laws=["splitting", "bounds"], max_examples=300, shrink=False)
+
+
+def test_any_name_may_be_that_of_weights():
+    check_laws(otkit.wasserstein, on="measures", laws=["symmetry"], max_examples=5)
+    with pytest.raises(TypeError, match="w2 has no parameters a and b"):
+        check_laws(w2, on="measures", laws=["symmetry"], max_examples=5)
+
+
 zero, w2, normal = wrong_distances.zero, gaussian.w2, Gaussian(np.zeros(2), np.eye(2))
 
 
@@ -292,6 +315,9 @@ zero, w2, normal = wrong_distances.zero, gaussian.w2, Gaussian(np.zeros(2), np.e
         (lambda: check_convexity(w2, *[normal] * 4, p=1), ValueError, "p is 1; between Gaussians"),
         (lambda: check_talagrand(w2, normal, p=3), ValueError, "p is 3; between Gaussians"),
         (lambda: find_violation(w2, "known answers", on="gaussians", p=1), ValueError, "law is 'known answers'"),
+        (lambda: check_laws(3), TypeError, "distance is 3 of type int; expected a function"),
+        (lambda: check_identity(lambda x, y: None, x), TypeError, "<lambda> returned None of type NoneType; expected"),
+        (lambda: check_laws(zero, max_points=0), ValueError, "max_points is 0"),
         (lambda: check_talagrand(zero, x), TypeError, "x is a set of points"),
     ],
 )
