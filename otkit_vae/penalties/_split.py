@@ -7,8 +7,9 @@ the codes in two halves :math:`z_1, z_2` and the prior sample in :math:`y_1, y_2
 
 .. math:: \tfrac14 \sum_{i,j=1}^{2} \hat W(z_i, y_j) - \tfrac12 \hat W(z_1, z_2) - \tfrac12 \hat W(y_1, y_2)
 
-has expectation 0 at q = p, as all six terms are then alike, and the bias of the self terms cancels that of the cross
-terms elsewhere: the minimising scale is 1.0 at both dimensions. As an estimate of something near 0 it can be negative.
+has expectation 0 at q = p, as all six terms are then alike, and near it the bias of the self terms cancels that of the
+cross terms: the minimising scale is 1.0 at both dimensions. It is no estimate of :math:`W(q, p)` far from 0: one
+outlier in a batch is in two of the cross terms and in the first self term, which cancel. A value can be negative.
 
 It needs self terms between *independent* points. Between a batch and itself (a Sinkhorn divergence of the two samples)
 they hardly see the sampling noise, and the shrinkage stays. Nor can halves be two draws of each posterior: these
