@@ -74,7 +74,8 @@ def pair_of_measures(
     if validate:
         for name, points in given.items():
             require_finite(name, points)
-    a, b = _checked_weights(a, b, eps=eps, validate=validate)
+    if not uniform:
+        a, b = _checked_weights(a, b, eps=eps, validate=validate)
     x, y = (working_precision(t).expand(*batch, *t.shape[-2:]) for t in (x, y))
     everywhere = uniform or (bool((a > 0).all()) and bool((b > 0).all()))
     a, b = a.expand(*batch, n), b.expand(*batch, m)
