@@ -124,7 +124,7 @@ def _parser(jsonargparse: Any) -> Any:
         description="Variational auto-encoders with Wasserstein penalties.",
     )
     subcommands = parser.add_subcommands(dest="command")
-    subcommands.add_subcommand("train", training, help="Train a model on images.")
+    subcommands.add_subcommand("train", training, help="Train a model.")
     subcommands.add_subcommand("evaluate", evaluation, help="Evaluate a trained model.")
     subcommands.add_subcommand("report", reporting, help="Write the report of a trained model.")
     subcommands.add_subcommand("sample", sampling, help="Draw samples from a trained model.")
