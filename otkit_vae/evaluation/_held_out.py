@@ -21,6 +21,9 @@ from otkit_vae.objective import Objective, Terms
 from otkit_vae.penalties import AggregatedGaussianW2
 from otkit_vae.sampling import sample
 
+NULL_DRAWS = 20
+"""The samples of the prior over which the null value of the moments is averaged: one is off by a tenth of it."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -39,7 +42,8 @@ class Evaluation:
         w2_null: The same between two samples of the prior.
         moments_w2: :math:`W_2` of the Gaussian with the moments of the aggregated posterior to that with the prior's;
             None where the prior's covariance is not known, or not finite.
-        moments_w2_null: The same for n samples of the prior.
+        moments_w2_null: The same for n samples of the prior, a mean over 20 draws of so many, whose seed is that of the
+            evaluation: runs with one prior, n and seed have it in common.
     """
 
     reconstruction: float
@@ -125,7 +129,7 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
     few = z[:LARGEST_EXACT]
     y, y_other = sample(prior, len(few), generator), sample(prior, len(few), generator)
     y_many = sample(prior, len(z), generator)
-    moments_w2, moments_w2_null = _of_moments(terms, y_many, prior)
+    moments_w2, moments_w2_null = _of_moments(terms, prior, seed)
     return Evaluation(
         reconstruction=reconstruction,
         squared_error=torch.cat(squared_errors).mean().item(),
@@ -154,15 +158,19 @@ def _scale(prior: Distribution) -> float | None:
     return scale if math.isfinite(scale) else None
 
 
-def _of_moments(terms: list[Terms], y: Tensor, prior: Distribution) -> tuple[float | None, float | None]:
-    """W2 of the moments of all posteriors to those of the prior, and of prior samples (n, d); None without them."""
+def _of_moments(terms: list[Terms], prior: Distribution, seed: int) -> tuple[float | None, float | None]:
+    """W2 of the moments of all posteriors to those of the prior, and its null value; None without the prior's."""
     known = moments(prior)
     if known is None or not all(bool(torch.isfinite(part).all()) for part in known):
         return None, None
-    of_moments = AggregatedGaussianW2()
-    statistics = torch.cat([of_moments.statistics(_known(t), t.z) for t in terms]), y.unsqueeze(-1)
-    found, null = (of_moments.compare(each, prior, None).item() ** 0.5 for each in statistics)
-    return found, null
+    of_moments, generator = AggregatedGaussianW2(), torch.Generator().manual_seed(seed)
+
+    def w2(statistics: Tensor) -> float:
+        return of_moments.compare(statistics, prior, None).item() ** 0.5
+
+    n = sum(len(t.z) for t in terms)
+    nulls = [w2(sample(prior, n, generator).unsqueeze(-1)) for _ in range(NULL_DRAWS)]
+    return w2(torch.cat([of_moments.statistics(_known(t), t.z) for t in terms])), sum(nulls) / NULL_DRAWS
 
 
 def _known(terms: Terms) -> Distribution:
