@@ -24,6 +24,12 @@ from otkit_vae.sampling import sample
 NULL_DRAWS = 20
 """The samples of the prior over which the null value of the moments is averaged: one is off by a tenth of it."""
 
+PARTS = 5
+"""The parts of the codes that all have to be closer to the prior than a sample of it is, to be called too close."""
+
+MANY = 10
+"""How many times its null value a distance to the prior is where it is said that the codes do not follow it."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -40,6 +46,9 @@ class Evaluation:
         noiseless: Which units of the posterior have lost their noise, with shape (d,).
         w2: :math:`W_2` between codes, one for each observation up to 2,000, and as many prior samples.
         w2_null: The same between two samples of the prior.
+        too_close: Whether ``w2`` is below ``w2_null`` by more than chance: of the codes as a whole, and also of each of
+            five parts of them, every fifth code, against the same parts of the samples. At q = p each part is below
+            with probability 1/2, independently of the others, so that chance alone says so at most once in 32.
         moments_w2: :math:`W_2` of the Gaussian with the moments of the aggregated posterior to that with the prior's;
             None where the prior's covariance is not known, or not finite.
         moments_w2_null: The same for n samples of the prior, a mean over 20 draws of so many, whose seed is that of the
@@ -55,6 +64,7 @@ class Evaluation:
     noiseless: tuple[bool, ...]
     w2: float
     w2_null: float
+    too_close: bool
     moments_w2: float | None
     moments_w2_null: float | None
 
@@ -79,15 +89,27 @@ class Evaluation:
         """What to know of the numbers."""
         collapsed = alarm(self.noiseless)
         too_close = (
-            f"W2 of samples is {1 - self.w2 / self.w2_null:.1%} below its value at q = p: where that is more than the "
-            "noise of a sample, codes are too close together"
+            f"W2 of samples is {1 - self.w2 / self.w2_null:.1%} below its value at q = p, which is more than the noise "
+            "of a sample: codes are too close together"
         )
         unknown = "no W2 of moments: the covariance of the prior is not known, or not finite"
         return (
             *([] if collapsed is None else [collapsed]),
-            *[too_close] * (self.w2 < self.w2_null),
+            *([too_close] if self.too_close else []),
+            *self._far[:1],
             *[unknown] * (self.moments_w2 is None),
         )
+
+    @property
+    def _far(self) -> list[str]:
+        """What to say of each distance to the prior that is many times its null value."""
+        distances = (("moments", self.moments_w2, self.moments_w2_null), ("samples", self.w2, self.w2_null))
+        return [
+            f"W2 of {kind} is {value / null:.0f} times its value at q = p: the codes do not follow the prior, and its "
+            "samples are decoded from where few codes are, or none"
+            for kind, value, null in distances
+            if value is not None and null is not None and value > MANY * null > 0
+        ]
 
     def table(self) -> str:
         """The numbers as a small table for a terminal."""
@@ -129,6 +151,7 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
     few = z[:LARGEST_EXACT]
     y, y_other = sample(prior, len(few), generator), sample(prior, len(few), generator)
     y_many = sample(prior, len(z), generator)
+    w2, w2_null = exact_w2(few, y), exact_w2(y_other, y)
     moments_w2, moments_w2_null = _of_moments(terms, prior, seed)
     return Evaluation(
         reconstruction=reconstruction,
@@ -138,11 +161,18 @@ def evaluate(model: VAE, objective: Objective, x: Tensor, *, batch_size: int = 1
         posterior_scale=scales.mean().item(),
         posterior_scale_null=_scale(prior),
         noiseless=tuple(noiseless_units(scales, y_many.std(0)).tolist()),
-        w2=exact_w2(few, y),
-        w2_null=exact_w2(y_other, y),
+        w2=w2,
+        w2_null=w2_null,
+        too_close=w2 < w2_null and _each_part_is_closer(few, y_other, y),
         moments_w2=moments_w2,
         moments_w2_null=moments_w2_null,
     )
+
+
+def _each_part_is_closer(z: Tensor, other: Tensor, y: Tensor) -> bool:
+    """Whether W2 to y (n, d) is less from z than from other, prior samples, in each of `PARTS` parts of all three."""
+    parts = [slice(k, None, PARTS) for k in range(PARTS)] if len(z) >= PARTS else []
+    return bool(parts) and all(exact_w2(z[k], y[k]) < exact_w2(other[k], y[k]) for k in parts)
 
 
 def _mean(values: list[float], sizes: list[int]) -> float:

@@ -61,6 +61,47 @@ def test_the_null_value_of_moments_is_a_mean_and_the_same_in_every_run_of_one_pr
     assert found.std() < 0.012
 
 
+@pytest.mark.parametrize(("n", "d"), [(100, 2), (100, 8), (359, 8)])
+def test_codes_are_called_too_close_where_they_are_and_not_at_q_equal_to_p(n, d):
+    # The encoder is the identity: codes are the observations.
+    model = VAE(nn.Identity(), nn.Identity(), Gaussian(1.0), d, posterior=DeterministicPosterior())
+    generator = torch.Generator().manual_seed(0)
+
+    def said(scale):
+        x = scale * torch.randn(n, d, generator=generator)
+        found = evaluate(model, Objective(penalties.get("none")), x, seed=int(x[0, 0].abs() * 1e6))
+        assert found.too_close == ("codes are too close together" in found.table())
+        return found.too_close
+
+    # At most 1 in 32 by chance: of 40 more than 5 once in 600 times.
+    assert sum(said(1.0) for _ in range(40)) <= 5
+    if d == 8:  # in two dimensions codes of this scale are farther from the prior than its samples
+        assert sum(said(0.7) for _ in range(10)) >= 7
+
+
+def test_few_codes_are_not_called_too_close():
+    model = VAE(nn.Identity(), nn.Identity(), Gaussian(1.0), 8, posterior=DeterministicPosterior())
+    found = evaluate(
+        model, Objective(penalties.get("none")), 0.7 * torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    )
+    assert found.w2 < found.w2_null
+    assert not found.too_close
+
+
+def test_codes_far_from_the_prior_are_said_to_be():
+    model = VAE(nn.Identity(), nn.Identity(), Gaussian(1.0), 2, posterior=DeterministicPosterior())
+    x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+    objective = Objective(penalties.get("none"))
+    assert not any("the codes do not follow" in note for note in evaluate(model, objective, x).notes)
+    found = evaluate(model, objective, x + 7)
+    (note,) = (note for note in found.notes if "the codes do not follow" in note)
+    assert note.startswith(f"W2 of moments is {found.moments_w2 / found.moments_w2_null:.0f} times its value at q = p")
+    # Without moments of the prior it is said of samples.
+    student = Independent(StudentT(torch.full((2,), 1.5)), 1)
+    model = VAE(nn.Identity(), nn.Identity(), Gaussian(1.0), 2, posterior=DeterministicPosterior(), prior=student)
+    assert any(note.startswith("W2 of samples is") for note in evaluate(model, objective, x + 1e4).notes)
+
+
 @pytest.mark.parametrize("n", [32, 36, 65])
 def test_codes_from_the_prior_are_at_the_null_value_whatever_is_left_of_the_last_batch(n):
     # The data are N(0, I) and the encoder is the identity: q(z) is p(z).
