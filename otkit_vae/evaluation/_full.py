@@ -124,14 +124,17 @@ class FullEvaluation:
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know of the numbers."""
-        n = self.samples.real.n
+        s, n = self.samples, self.samples.real.n
         few = f"no precision and recall: they need more than {NEIGHBOUR} points, and there are {n}"
         return (
             *self.held_out.notes,
+            *self.latent.notes,
             *([] if self.bound else ["no bound of log p(x): the posterior is deterministic and has no density"]),
-            *([few] if self.samples.real.precision is None else []),
+            *([few] if s.real.precision is None else []),
+            *s.prior.notes("the prior", s.real),
+            *s.mixture.notes("a mixture", s.real),
             "classifier features: of a small classifier trained on these data, not Inception's"
-            if self.samples.accuracy is not None
+            if s.accuracy is not None
             else "the data have no labels of two classes in both parts: samples are compared in data space, and what "
             "they are worth to a classifier is not known",
         )
@@ -186,9 +189,10 @@ def evaluate_fully(
     reference = Reference(data) if reference is None else reference
     generator = torch.Generator().manual_seed(options.seed)
     held_out = evaluate(model, objective, data.held_out, batch_size=batch_size, seed=options.seed)
+    codes = encode(model, data.held_out, generator=generator)
     return FullEvaluation(
         held_out,
-        latent(encode(model, data.held_out, generator=generator), model.prior, generator=generator),
+        latent(codes, model.prior, generator=generator, seed=options.seed),
         _bound(model, data.held_out, options.importance_samples, generator),
         _samples(model, reference, options.seed, generator),
         _augmentation(model, reference, options),

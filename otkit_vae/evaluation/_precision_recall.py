@@ -14,6 +14,9 @@ and
 for real features :math:`\Phi_r` and generated ones :math:`\Phi_g`, as many of each. Two samples of one distribution do
 not reach 1: points in the tails are outside every ball. What they reach is the null value.
 
+Precision alone says nothing: samples that all lie in one dense place of the data can have a precision of 1, above its
+null value, with a recall of 0.
+
 References:
     Kynkäänniemi, Karras, Laine, Lehtinen & Aila, 2019. *Improved precision and recall metric for assessing generative
     models*, eqs. (1) and (2); k = 3.

@@ -48,6 +48,24 @@ class Quality:
     precision: float | None
     recall: float | None
 
+    def notes(self, source: str, null: Quality) -> list[str]:
+        """What to know of the numbers of samples from a source, in words, beside those of training observations.
+
+        Given the real points, those generated are within their support or not independently of each other, so that a
+        precision is off by its binomial standard error. It is said to be above the null value by more than twice that.
+        A recall is said to be low below a tenth of its null value.
+        """
+        if self.precision is None or self.recall is None or null.precision is None or null.recall is None:
+            return []
+        variances = [share * (1 - share) / min(self.n, LARGEST_SUPPORT) for share in (self.precision, null.precision)]
+        if self.recall < 0.1 * null.recall and self.precision > 0:
+            said = f"recall is {self.recall:.2g}, less than a tenth of that of real data"
+        elif self.precision - null.precision > 2 * sum(variances) ** 0.5:
+            said = "precision is above that of real data"
+        else:
+            return []
+        return [f"samples of {source}: {said}, as where samples lie in few places; precision alone says nothing then"]
+
     def measures(self, source: str, null: Quality) -> list[Measure]:
         """The numbers of samples from a source, "prior" or "mixture", beside those of training observations."""
         few, some = min(self.n, LARGEST_EXACT), min(self.n, LARGEST_SUPPORT)

@@ -17,6 +17,7 @@ from otkit_vae.evaluation import (
     real_accuracies,
     sample_quality,
 )
+from otkit_vae.likelihoods import Gaussian
 
 
 def stripes(n, seed=0):
@@ -97,6 +98,49 @@ def test_quality_of_points_that_are_shifted():
     assert moved.w2 == pytest.approx(48**0.5)
     assert moved.sliced_w2 == pytest.approx(4, rel=0.1)
     assert moved.precision < 0.1
+
+
+def test_samples_in_few_places_are_named_whatever_their_precision():
+    torch.manual_seed(0)
+    real, train = torch.randn(300, 8), torch.randn(300, 8)
+    null = quality(train, real)
+    one_place = quality(torch.zeros(300, 8), real)
+    assert one_place.precision == 1
+    assert one_place.recall == 0
+    (note,) = one_place.notes("the prior", null)
+    assert note.startswith(
+        "samples of the prior: recall is 0, less than a tenth of that of real data, as where samples"
+    )
+    narrow = quality(0.5 * torch.randn(300, 8), real)
+    assert narrow.recall > 0.1
+    (note,) = narrow.notes("a mixture", null)
+    assert note.startswith("samples of a mixture: precision is above that of real data, as where samples lie in few")
+    # Samples elsewhere have no precision to be mistaken about.
+    assert quality(torch.randn(300, 8) + 100, real).notes("the prior", null) == []
+    # Twice the standard error, by chance: one in 44.
+    assert sum(bool(quality(torch.randn(300, 8), real).notes("the prior", null)) for _ in range(20)) <= 3
+
+
+def test_notes_of_codes_and_of_samples_are_among_those_of_an_evaluation():
+    class Nothing(torch.nn.Module):
+        """An encoder that says the same of every observation."""
+
+        def forward(self, x):
+            return torch.distributions.Independent(torch.distributions.Normal(0 * x, torch.ones_like(x)), 1)
+
+    class Mean(torch.nn.Module):
+        """A decoder that does not look at the code."""
+
+        def forward(self, z):
+            return 0 * z
+
+    torch.manual_seed(0)
+    data = Data("some", torch.randn(40, 2), torch.randn(30, 2))
+    model = VAE(Nothing(), Mean(), Gaussian(1.0), 2)
+    notes = evaluate_fully(model, Objective(penalties.get("kl")), data).notes
+    assert any(note.startswith("posterior collapse: no unit is active") for note in notes)
+    for source in ("the prior", "a mixture"):
+        assert any(note.startswith(f"samples of {source}: recall is 0") for note in notes)
 
 
 @pytest.mark.parametrize(("n", "there"), [(2, False), (3, False), (4, True)])
