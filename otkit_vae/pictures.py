@@ -85,9 +85,7 @@ def _draw_curves(ax: Axes, rows: Sequence[Tensor], painter: Painter) -> None:
     for row, observations in enumerate(rows):
         for column, x in enumerate(observations):
             y = painter.heights(x)
-            across = np.linspace(0.05, 0.95, len(y)) if len(y) > 1 else np.array([0.5])
-            marker = "." if len(y) == 1 else ""
-            ax.plot(column + across, row + 0.95 - 0.9 * y, linewidth=1, color="tab:blue", marker=marker)
+            ax.plot(column + np.linspace(0.05, 0.95, len(y)), row + 0.95 - 0.9 * y, linewidth=1, color="tab:blue")
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Observations in a page: images as small PNG files in data URIs, anything else as curves."""
+"""Observations in a page: images as small PNG files in data URIs, others as curves, and a single value as a level."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ class Painter:
         low: The value that is black, or at the bottom.
         high: The value that is white, or at the top.
         image: The shape of an image; None where observations are not images.
+        single: Whether an observation is a single value.
     """
 
     low: float
     high: float
     image: ImageShape | None
+    single: bool = False
 
     @classmethod
     def of(cls, x: Tensor) -> Painter:
@@ -43,7 +45,8 @@ class Painter:
             image = ImageShape.of(x.shape[1:])
         except ValueError:
             image = None
-        return cls(low, high, image if image is not None and min(image.height, image.width) > 1 else None)
+        image = image if image is not None and min(image.height, image.width) > 1 else None
+        return cls(low, high, image, single=x[0].numel() == 1)
 
     @property
     def size(self) -> str:
@@ -52,6 +55,11 @@ class Painter:
             return "medium"
         width = max(self.image.width, 40 * self.image.width / self.image.height)
         return "small" if width <= 56 else "medium" if width <= 112 else "large"
+
+    @property
+    def drawn(self) -> str:
+        """How observations that are not images are drawn, in words."""
+        return "levels, each of a single value" if self.single else "curves over their index"
 
     @property
     def scale(self) -> str:
@@ -83,9 +91,13 @@ class Painter:
         return x[..., 0].numpy() if image.channels == 1 else np.ascontiguousarray(x[..., :3].numpy())
 
     def heights(self, x: Tensor) -> np.ndarray:
-        """The values of a curve, 0 at the bottom and 1 at the top, `LONGEST_CURVE` of them at most."""
+        """The values of a curve, 0 at the bottom and 1 at the top, `LONGEST_CURVE` of them at most.
+
+        A single value has two ends, as a curve of one point cannot be seen; beyond the scale it is on its edge.
+        """
         y = x.detach().cpu().double().flatten().numpy()
-        return (y[:: -(-len(y) // LONGEST_CURVE)] - self.low) / (self.high - self.low)
+        y = (y[:: -(-len(y) // LONGEST_CURVE)] - self.low) / (self.high - self.low)
+        return y.repeat(2).clip(0, 1) if len(y) == 1 else y
 
     def _curves(self, observations: list[Tensor]) -> Markup:
         """The first solid, a second dashed over it."""
@@ -99,5 +111,5 @@ class Painter:
 
     def _points(self, x: Tensor) -> str:
         y = (48 - 46 * self.heights(x)).clip(-50, 100)
-        across = np.linspace(1, 99, len(y)) if len(y) > 1 else np.array([50.0])
+        across = np.linspace(1, 99, len(y))
         return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across.tolist(), y.tolist(), strict=True))

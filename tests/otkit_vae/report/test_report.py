@@ -354,6 +354,17 @@ def test_a_curve_is_from_left_to_right_and_from_the_bottom_up():
     np.testing.assert_array_equal(Painter.of(long[None]).heights(long), long.double()[::3])
 
 
+def test_a_single_value_is_a_level_that_can_be_seen(untrained):
+    x = torch.tensor([[0.0], [0.5], [1.0]])
+    painter = Painter.of(x)
+    for tile, y in zip(painter.tiles(x), ("48.0", "25.0", "2.0"), strict=True):
+        assert f'points="1.0,{y} 99.0,{y}"' in tile
+    (beyond,) = painter.tiles(torch.tensor([[7.0]]))
+    assert 'points="1.0,2.0 99.0,2.0"' in beyond
+    assert "drawn as levels, each of a single value" in text_of(write_report(untrained((1,))).read_text())
+    assert "drawn as curves over their index" in text_of(write_report(untrained((2,))).read_text())
+
+
 @pytest.mark.parametrize(
     ("shape", "size"),
     [
