@@ -12,7 +12,7 @@ from torch import Tensor
 from otkit_vae.config import TrainConfig
 from otkit_vae.report import _figures
 from otkit_vae.report._images import Painter
-from otkit_vae.report._run import number, options, read_metrics
+from otkit_vae.report._run import number, options, read_metrics, titled
 
 if TYPE_CHECKING:
     from otkit_vae.compared import Comparison, Row
@@ -99,7 +99,7 @@ def measures(comparison: Comparison, penalties: Sequence[str]) -> list[dict[str,
         own = len(nulls) > 1
         found.append({
             "key": key,
-            "title": next(iter(rows.values())).title,
+            "title": titled(key, next(iter(rows.values())).title),
             "null": "in brackets" if own else number(nulls.pop()),
             "cells": [_cell(rows[name], own) if name in rows else "–" for name in penalties],
         })  # fmt: skip

@@ -27,15 +27,24 @@ from otkit_vae.sampling import sample
 PAIRS, SAMPLES, WAYS, MARGINALS = 20, 40, 4, 12
 """How many reconstructions, samples of each kind, pairs to go between, and coordinates are shown."""
 
-HEADLINE = {
-    "squared_error": "",
-    "log_likelihood_bound": "",
-    "penalty": "",
-    "moments_w2": "",
-    "prior_frechet": ", samples of the prior",
-    "mixture_frechet": ", samples of a mixture",
+HEADLINE = ("squared_error", "log_likelihood_bound", "penalty", "moments_w2", "prior_frechet", "mixture_frechet")
+"""The measures above the page."""
+
+SOURCES = {"prior_": "samples of the prior", "mixture_": "samples of a mixture"}
+"""What the measures whose keys begin so are of; in the tables of a run the heading says it, elsewhere `titled` does."""
+
+EXPLAINED = {
+    "active_units": "An active unit is a coordinate of the codes whose posterior mean depends on the observation: its "
+    "variance over held-out data is above 0.01.",
+    "prior_precision": "Precision is the share of samples that lie among real data, recall the share of real data that "
+    "lie among samples: within the ball of some point out to its third nearest neighbour.",
 }
-"""The measures above the page, and what their headings in the table say besides their titles."""
+"""What is said below the numbers of the measures that there are."""
+
+GREY = (
+    "The data have grey values, of which a Bernoulli likelihood is no normalised density: −log p(x|z), and the bound "
+    "of log p(x) where there is one, compare models with this likelihood, and no others."
+)
 
 CURVES = {
     "loss": ("loss", "nats"),
@@ -114,7 +123,7 @@ def content(run: SavedRun, evaluation: Evaluation | FullEvaluation | None) -> di
         "title": f"{data.name} · {run.config.penalty}",
         "facts": facts(run),
         "headline": [
-            (measure._replace(title=measure.title + HEADLINE[measure.key]), null)
+            (measure._replace(title=titled(measure.key, measure.title)), null)
             for measure, null in shown.find(*HEADLINE)
         ],
         "curves": _curves(read_metrics(run.folder), shown, missing),
@@ -127,10 +136,23 @@ def content(run: SavedRun, evaluation: Evaluation | FullEvaluation | None) -> di
         "marginals": _marginals(codes, run, generator),
         "n_held_out": len(data.held_out),
         "numbers": shown,
+        "explained": explained(run, shown),
         "config": options(run.config),
         "commands": commands(run),
         "missing": missing,
     }
+
+
+def titled(key: str, title: str) -> str:
+    """The title of a measure that stands alone, with the source of the samples that it is of, if it is of some."""
+    return ", ".join([title, *(said for start, said in SOURCES.items() if key.startswith(start))])
+
+
+def explained(run: SavedRun, shown: Numbers) -> list[str]:
+    """What the measures that there are mean, a sentence each."""
+    x = run.data.held_out
+    grey = run.config.likelihood == "bernoulli" and bool(((x != 0) & (x != 1)).any())
+    return [*(EXPLAINED[measure.key] for measure, _ in shown.find(*EXPLAINED)), *[GREY] * grey]
 
 
 def read_metrics(folder: Path) -> dict[str, dict[int, float]]:
@@ -174,7 +196,7 @@ def options(config: TrainConfig) -> dict[str, str]:
 
 
 def commands(run: SavedRun) -> dict[str, str]:
-    """How to repeat the training: from the run folder, and from nothing but this page."""
+    """How to repeat the training, by where: with the run's config, and with nothing but this page."""
     defaults = asdict(TrainConfig())
     changed = [
         part
@@ -183,8 +205,10 @@ def commands(run: SavedRun) -> dict[str, str]:
         for part in (f"--{name}", _text(value))
     ]
     config = run.folder / CONFIG
+    # The data may have a path that is relative as well, to where the training was started.
+    near = "on this machine" if config.is_absolute() else f"from the folder in which {run.folder} is this run’s folder"
     return {
-        "from its folder": shlex.join(["otkit-vae", "train", "--config", str(config), "--out", "NEW"]),
+        near: shlex.join(["otkit-vae", "train", "--config", str(config), "--out", "NEW"]),
         "from anywhere": shlex.join(["otkit-vae", "train", *changed, "--out", "NEW"]),
     }
 

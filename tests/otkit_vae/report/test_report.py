@@ -308,6 +308,46 @@ def test_a_null_value_that_each_penalty_has_for_itself_is_beside_its_value(tmp_p
     ]
 
 
+def test_measures_of_samples_have_titles_of_their_own(tmp_path):
+    title = "Fréchet distance, n = 359"
+    rows = [Row("kl", key, title, 3.0, None, 0.0, "lower", 1) for key in ("prior_frechet", "mixture_frechet")]
+    rows.append(Row("kl", "w2", "W2 of q(z) to p(z), samples", 3.0, None, 0.0, None, 1))
+    assert [row["title"] for row in _comparison.measures(Comparison(tmp_path, tuple(rows)), ["kl"])] == [
+        f"{title}, samples of the prior",
+        f"{title}, samples of a mixture",
+        "W2 of q(z) to p(z), samples",
+    ]
+
+
+def test_what_the_measures_mean_is_said_of_those_that_there_are(untrained):
+    run = untrained((4, 3))
+    about = '{"title": "some", "value": 3.5}'
+    (run.folder / "evaluation.json").write_text(
+        f'{{"measures": {{"active_units": {about}, "prior_precision": {about}}}, "sections": ['
+        '{"heading": "all", "null": "", "measures": ["active_units", "prior_precision"]}], "notes": []}',
+        encoding="utf-8",
+    )
+    words = text_of(write_report(run).read_text(encoding="utf-8"))
+    lines = "An active unit is", "Precision is the share", "The data have grey values"
+    assert all(line in words for line in lines)
+    (run.folder / "evaluation.json").unlink()
+    object.__setattr__(run.data, "held_out", run.data.held_out.round())
+    words = text_of(write_report(run).read_text(encoding="utf-8"))
+    assert not any(line in words for line in lines)
+    run = untrained((4, 3), likelihood="gaussian")
+    assert "The data have grey values" not in text_of(write_report(run).read_text(encoding="utf-8"))
+
+
+def test_it_is_said_from_where_the_command_with_the_config_works(untrained, tmp_path, monkeypatch):
+    run = untrained((4, 3))
+    assert list(commands(run)) == ["on this machine", "from anywhere"]
+    monkeypatch.chdir(tmp_path)
+    near = run._replace(folder=run.folder.relative_to(tmp_path))
+    assert commands(near)["from the folder in which run is this run’s folder"] == (
+        "otkit-vae train --config run/config.yaml --out NEW"
+    )
+
+
 def test_marginals_are_ordered_by_their_distance():
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(2000, 3, generator=generator) * torch.tensor([1.0, 0.2, 1.0]) + torch.tensor([0.3, 0.0, 0.0])
