@@ -102,13 +102,17 @@ class Evaluation:
 
     @property
     def _far(self) -> list[str]:
-        """What to say of each distance to the prior that is many times its null value."""
+        """What to say of each distance to the prior that is many times its null value, and half the prior's own size.
+
+        The null value of many codes is near 0, and a distance of ten times as much may be a small one.
+        """
+        size = len(self.noiseless) ** 0.5 * (self.posterior_scale_null or 0.0)
         distances = (("moments", self.moments_w2, self.moments_w2_null), ("samples", self.w2, self.w2_null))
         return [
             f"W2 of {kind} is {value / null:.0f} times its value at q = p: the codes do not follow the prior, and its "
             "samples are decoded from where few codes are, or none"
             for kind, value, null in distances
-            if value is not None and null is not None and value > MANY * null > 0
+            if value is not None and null is not None and value > max(MANY * null, size / 2) > 0
         ]
 
     def table(self) -> str:
