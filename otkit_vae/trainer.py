@@ -50,6 +50,12 @@ COLUMNS = ("loss", "reconstruction", "penalty", "posterior_scale")
 AN_EPOCH = ("accumulate_grad_batches", "limit_train_batches")
 """The options of the engine that determine the number of steps of an epoch."""
 
+LEAST = {
+    **dict.fromkeys(("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval"), 1),
+    **dict.fromkeys(("log_every_n_steps", "min_epochs", "min_steps"), 0),
+}
+"""The options of the engine that are counts whose sense it does not check itself, and the least that has a sense."""
+
 REFUSED: dict[type[lightning.Callback], str] = {
     GradientAccumulationScheduler: "accumulate_grad_batches, the same in all epochs, by which steps are counted",
     StochasticWeightAveraging: "EMAWeightAveraging, whose averages are in the checkpoint: here they would be in none",
@@ -119,6 +125,7 @@ def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int
             given = vars(parser.instantiate_classes(parsed)["trainer"])
     except (ArgumentError, TypeError) as error:
         raise ValueError(f"trainer: {error}") from None
+    _check_numbers(given)
     if isinstance(penalty, AdversarialPenalty):
         for name, off in (("accumulate_grad_batches", 1), ("gradient_clip_val", None)):
             if given[name] not in (off, 0):
@@ -136,9 +143,6 @@ def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int
                 f"trainer: callbacks has an EarlyStopping that monitors {callback.monitor!r}; expected one of "
                 f"{', '.join(metrics)}, or strict: false"
             )
-    for name in ("limit_train_batches", "max_steps"):
-        if given[name] == 0:
-            raise ValueError(f"trainer: {name} is 0; expected steps to train by")
     if given["precision"] == "16-true":
         raise ValueError(
             "trainer: precision is 16-true, in which Adam's squares of gradients are 0; expected 16-mixed, bf16-mixed, "
@@ -174,6 +178,20 @@ def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int
         ours = {"forward_sync_buffers": False, "gradient_as_bucket_view": True}
         trainer.strategy._ddp_kwargs = ours | trainer.strategy._ddp_kwargs
     return trainer
+
+
+def _check_numbers(given: Mapping[str, Any]) -> None:
+    """Refuse numbers by which the engine would fail within the training, or train otherwise than they say."""
+    for name, least in LEAST.items():
+        value = given[name]
+        if isinstance(value, int) and value < least:  # a float is a fraction of an epoch, which the engine checks
+            raise ValueError(f"trainer: {name} is {value}; expected a whole number >= {least}")
+    clip = given["gradient_clip_val"]
+    if clip is not None and not clip >= 0:
+        raise ValueError(f"trainer: gradient_clip_val is {clip}; expected a number >= 0, or null")
+    for name in ("limit_train_batches", "max_steps"):
+        if given[name] == 0:
+            raise ValueError(f"trainer: {name} is 0; expected steps to train by")
 
 
 def same_epochs(about: Mapping[str, Any], trainer: lightning.Trainer) -> None:

@@ -86,11 +86,28 @@ def test_accumulated_gradients_are_those_of_the_mean_of_the_batches_penalties(tm
         ),
         ({"limit_train_batches": 0}, "limit_train_batches is 0; expected steps"),
         ({"max_steps": 0}, "max_steps is 0; expected steps"),
+        ({"accumulate_grad_batches": -1}, "accumulate_grad_batches is -1; expected a whole number >= 1$"),
+        ({"accumulate_grad_batches": 0}, "accumulate_grad_batches is 0; expected a whole number >= 1$"),
+        ({"val_check_interval": 0}, "val_check_interval is 0; expected a whole number >= 1$"),
+        ({"val_check_interval": -2}, "val_check_interval is -2; expected a whole number >= 1$"),
+        ({"check_val_every_n_epoch": 0}, "check_val_every_n_epoch is 0; expected a whole number >= 1$"),
+        ({"check_val_every_n_epoch": -1}, "check_val_every_n_epoch is -1; expected a whole number >= 1$"),
+        ({"log_every_n_steps": -1}, "log_every_n_steps is -1; expected a whole number >= 0$"),
+        ({"min_epochs": -1}, "min_epochs is -1; expected a whole number >= 0$"),
+        ({"min_steps": -1}, "min_steps is -1; expected a whole number >= 0$"),
+        ({"gradient_clip_val": -1}, "gradient_clip_val is -1; expected a number >= 0, or null$"),
+        ({"gradient_clip_val": -0.5}, "gradient_clip_val is -0.5; expected a number >= 0, or null$"),
     ],
 )
 def test_options_that_do_not_go_are_refused_before_training(options, message):
     with pytest.raises(ValueError, match=f"(?s)^trainer: .*{message}"):
         make_trainer(options, penalties.get("wae_gan"), epochs=1)
+
+
+def test_numbers_that_switch_something_off_are_not_refused():
+    off = {"gradient_clip_val": 0, "log_every_n_steps": 0, "min_epochs": 0, "min_steps": 0, "val_check_interval": 0.5}
+    trainer = make_trainer(off, penalties.get("kl"), epochs=1)
+    assert {name: getattr(trainer, name) for name in off} == off
 
 
 def test_a_callback_that_is_not_strict_may_monitor_anything():
