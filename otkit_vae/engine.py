@@ -31,6 +31,9 @@ from otkit_vae.penalties import AdversarialPenalty
 from otkit_vae.sampling import reseed, seed_of
 from otkit_vae.trainer import AN_EPOCH, COLUMNS, Refused, restored, same_epochs
 
+LISTED = 32
+"""How many observations are listed where they are told of; of more, the list comes last, after what there is to do."""
+
 TOGETHER = 10
 """After how many steps the metrics of several processes come together: each time all wait for the slowest."""
 
@@ -389,7 +392,10 @@ class Training(lightning.LightningModule):
         order: Any = self.trainer.train_dataloader
         indices = torch.cat([order.indices(epoch, batch_idx) for batch_idx in batches]).tolist()
         place = f"batch {batches[0]}" if len(batches) == 1 else f"batches {batches[0]} to {batches[-1]}"
+        few = len(indices) <= LISTED
+        observations = f"the training observations {indices}" if few else f"{len(indices)} training observations"
+        listed = "" if few else f"; the observations: {indices}"
         return ArithmeticError(
-            f"{what} at step {self.steps(epoch, batches[-1])} (epoch {epoch}, {place}, of the training observations "
-            f"{indices}); {folder.last()}; try a smaller learning_rate or weight"
+            f"{what} at step {self.steps(epoch, batches[-1])} (epoch {epoch}, {place}, of {observations}); "
+            f"{folder.last()}; try a smaller learning_rate or weight{listed}"
         )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from otkit_vae import callbacks, checkpoint, penalties
+from otkit_vae import callbacks, checkpoint, engine, penalties
 from otkit_vae.batches import Batches
 from tests.otkit_vae.tiny import SIZE, Stop, X, train
 
@@ -52,6 +52,18 @@ def test_a_loss_or_gradient_that_is_not_finite_names_its_batch_and_where_to_go_o
     assert f"otkit-vae train --resume {tmp_path}" in message
     state = checkpoint.read(tmp_path / "checkpoint.ckpt")["state_dict"]
     assert all(torch.isfinite(tensor).all() for tensor in state.values())
+
+
+def test_many_observations_are_listed_after_what_there_is_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "LISTED", SIZE - 1)
+    with pytest.raises(ArithmeticError) as error:
+        train(tmp_path, Poison(8, "loss"), warmup=0)
+    indices = Batches(X, SIZE, seed=3).indices(1, 2).tolist()
+    assert str(error.value) == (
+        f"the loss is nan at step 7 (epoch 1, batch 2, of 10 training observations); the last checkpoint is "
+        f"{tmp_path / 'checkpoint.ckpt'}, of step 5: otkit-vae train --resume {tmp_path} goes on there; try a smaller "
+        f"learning_rate or weight; the observations: {indices}"
+    )
 
 
 @pytest.mark.parametrize("options", [{}, {"gradient_clip_val": 1.0}], ids=str)
