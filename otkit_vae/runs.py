@@ -37,6 +37,8 @@ class SavedRun(NamedTuple):
         objective: The objective, a trained part of the penalty included.
         epochs: How many epochs the model has behind it; those of the config if None.
         step: The step of the checkpoint, which tells its weights from those of others; None if there is none.
+        steps: How many steps the model's optimiser has made; step counts those of an adversary's too.
+        ended: Which limit ended the training before its epochs, in words; empty if none did.
     """
 
     folder: Path
@@ -46,13 +48,25 @@ class SavedRun(NamedTuple):
     objective: Objective
     epochs: int | None = None
     step: int | None = None
+    steps: int | None = None
+    ended: str = ""
 
     @property
     def unfinished(self) -> str:
         """That the model has fewer epochs behind it than the options ask for, in words; empty if it has them all."""
         if self.epochs in (None, self.config.epochs):
             return ""
-        return f"{self.folder}: the model has {self.epochs} of {self.config.epochs} epochs behind it"
+        return f"{self.folder}: the model has {self.epochs} of {self.config.epochs} epochs behind it{self.ended}"
+
+    @property
+    def warming(self) -> str:
+        """That the weight of the penalty did not get to its full value, in words; empty if it did."""
+        if self.steps is None or self.steps >= self.config.warmup:
+            return ""
+        return (
+            f"{self.folder}: warmup is {self.config.warmup}, and the training made {self.steps} steps: the weight got "
+            f"to {self.objective.weight_at(self.steps):.4g}, and not to {self.objective.weight:g}"
+        )
 
 
 def open_run(folder: str | Path, data: Data | None = None) -> SavedRun:
@@ -78,7 +92,29 @@ def open_run(folder: str | Path, data: Data | None = None) -> SavedRun:
     with checkpoint.fitting(file):  # some penalties have a part that is trained, an adversary
         objective.load_state_dict(checkpoint.part_of(content, "objective"))
     epochs, step = len(content[checkpoint.KEY]["history"]), content["global_step"]
-    return SavedRun(folder, config, data, checkpoint.model_of(content, file), objective.eval(), epochs, step)
+    steps = step // len(content["optimizer_states"])
+    model, ended = checkpoint.model_of(content, file), _ended(content, config, steps)
+    return SavedRun(folder, config, data, model, objective.eval(), epochs, step, steps, ended)
+
+
+def _ended(content: Mapping[str, Any], config: TrainConfig, steps: int) -> str:
+    """Which limit ended a training, and what to raise: what follows the epochs that the model has behind it."""
+    most, about = config.trainer.get("max_steps", -1), content[checkpoint.KEY]
+    if 0 < most <= steps:
+        return f", as trainer.max_steps is {most}: to go on, resume with a greater one"
+    if not about.get("stopped", False):
+        return ""
+    last = len(about["history"])
+    for name, state in content["callbacks"].items():
+        stopped = name.startswith("EarlyStopping") and state.get("stopping_reason_message", True)
+        if stopped and state["stopped_epoch"] in (last - 1, last):  # at the end of an epoch, or within one
+            return (
+                f", as its EarlyStopping, of patience {state['patience']}, ended it: to go on, resume with "
+                "trainer.callbacks that have a greater one"
+            )
+    if config.trainer.get("max_time") is not None:
+        return f", as trainer.max_time is {config.trainer['max_time']}: to go on, resume with a longer one"
+    return ", as one of its callbacks ended it"
 
 
 def same_training(written: Mapping[str, Any], config: TrainConfig, folder: Path) -> None:

@@ -130,6 +130,7 @@ def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | No
             print(
                 f"{data.name}: {len(data.train)} observations to train on, {len(data.held_out)} held out, "
                 f"of shape {tuple(data.train.shape[1:])}; penalty {config.penalty}, weight {objective.weight:g}"
+                + (f" from step {config.warmup} on" * (config.warmup > 0))
                 + (f"; all in one batch, as batch_size is {config.batch_size}" * (config.batch_size > len(data.train))),
                 file=sys.stderr,
             )
@@ -162,8 +163,9 @@ def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | No
             pictures.latent_map(model, data.held_out, data.held_out_labels, folder / "latent.png")
             evaluation = evaluate(model, objective, data.held_out, batch_size=config.batch_size, seed=config.seed)
             run = open_run(folder, data)
-            if run.unfinished:  # by what the engine was told: a limit of steps or time, or an early stopping
-                print(run.unfinished, file=sys.stderr)
+            # By what the engine was told: a limit of steps or time, or an early stopping.
+            for said in filter(None, (run.unfinished, run.warming)):
+                print(said, file=sys.stderr)
             _report(run, evaluation)
     return Run(folder, model, evaluation)
 

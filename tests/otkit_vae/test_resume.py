@@ -109,6 +109,43 @@ def test_a_finished_training_is_finished_and_more_epochs_go_on(run, trained, tmp
     assert (run / "metrics.csv").read_text() == (tmp_path / "whole" / "metrics.csv").read_text()
 
 
+STOPPING = "[{class_path: EarlyStopping, init_args: {monitor: held_out_loss, min_delta: 1000000000.0, patience: %d}}]"
+
+
+@pytest.mark.parametrize(
+    ("options", "greater", "said"),
+    [
+        (
+            *(("--trainer.max_steps", 13, "--warmup", 99), ("--trainer.max_steps", 24)),
+            "has 1 of 3 epochs behind it, as trainer.max_steps is 13: to go on, resume with a greater one",
+        ),
+        (
+            *(("--trainer.callbacks", STOPPING % 1, "--penalty", "wae_gan"), ("--trainer.callbacks", STOPPING % 9)),
+            "has 2 of 3 epochs behind it, as its EarlyStopping, of patience 1, ended it: to go on, resume with "
+            "trainer.callbacks that have a greater one",
+        ),
+        (
+            *(("--trainer.max_time", "00:00:00:01", "--epochs", 9999), ("--trainer.max_time", "00:00:00:02")),
+            " of 9999 epochs behind it, as trainer.max_time is 00:00:00:01: to go on, resume with a longer one",
+        ),
+    ],
+    ids=("steps", "stopping", "time"),
+)
+def test_a_training_that_a_limit_ended_says_which_and_what_to_raise(bare, capsys, options, greater, said):
+    assert train("--epochs", 3, "--penalty", "kl", "--widths", "[8]", "--out", "run", *options) == 0
+    before = open_run("run")
+    capsys.readouterr()
+    assert train("--resume", "run") == 0
+    err = capsys.readouterr().err
+    assert err.count("\n") == 2 + ("--warmup" in options)
+    assert f"{said}\n" in err
+    warming = "run: warmup is 99, and the training made 13 steps: the weight got to 0.1313, and not to 1\n"
+    assert (warming in err) == (", weight 1 from step 99 on\n" in err) == ("--warmup" in options)
+    assert open_run("run").step == before.step
+    assert train("--resume", "run", *greater) == 0
+    assert open_run("run").step > before.step
+
+
 def test_interrupted_within_a_solver_of_the_penalty(monkeypatch, capsys):
     """A solver that gives what it has at Ctrl-C would have a training go on with it."""
     options = ("--penalty", "sinkhorn", "--epochs", 2, "--widths", "[8]", "--checkpoint_steps", 2)

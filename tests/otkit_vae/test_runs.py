@@ -22,14 +22,20 @@ def test_a_run_is_opened_as_far_as_its_checkpoint_with_data_that_are_given(tmp_p
     parts = {"model": model, "objective": objective}
     content = dict.fromkeys(checkpoint.PARTS) | {
         "state_dict": {f"{part}.{name}": value for part in parts for name, value in parts[part].state_dict().items()},
-        "global_step": 7,
+        "global_step": 14,
+        "optimizer_states": [{}, {}],  # an adversary has one of its own, whose steps the engine counts too
         checkpoint.KEY: checkpoint.describe(model)
         | {"config": fixed_options(config), "data": data.fingerprint, "weight": 0.25, "history": [{}] * 2, "sums": {}},
     }
     checkpoint.write(content, tmp_path / checkpoint.CHECKPOINT)
     (tmp_path / "x.npy").unlink()
     run = open_run(tmp_path, data)
-    assert (run.epochs, run.step, run.data, run.model.training) == (2, 7, data, False)
+    assert (run.epochs, run.step, run.data, run.model.training) == (2, 14, data, False)
+    assert run.unfinished == f"{tmp_path}: the model has 2 of 9 epochs behind it"
+    assert run.warming == (
+        f"{tmp_path}: warmup is 10, and the training made 7 steps: the weight got to 0.175, and not to 0.25"
+    )
+    assert not run._replace(steps=10).warming
     assert [run.objective.weight_at(step) for step in (5, None)] == [0.125, 0.25]
     for name, weight in objective.state_dict().items():
         assert torch.equal(run.objective.state_dict()[name], weight)
