@@ -119,12 +119,18 @@ def moments(distribution: Distribution) -> tuple[Tensor, Tensor] | None:
     return None
 
 
+def named(distribution: Distribution) -> str:
+    """What a distribution is, for messages: its type, and of what it is Independent."""
+    inside = f"({named(distribution.base_dist)})" if isinstance(distribution, Independent) else ""
+    return f"{type(distribution).__name__}{inside}"
+
+
 def require_gaussian_form(role: str, distribution: Distribution, penalty: str, expected: str = "") -> GaussianForm:
     """The mean and factor of the posterior or prior that a penalty takes; a ValueError if it is not Gaussian."""
     form = gaussian_form(distribution)
     if form is None:
         expected = expected or "a Gaussian, Independent(Normal(loc, scale), 1) or MultivariateNormal"
-        raise ValueError(f"{role} is a {type(distribution).__name__}; the penalty {penalty} expects {expected}")
+        raise ValueError(f"{role} is {named(distribution)}; the penalty {penalty} expects {expected}")
     return form
 
 
@@ -135,9 +141,7 @@ def check_variance(name: str, prior: Distribution) -> None:
     except NotImplementedError:
         known = False
     if not known:
-        raise ValueError(
-            f"prior is a {type(prior).__name__}; the penalty {name} expects one whose variance is known and finite"
-        )
+        raise ValueError(f"prior is {named(prior)}; the penalty {name} expects one whose variance is known and finite")
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:

@@ -45,6 +45,7 @@ from otkit_vae.distributions import (
     check_variance,
     gaussian_form,
     moments,
+    named,
     require_gaussian_form,
 )
 from otkit_vae.penalties._interface import AggregatedPenalty
@@ -130,7 +131,7 @@ def _prior_moments(prior: Distribution) -> tuple[Tensor, Tensor]:
     known = moments(prior)
     if known is None:
         raise ValueError(
-            f"prior is a {type(prior).__name__}; the penalty aggregated_gaussian_w2 expects one whose covariance is "
+            f"prior is {named(prior)}; the penalty aggregated_gaussian_w2 expects one whose covariance is "
             "known: a Gaussian, a mixture of Gaussians, or independent coordinates"
         )
     return known

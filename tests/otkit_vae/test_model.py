@@ -4,6 +4,7 @@ import torch
 from scipy import stats
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import (
+    Cauchy,
     Independent,
     Normal,
 )
@@ -313,13 +314,21 @@ def test_a_schedule_without_a_factor_is_named(factor):
     ("change", "penalty", "message"),
     [
         ({"posterior": "deterministic"}, "kl", "posterior is deterministic; the penalty kl"),
-        ({"prior": "mixture"}, "gaussian_w2", "prior is a EqualMixture; the penalty gaussian_w2"),
-        ({"prior": "mixture"}, "cramer_wold", "prior is a EqualMixture; the penalty cramer_wold"),
+        ({"prior": "mixture"}, "gaussian_w2", "prior is EqualMixture; the penalty gaussian_w2"),
+        ({"prior": "mixture"}, "cramer_wold", "prior is EqualMixture; the penalty cramer_wold"),
     ],
 )
 def test_what_does_not_go_together_is_said_before_training(change, penalty, message):
     with pytest.raises(ValueError, match=message):
         Objective(penalties.get(penalty)).check(VAE.sized((4,), 2, **change), torch.rand(8, 4))
+
+
+def test_what_a_prior_or_posterior_is_made_of_is_said():
+    x, cauchy = torch.rand(8, 4), Independent(Cauchy(torch.zeros(2), 1.0), 1)
+    sized = VAE.sized((4,), 2)
+    model = VAE(sized.encoder, sized.decoder, sized.likelihood, 2, prior=cauchy)
+    with pytest.raises(ValueError, match=r"^prior is Independent\(Cauchy\); the penalty gaussian_w2 expects"):
+        Objective(penalties.get("gaussian_w2")).check(model, x)
 
 
 def test_observations_are_tensors():

@@ -193,7 +193,7 @@ def test_checkpoints_hold_no_code(tmp_path):
         (("--batch_size", "1"), "batch_size is 1; the penalty 'wasserstein' needs at least 2"),
         (("--seed", "-1"), "seed is -1"),
         (("--penalty", "kl", "--posterior", "deterministic"), "posterior is deterministic; the penalty kl"),
-        (("--penalty", "gaussian_w2", "--prior", "mixture"), "prior is a EqualMixture; the penalty gaussian_w2"),
+        (("--penalty", "gaussian_w2", "--prior", "mixture"), "prior is EqualMixture; the penalty gaussian_w2"),
         (("--penalty", "mmd", "--penalty_options", "{kernel: linear}"), "kernel is 'linear'"),
         (("--penalty", "mmd", "--penalty_options", "{colour: red}"), "does not take the options colour"),
         (("--penalty", "none", "--balance", "gradient"), "balance: the gradients have norms"),

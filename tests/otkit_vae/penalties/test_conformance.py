@@ -221,7 +221,7 @@ def test_posteriors_and_priors(name, q, p):
 
 
 def test_mmd_gaussian_needs_a_gaussian_prior():
-    with pytest.raises(ValueError, match=r"prior is a MixtureSameFamily; the penalty mmd with kernel 'gaussian'"):
+    with pytest.raises(ValueError, match=r"prior is MixtureSameFamily; the penalty mmd with kernel 'gaussian'"):
         penalties.get("mmd", kernel="gaussian").check(posteriors()["full"], priors()["mixture"])
 
 
