@@ -11,6 +11,9 @@ from otkit_vae.penalties._weights import DEFAULT_WEIGHTS
 
 Penalty = TypeVar("Penalty", bound=type[LatentPenalty])
 
+ESTIMANDS = ("per-sample", "aggregated")
+"""What penalties compare with the prior; see `LatentPenalty`."""
+
 _CLASSES: dict[str, type[LatentPenalty]] = {}
 
 
@@ -18,7 +21,7 @@ def register(name: str) -> Callable[[Penalty], Penalty]:
     """Make a penalty class known under a name.
 
     Raises:
-        ValueError: The name is taken by another class.
+        ValueError: The name is taken by another class, or the class does not say what its estimand is.
         TypeError: What is registered is not a class derived from `LatentPenalty`.
 
     Example:
@@ -40,6 +43,9 @@ def register(name: str) -> Callable[[Penalty], Penalty]:
         # The same class again, as when a notebook cell runs twice, replaces itself.
         if known is not None and _place(known) != _place(penalty):
             raise ValueError(f"name {name!r} is taken by the penalty {_place(known)}; expected a new name")
+        estimand = getattr(penalty, "estimand", None)
+        if estimand not in ESTIMANDS:  # by it null values are found, of codes or of posteriors
+            raise ValueError(f"estimand of {_place(penalty)} is {estimand!r}; expected one of {', '.join(ESTIMANDS)}")
         _CLASSES[name] = penalty
         penalty.name = name
         penalty.default_weight = DEFAULT_WEIGHTS.get(name, penalty.default_weight)

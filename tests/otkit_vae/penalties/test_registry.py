@@ -34,6 +34,11 @@ def test_bad_registrations():
         penalties.register("kl")(type("Other", (penalties.LatentPenalty,), {}))
     with pytest.raises(TypeError, match="expected a class derived from LatentPenalty"):
         penalties.register("mine")(dict)
+    for stated in ({}, {"estimand": "per_sample"}):
+        said = rf"^estimand of Other of \S+ is {stated.get('estimand')!r}; expected one of per-sample, aggregated"
+        with pytest.raises(ValueError, match=said):
+            penalties.register("mine")(type("Other", (penalties.LatentPenalty,), stated))
+    assert "mine" not in penalties.names()
 
 
 def test_unknown_name_lists_the_names():
