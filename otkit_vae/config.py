@@ -15,7 +15,7 @@ from otkit_vae import penalties
 from otkit_vae.likelihoods import LIKELIHOODS
 from otkit_vae.networks import NETWORKS
 from otkit_vae.posteriors import POSTERIORS
-from otkit_vae.priors import PRIORS
+from otkit_vae.priors import COMPONENTS, PRIORS
 from otkit_vae.sampling import checked_seed
 
 CHOICES = {
@@ -93,7 +93,7 @@ class TrainConfig:
     latent_dim: int = 8
     posterior: str = "diagonal"
     prior: str = "normal"
-    components: int = 10
+    components: int = COMPONENTS
     network: str = "mlp"
     widths: list[int] | None = None
     epochs: int = 120

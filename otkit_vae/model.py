@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
@@ -16,8 +17,15 @@ from otkit_vae.likelihoods import LIKELIHOODS, Gaussian, Likelihood
 from otkit_vae.networks import CHANNELS, NETWORKS, default_widths
 from otkit_vae.posteriors import POSTERIORS, DiagonalPosterior, Posterior
 from otkit_vae.precision import widened
-from otkit_vae.priors import PRIORS, FixedPrior, MixturePrior, Prior, StandardNormal
+from otkit_vae.priors import COMPONENTS, PRIORS, FixedPrior, MixturePrior, Prior, StandardNormal
 from otkit_vae.sampling import sample
+
+EXPECTED = {
+    "likelihood": "a Likelihood, such as otkit_vae.likelihoods.Gaussian() (VAE.sized takes names)",
+    "posterior": "a Posterior, such as otkit_vae.posteriors.FullPosterior() (VAE.sized takes names)",
+    "prior": "a torch distribution or a Prior, such as otkit_vae.priors.MixturePrior(d) (VAE.sized takes names)",
+}
+"""What parts of a model are to be, where a name may have been given instead."""
 
 
 class VAE(nn.Module):
@@ -49,6 +57,13 @@ class VAE(nn.Module):
         prior: Prior | Distribution | None = None,
     ):
         super().__init__()
+        parts = {"encoder": encoder, "decoder": decoder, "likelihood": likelihood}
+        parts |= {} if posterior is None else {"posterior": posterior}
+        parts |= {} if prior is None or isinstance(prior, Distribution) else {"prior": prior}
+        for name, part in parts.items():
+            if not isinstance(part, nn.Module):
+                raise TypeError(f"{name} is {part!r}; expected {EXPECTED.get(name, 'a torch.nn.Module')}")
+        latent_dim = require_count("latent_dim", latent_dim)
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
         self.posterior = DiagonalPosterior() if posterior is None else posterior
         prior = StandardNormal(latent_dim) if prior is None else prior
@@ -69,7 +84,7 @@ class VAE(nn.Module):
         network: str = "mlp",
         posterior: str = "diagonal",
         prior: str = "normal",
-        components: int = 10,
+        components: int = COMPONENTS,
         scale: float | None = None,
     ) -> VAE:
         """A model for observations of a given shape.
@@ -86,6 +101,7 @@ class VAE(nn.Module):
             components: The number of Gaussians of the mixture.
             scale: The standard deviation of the gaussian likelihood; learned if None.
         """
+        _require_sizes("event_shape", event_shape)
         if not event_shape or min(event_shape) < 1:
             raise ValueError(
                 f"event_shape is {tuple(event_shape)}; expected at least one dimension, none of them empty"
@@ -98,8 +114,13 @@ class VAE(nn.Module):
                 raise ValueError(f"{name} is {value!r}; expected one of {', '.join(tables[name])}")
         if scale is not None and likelihood != "gaussian":
             raise ValueError(f"scale is {scale} and likelihood is {likelihood!r}; expected a scale with gaussian only")
+        if components != COMPONENTS and prior != "mixture":
+            raise ValueError(
+                f"components is {components} and prior is {prior!r}; expected a number of components with mixture only"
+            )
         if widths is None:
             widths = CHANNELS if network == "conv" else default_widths(event_shape)
+        _require_sizes("widths", widths)
         if any(width < 1 for width in widths):
             raise ValueError(f"widths is {tuple(widths)}; expected whole numbers >= 1")
         if network == "conv" and not widths:
@@ -152,9 +173,14 @@ class VAE(nn.Module):
     @torch.no_grad()
     def sample(self, n: int, *, generator: Generator | None = None) -> Tensor:
         """The means of p(x|z) for n codes from the prior, with shape (n, *event)."""
-        return self.decode(sample(self.prior, n, generator)).mean
+        return self.decode(sample(self.prior, require_count("n", n, least=0), generator)).mean
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
         """The means of p(x|z) at the posterior means, with the shape of x."""
         return self.decode(self.encode(x).mean).mean
+
+
+def _require_sizes(name: str, value: Any) -> None:
+    if not isinstance(value, Sequence | np.ndarray) or not all(isinstance(size, int | np.integer) for size in value):
+        raise TypeError(f"{name} is {value!r}; expected a sequence of whole numbers, such as (64,)")

@@ -25,7 +25,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from numbers import Real
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -86,6 +87,10 @@ class Objective(nn.Module):
         self, penalty: LatentPenalty, weight: float | None = None, *, warmup: int | Callable[[int], float] = 0
     ):
         super().__init__()
+        if not isinstance(penalty, LatentPenalty):
+            raise TypeError(f"penalty is {penalty!r}; expected a LatentPenalty, such as penalties.get('kl')")
+        if weight is not None and not isinstance(weight, Real | Tensor):
+            raise TypeError(f"weight is {weight!r}; expected a finite number >= 0")
         self.given_weight = weight
         weight = penalty.default_weight if weight is None else weight
         if not 0 <= weight < math.inf:
@@ -159,8 +164,13 @@ class Objective(nn.Module):
             x: A first batch of observations, with shape (N, *event).
         """
         model.likelihood.check(x)
+        first = x[: self.penalty.min_batch]
         with torch.no_grad():
-            posterior, prior = model.encode(x[: self.penalty.min_batch]), model.prior
+            try:
+                posterior, prior = model.encode(first), model.prior
+            except (RuntimeError, ValueError):
+                _check_encoder(model, first)
+                raise
             if posterior.event_shape != prior.event_shape:
                 raise ValueError(
                     f"prior has event shape {tuple(prior.event_shape)}, and posterior {tuple(posterior.event_shape)}; "
@@ -168,7 +178,11 @@ class Objective(nn.Module):
                 )
             self.penalty.check(posterior, prior)
             with torch.random.fork_rng(), processes.alone():
-                self(model, x)
+                try:
+                    self(model, x)
+                except RuntimeError:
+                    _check_decoder(model, sample(posterior))
+                    raise
 
     def balance(self, model: VAE, x: Tensor, *, generator: Generator | None = None) -> float:
         """Set the weight so that the penalty's gradient starts as large as the reconstruction's, by the formula above.
@@ -202,3 +216,30 @@ class Objective(nn.Module):
             )
         self.weight = (1.0 if self.given_weight is None else self.given_weight) * reconstruction / penalty
         return self.weight
+
+
+def _check_encoder(model: VAE, x: Tensor) -> None:
+    """Raise a ValueError if the encoder fails on observations, or gives other features than the posterior takes."""
+    features = _tried("encoder", model.encoder, "observations", x, "(N, *event)")
+    (d,) = model.prior.event_shape
+    if isinstance(features, Tensor) and features.shape != (expected := (len(x), model.posterior.n_features(d))):
+        raise ValueError(
+            f"encoder gives features of shape {tuple(features.shape)}; the posterior {type(model.posterior).__name__} "
+            f"expects {expected}, as latent_dim is {d}"
+        )
+
+
+def _check_decoder(model: VAE, z: Tensor) -> None:
+    """Raise a ValueError if the decoder fails on codes."""
+    _tried("decoder", model.decoder, "codes", z, f"(N, {z.shape[-1]}), as latent_dim is {z.shape[-1]}")
+
+
+def _tried(name: str, part: nn.Module, what: str, value: Tensor, expected: str) -> Any:
+    try:
+        return part(value)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{name} fails on {what} of shape {tuple(value.shape)} ({error}); expected one that takes {expected}"
+        ) from None

@@ -92,6 +92,10 @@ class EqualMixture(MixtureSameFamily):
             return self.rsample(sample_shape)
 
 
+COMPONENTS = 10
+"""How many Gaussians a learned mixture has, unless it is told."""
+
+
 class MixturePrior(Prior):
     """K diagonal Gaussians of equal weight, learned with the model.
 
@@ -100,7 +104,7 @@ class MixturePrior(Prior):
         components: The number K; the means start as draws from N(0, I), the scales, never below 0.001, at 1.001.
     """
 
-    def __init__(self, latent_dim: int, components: int = 10):
+    def __init__(self, latent_dim: int, components: int = COMPONENTS):
         super().__init__()
         self.locs = nn.Parameter(torch.randn(components, latent_dim))
         self.raw_scales = nn.Parameter(torch.full((components, latent_dim), 0.5413))  # softplus(0.5413) = 1

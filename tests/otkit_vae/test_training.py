@@ -203,6 +203,7 @@ def test_checkpoints_hold_no_code(tmp_path):
         (("--posterior", "half"), "posterior is 'half'"),
         (("--warmup", "-3"), "warmup is -3"),
         (("--scale", "0.1"), "expected a scale with gaussian only"),
+        (("--components", "3"), "expected a number of components with mixture only"),
         (("--network", "conv", "--data", "curves.npy"), "network is 'conv', and observations have shape (4,)"),
         (("--data", "mnist", "--data_root", "nowhere"), "data_root: no file"),
         (("--out", "full"), "out: full exists and is not empty"),
