@@ -66,7 +66,8 @@ def _sheet(rows: Sequence[Tensor], path: Path, title: str, names: Sequence[str] 
 
 def _save(figure: Figure, path: Path) -> None:
     with replacing(path) as file:
-        figure.savefig(file, format="png", dpi=120)
+        # Tight, as no layout makes room for names beside axes of a fixed shape.
+        figure.savefig(file, format="png", dpi=120, bbox_inches="tight")
 
 
 def _draw_images(ax: Axes, rows: Sequence[Tensor], painter: Painter) -> None:

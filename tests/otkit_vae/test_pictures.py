@@ -108,3 +108,10 @@ def test_the_name_of_a_row_is_beside_its_middle(tmp_path, monkeypatch):
     monkeypatch.setattr(Axes, "text", lambda ax, x, y, name, **k: said.append((y, name)) or text(ax, x, y, name, **k))
     pictures.side_by_side({"one": torch.rand(2, 3), "two": torch.rand(2, 3)}, tmp_path / "a.png", title="")
     assert said == [(0.5, "one"), (1.5, "two")]
+
+
+@pytest.mark.parametrize("length", [8, 12, 30])
+def test_long_names_are_not_cut_off(tmp_path, length):
+    rows = {"M" * (length if k == 0 else k): torch.rand(12, 28, 28) for k in range(11)}
+    pictures.side_by_side(rows, tmp_path / "a.png", title="")
+    assert (matplotlib.image.imread(tmp_path / "a.png")[:, :3] == 1).all()
