@@ -392,10 +392,11 @@ class Training(lightning.LightningModule):
         order: Any = self.trainer.train_dataloader
         indices = torch.cat([order.indices(epoch, batch_idx) for batch_idx in batches]).tolist()
         place = f"batch {batches[0]}" if len(batches) == 1 else f"batches {batches[0]} to {batches[-1]}"
-        few = len(indices) <= LISTED
-        observations = f"the training observations {indices}" if few else f"{len(indices)} training observations"
-        listed = "" if few else f"; the observations: {indices}"
+        observations, listed = f"training observations {indices}", ""
+        if len(indices) > LISTED:
+            listed = f"; the observations: {indices}"
+            observations = f"{len(indices)} training observations listed last"
         return ArithmeticError(
-            f"{what} at step {self.steps(epoch, batches[-1])} (epoch {epoch}, {place}, of {observations}); "
+            f"{what} at step {self.steps(epoch, batches[-1])} (epoch {epoch}, {place}, of the {observations}); "
             f"{folder.last()}; try a smaller learning_rate or weight{listed}"
         )

@@ -188,7 +188,7 @@ def _check_numbers(given: Mapping[str, Any]) -> None:
             raise ValueError(f"trainer: {name} is {value}; expected a whole number >= {least}")
     clip = given["gradient_clip_val"]
     if clip is not None and not clip >= 0:
-        raise ValueError(f"trainer: gradient_clip_val is {clip}; expected a number >= 0, or null")
+        raise ValueError(f"trainer: gradient_clip_val is {clip:g}; expected a number >= 0, or null")
     for name in ("limit_train_batches", "max_steps"):
         if given[name] == 0:
             raise ValueError(f"trainer: {name} is 0; expected steps to train by")

@@ -38,16 +38,15 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
-from otkit.testing._distance import AsArray, Distance, to_number
+from otkit.testing._distance import to_number
 from otkit.testing._measures import (
     AnyMeasure,
     Gaussian,
     Measure,
-    as_measure,
     costs,
     dimension,
     mixture,
@@ -57,64 +56,15 @@ from otkit.testing._measures import (
     weights_of,
 )
 from otkit.testing._problems import Problem
-from otkit.testing._rounding import SLACK, Rounding, rounding
-from otkit.testing._violation import require_at_most, require_equal
-
-
-class Options(TypedDict, total=False):
-    """What all laws take besides the distance and its measures."""
-
-    p: float
-    power: bool
-    slack: float
-    as_array: AsArray | None
-
-
-class _Trial:
-    """One law on one set of inputs: the measures in NumPy, the distance between them, and what rounding does to it."""
-
-    def __init__(self, law: str, distance: Callable[..., Any], options: Options, **measures: Any) -> None:
-        first = next(iter(measures.values()))
-        as_array = options.get("as_array") or _kind_of(first[0] if isinstance(first, tuple) else first)
-        self.law, self.p, self.slack = law, float(options.get("p", 2)), float(options.get("slack", SLACK))
-        self.distance = Distance(distance, p=self.p, power=options.get("power", False), as_array=as_array)
-        self.measures: list[Any] = [as_measure(given, name) for name, given in measures.items()]
-        self.inputs: dict[str, Any] = dict(zip(measures, self.measures, strict=True))
-        if self.distance.takes_p:
-            self.inputs["p"] = self.p
-
-    def rounding(self, *more: AnyMeasure, p: float | None = None) -> Rounding:
-        return rounding(*self.measures, *more, p=p or self.p, eps=self.distance.eps, slack=self.slack)
-
-    def equal(self, statement: str, left: float, right: float, rounding: Rounding, tolerance: float) -> None:
-        require_equal(self.law, statement, left, right, tolerance, **self._context(rounding))
-
-    def at_most(self, statement: str, left: float, right: float, rounding: Rounding, tolerance: float) -> None:
-        require_at_most(self.law, statement, left, right, tolerance, **self._context(rounding))
-
-    def _context(self, derivation: Rounding) -> dict[str, Any]:
-        return {"of": self.distance.name, "derivation": derivation, "inputs": self.inputs}
-
-    def require_w2_of_gaussians(self) -> None:
-        """Raise where the law is one of second moments, which between Gaussians only p = 2 is about."""
-        if isinstance(self.measures[0], Gaussian) and self.p != 2:
-            raise ValueError(f"p is {self.p:g}; between Gaussians the law of {self.law} is one of W_2, expected p = 2")
-
-
-def _kind_of(array: Any) -> AsArray:
-    """How to make arrays of the kind, dtype and device of this one, without a gradient."""
-    if hasattr(array, "detach"):
-        return lambda values: array.detach().new_tensor(values)
-    dtype = getattr(array, "dtype", np.dtype(float))
-    return lambda values: values.astype(dtype)
-
+from otkit.testing._rounding import rounding
+from otkit.testing._trial import Options, Trial
 
 # A metric
 
 
 def check_symmetry(distance: Callable[..., Any], x: Any, y: Any, **options: Unpack[Options]) -> None:
     """W(x, y) = W(y, x)."""
-    trial = _Trial("symmetry", distance, options, x=x, y=y)
+    trial = Trial("symmetry", distance, options, x=x, y=y)
     x, y = trial.measures
     left, right, unit = trial.distance(x, y), trial.distance(y, x), trial.rounding()
     trial.equal("W(x, y) = W(y, x)", left, right, unit, unit.of(left, right))
@@ -122,7 +72,7 @@ def check_symmetry(distance: Callable[..., Any], x: Any, y: Any, **options: Unpa
 
 def check_identity(distance: Callable[..., Any], x: Any, **options: Unpack[Options]) -> None:
     """W(x, x) = 0."""
-    trial = _Trial("identity", distance, options, x=x)
+    trial = Trial("identity", distance, options, x=x)
     (x,) = trial.measures
     value, unit = trial.distance(x, x), trial.rounding(x)
     trial.equal("W(x, x) = 0", value, 0.0, unit, unit.of(0.0))
@@ -139,7 +89,7 @@ def check_triangle_inequality(distance: Callable[..., Any], x: Any, y: Any, z: A
         Traceback (most recent call last):
         otkit.testing._violation.LawViolation: <lambda> breaks the law of triangle inequality...
     """
-    trial = _Trial("triangle inequality", distance, options, x=x, y=y, z=z)
+    trial = Trial("triangle inequality", distance, options, x=x, y=y, z=z)
     x, y, z = trial.measures
     direct, first, second = trial.distance(x, z), trial.distance(x, y), trial.distance(y, z)
     unit = trial.rounding()
@@ -154,7 +104,7 @@ def check_translation(distance: Callable[..., Any], x: Any, y: Any, shift: Any, 
 
     .. math:: W_2^2(x + t, y) = W_2^2(x, y) + |m_x + t - m_y|^2 - |m_x - m_y|^2 .
     """
-    trial = _Trial("translation", distance, options, x=x, y=y)
+    trial = Trial("translation", distance, options, x=x, y=y)
     (x, y), t = trial.measures, np.atleast_1d(to_numpy(shift))
     trial.inputs["t"] = t
     eye = np.eye(dimension(x))
@@ -170,7 +120,7 @@ def check_translation(distance: Callable[..., Any], x: Any, y: Any, shift: Any, 
 
 def check_scaling(distance: Callable[..., Any], x: Any, y: Any, scale: float = 2.0, **options: Unpack[Options]) -> None:
     """Scaling both measures by s scales the distance by its absolute value."""
-    trial = _Trial("scaling", distance, options, x=x, y=y)
+    trial = Trial("scaling", distance, options, x=x, y=y)
     (x, y), d = trial.measures, dimension(trial.measures[0])
     trial.inputs["s"] = scale
     scaled = [pushforward(each, scale * np.eye(d), np.zeros(d)) for each in (x, y)]
@@ -183,7 +133,7 @@ def check_scaling(distance: Callable[..., Any], x: Any, y: Any, scale: float = 2
 
 def check_rotation(distance: Callable[..., Any], x: Any, y: Any, Q: Any, **options: Unpack[Options]) -> None:
     """W(Q x, Q y) = W(x, y) for orthogonal Q (d, d), reflections among them."""
-    trial = _Trial("rotation", distance, options, x=x, y=y)
+    trial = Trial("rotation", distance, options, x=x, y=y)
     (x, y), Q = trial.measures, to_numpy(Q)
     trial.inputs["Q"] = Q
     turned = [pushforward(each, Q, np.zeros(len(Q))) for each in (x, y)]
@@ -196,7 +146,7 @@ def check_rotation(distance: Callable[..., Any], x: Any, y: Any, Q: Any, **optio
 
 def check_relabelling(distance: Callable[..., Any], x: Any, y: Any, order: Any, **options: Unpack[Options]) -> None:
     """W(x[order], y) = W(x, y): the points of a measure have no order."""
-    trial = _Trial("relabelling", distance, options, x=x, y=y)
+    trial = Trial("relabelling", distance, options, x=x, y=y)
     (x, y), order = trial.measures, np.asarray(order)
     trial.inputs["order"] = order
     again = Measure(x.points[order], x.weights[order]) if isinstance(x, Measure) else x[order]
@@ -211,7 +161,7 @@ def check_splitting(
 
     With fraction 0 a point without mass is added.
     """
-    trial = _Trial("splitting", distance, options, x=x, y=y)
+    trial = Trial("splitting", distance, options, x=x, y=y)
     (x, y), masses = trial.measures, np.array([fraction, 1 - fraction])
     trial.inputs["fraction"] = fraction
     points, weights = (x.points, x.weights) if isinstance(x, Measure) else (x, weights_of(x))
@@ -222,7 +172,7 @@ def check_splitting(
 
 def check_batch(distance: Callable[..., Any], x: Any, y: Any, z: Any, w: Any, **options: Unpack[Options]) -> None:
     """The distance of a batch, [x, z] to [y, w], is the batch of the distances; x, z and y, w of equal sizes."""
-    trial = _Trial("batch", distance, options, x=x, y=y, z=z, w=w)
+    trial = Trial("batch", distance, options, x=x, y=y, z=z, w=w)
     x, y, z, w = trial.measures
     call, unit = trial.distance, trial.rounding()
     alone = [call(x, y), call(z, w)]
@@ -245,7 +195,7 @@ def check_monotone_in_p(
     distance: Callable[..., Any], x: Any, y: Any, exponents: tuple[float, float] = (1, 2), **options: Unpack[Options]
 ) -> None:
     """W_p(x, y) <= W_q(x, y) for exponents p <= q (Jensen's inequality), for a distance with a parameter p."""
-    (p, q), trial = exponents, _Trial("monotonicity in p", distance, options, x=x, y=y)
+    (p, q), trial = exponents, Trial("monotonicity in p", distance, options, x=x, y=y)
     if not trial.distance.takes_p:
         raise TypeError(f"{trial.distance.name} has no parameter p; expected one")
     x, y = trial.measures
@@ -261,7 +211,7 @@ def check_bounds(distance: Callable[..., Any], x: Any, y: Any, **options: Unpack
 
     Between Gaussians p is 2.
     """
-    trial = _Trial("bounds", distance, options, x=x, y=y)
+    trial = Trial("bounds", distance, options, x=x, y=y)
     trial.require_w2_of_gaussians()
     x, y = trial.measures
     (m1, F1), (m2, F2) = moments(x), moments(y)
@@ -285,7 +235,7 @@ def check_gelbrich_bound(distance: Callable[..., Any], x: Any, y: Any, **options
     The trace of the root is the sum of singular values of :math:`G^\top F`, F and G the centred data. Between Gaussians
     it is an equality, and p is 2.
     """
-    trial = _Trial("Gelbrich bound", distance, options, x=x, y=y)
+    trial = Trial("Gelbrich bound", distance, options, x=x, y=y)
     trial.require_w2_of_gaussians()
     if trial.p < 2:
         raise ValueError(f"p is {trial.p:g}; the bound holds for p >= 2")
@@ -311,7 +261,7 @@ def check_convexity(
     For measures with weights these are mixtures; for points without weights, which need equal sizes of x and z and of y
     and w, unions with :math:`\lambda = 1/2`; for Gaussians, p = 2, averages of means and of covariances.
     """
-    trial = _Trial("convexity", distance, options, x=x, y=y, z=z, w=w)
+    trial = Trial("convexity", distance, options, x=x, y=y, z=z, w=w)
     trial.require_w2_of_gaussians()
     x, y, z, w = trial.measures
     trial.inputs["weight"] = weight
@@ -336,7 +286,7 @@ def _mixed(first: Any, second: Any, weight: float) -> AnyMeasure:
 
 def check_talagrand(distance: Callable[..., Any], x: Any, **options: Unpack[Options]) -> None:
     r"""½ W2²(x, N(0, I)) <= KL(x ‖ N(0, I)) for a Gaussian x, Talagrand's inequality (infinite at singular ones)."""
-    trial = _Trial("Talagrand's inequality", distance, options, x=x)
+    trial = Trial("Talagrand's inequality", distance, options, x=x)
     trial.require_w2_of_gaussians()
     (x,) = trial.measures
     if not isinstance(x, Gaussian):
@@ -357,7 +307,7 @@ def check_talagrand(distance: Callable[..., Any], x: Any, **options: Unpack[Opti
 
 def check_problem(distance: Callable[..., Any], problem: Problem, **options: Unpack[Options]) -> None:
     """The distance of a problem is its answer."""
-    trial = _Trial("known answers", distance, {**options, "p": problem.p}, x=problem.x, y=problem.y)
+    trial = Trial("known answers", distance, {**options, "p": problem.p}, x=problem.x, y=problem.y)
     x, y = trial.measures
     value, unit = trial.distance(x, y), trial.rounding()
     tolerance = unit.of(value, problem.value) + problem.error
@@ -381,7 +331,7 @@ def check_gradient(distance: Callable[..., Any], x: Any, y: Any, **options: Unpa
     """
     import torch
 
-    trial = _Trial("gradient", distance, options, x=x, y=y)
+    trial = Trial("gradient", distance, options, x=x, y=y)
     x, y = trial.measures
     call, unit = trial.distance, trial.rounding()
     arguments, weights = call.arguments(x, y)

@@ -60,9 +60,9 @@ def test_many_observations_are_listed_after_what_there_is_to_do(tmp_path, monkey
         train(tmp_path, Poison(8, "loss"), warmup=0)
     indices = Batches(X, SIZE, seed=3).indices(1, 2).tolist()
     assert str(error.value) == (
-        f"the loss is nan at step 7 (epoch 1, batch 2, of 10 training observations); the last checkpoint is "
-        f"{tmp_path / 'checkpoint.ckpt'}, of step 5: otkit-vae train --resume {tmp_path} goes on there; try a smaller "
-        f"learning_rate or weight; the observations: {indices}"
+        "the loss is nan at step 7 (epoch 1, batch 2, of the 10 training observations listed last); the last "
+        f"checkpoint is {tmp_path / 'checkpoint.ckpt'}, of step 5: otkit-vae train --resume {tmp_path} goes on there; "
+        f"try a smaller learning_rate or weight; the observations: {indices}"
     )
 
 

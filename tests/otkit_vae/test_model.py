@@ -11,7 +11,7 @@ from torch.distributions import (
     Normal,
 )
 
-from otkit_vae import VAE, Objective, evaluate, penalties, posteriors
+from otkit_vae import VAE, Objective, evaluate, penalties
 from otkit_vae.distributions import Deterministic
 from otkit_vae.likelihoods import Bernoulli, Gaussian
 from otkit_vae.posteriors import FLOOR, FullPosterior
@@ -392,71 +392,6 @@ def test_a_number_of_samples_is_a_whole_one(n):
     with pytest.raises(ValueError, match=rf"^n is {n!r}; expected a whole number >= 0"):
         model.sample(n)
     assert model.sample(0).shape == (0, 4)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"encoder": "mlp"}, "encoder is 'mlp'; expected a torch.nn.Module"),
-        ({"decoder": torch.nn.Linear}, "decoder is <class .*Linear'>; expected a torch.nn.Module"),
-        ({"likelihood": "gaussian"}, r"likelihood is 'gaussian'; expected a Likelihood, such as \S+Gaussian\(\)"),
-        ({"posterior": "full"}, r"posterior is 'full'; expected a Posterior, such as \S+FullPosterior\(\)"),
-        ({"prior": "mixture"}, r"prior is 'mixture'; expected a torch distribution or a Prior, such as"),
-    ],
-)
-def test_parts_of_a_model_are_modules(change, message):
-    linear = torch.nn.Linear(4, 4)
-    with pytest.raises(TypeError, match=f"^{message}"):
-        VAE(**{"encoder": linear, "decoder": linear, "likelihood": Bernoulli(), "latent_dim": 2} | change)
-    with pytest.raises(ValueError, match=r"^latent_dim is 2\.0; expected a whole number"):
-        VAE(linear, linear, Bernoulli(), 2.0)
-
-
-@pytest.mark.parametrize(
-    ("encoder", "decoder", "posterior", "message"),
-    [
-        (
-            (4, 15),
-            (8, 4),
-            None,
-            r"encoder gives features of shape \(2, 15\); .* DiagonalPosterior expects \(2, 16\), as",
-        ),
-        (
-            *((4, 43), (8, 4), FullPosterior()),
-            r"encoder gives features of shape \(2, 43\); the posterior FullPosterior expects \(2, 44\), as",
-        ),
-        ((5, 16), (8, 4), None, r"encoder fails on observations of shape \(2, 4\) \(.*5x16.*\); expected"),
-        (
-            (4, 16),
-            (7, 4),
-            None,
-            r"decoder fails on codes of shape \(2, 8\) \(.*7x4.*\); expected .* \(N, 8\), as latent_dim",
-        ),
-    ],
-    ids=("diagonal", "full", "observations", "codes"),
-)
-def test_a_check_says_which_of_ones_own_parts_does_not_fit(encoder, decoder, posterior, message):
-    model = VAE(torch.nn.Linear(*encoder), torch.nn.Linear(*decoder), Bernoulli(), 8, posterior)
-    with pytest.raises(ValueError, match=f"^{message}"):
-        Objective(penalties.get("wasserstein")).check(model, torch.rand(2, 4))
-
-
-def test_a_check_passes_on_what_else_fails():
-    class Fails(penalties.LatentPenalty):
-        estimand = "aggregated"
-
-        def forward(self, posterior, z, prior, *, generator=None):
-            raise RuntimeError("of the penalty")
-
-    class Mine(posteriors.DiagonalPosterior):
-        def forward(self, features):
-            raise ValueError("of the posterior")
-
-    linear = torch.nn.Linear(4, 4)
-    with pytest.raises(ValueError, match=r"^of the posterior$"):
-        Objective(penalties.get("kl")).check(VAE(linear, linear, Bernoulli(), 2, Mine()), torch.rand(2, 4))
-    with pytest.raises(RuntimeError, match=r"^of the penalty$"):
-        Objective(Fails()).check(VAE.sized((4,), 2), torch.rand(2, 4))
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ def test_every_domain_has_problems_of_its_form(on, equal_sizes):
 def test_every_kind_of_problem_is_met(on, d, equal_sizes, theorems):
     met = set()
 
-    @settings(settings.get_profile("dev"), max_examples=100)
+    @settings(settings.get_profile("dev"), max_examples=200)
     @given(problems(on, d, p=2, equal_sizes=equal_sizes))
     def meet(problem):
         met.update(word for word in theorems.split() if word in problem.theorem)
