@@ -271,7 +271,7 @@ def test_errors_of_large_sets_and_of_tiny_weights_are_found():
         return empirical.wasserstein(x, y, p, a=a / a.sum(), b=b / b.sum())
 
     with pytest.raises(LawViolation):
-        check_laws(without_tiny_weights, on="measures", laws=["bounds", "known answers"], max_examples=300, shrink=False)
+        check_laws(without_tiny_weights, on="measures", laws=["bounds"], max_examples=300, shrink=False)
 
 
 def test_any_name_may_be_that_of_weights():
