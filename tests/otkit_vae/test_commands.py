@@ -9,6 +9,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
+from markupsafe import Markup
 
 from otkit_vae import checkpoint, cli, compared, comparison
 from otkit_vae.data import load_data
@@ -162,6 +163,7 @@ def test_compare_trains_all_and_goes_on_where_it_was(tmp_path, capsys, monkeypat
 
     for picture in ("reconstructions", "samples", "latent_map"):  # of each run, seconds in all
         monkeypatch.setattr(f"otkit_vae.pictures.{picture}", lambda *_, **__: None)
+    monkeypatch.setattr("otkit_vae.report._figures.to_svg", lambda *_: Markup())
     trained = []
     real = comparison.train
     monkeypatch.setattr(comparison, "train", lambda c: trained.append((c.penalty, c.seed)) or real(c))
@@ -222,6 +224,7 @@ def test_compare_resumes_a_run_from_its_checkpoint(tmp_path, capsys, monkeypatch
 
     for picture in ("reconstructions", "samples", "latent_map"):  # seconds in all
         monkeypatch.setattr(f"otkit_vae.pictures.{picture}", lambda *_, **__: None)
+    monkeypatch.setattr("otkit_vae.report._figures.to_svg", lambda *_: Markup())
     epochs, start, stopped = [], Training.on_train_epoch_start, []
 
     def interrupted(training):

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 
 from otkit_vae import commands, comparison
 from otkit_vae.compared import Comparison, Row
@@ -38,6 +39,7 @@ def done(compared, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     for picture in ("reconstructions", "samples", "latent_map", "side_by_side"):  # seconds in all
         monkeypatch.setattr(f"otkit_vae.pictures.{picture}", lambda *_, **__: None)
+    monkeypatch.setattr("otkit_vae.report._figures.to_svg", lambda *_: Markup())
     return folder
 
 
