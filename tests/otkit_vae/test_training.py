@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from markupsafe import Markup
 
 import otkit_vae
 from otkit_vae import VAE, Objective, cli, penalties, training
@@ -33,6 +34,7 @@ def metrics(folder):
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("otkit_vae.report._figures.to_svg", lambda *_: Markup())  # seconds in all
 
 
 @pytest.fixture
