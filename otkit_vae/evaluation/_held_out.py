@@ -14,15 +14,12 @@ from otkit_vae.distributions import Deterministic, gaussian_form, moments
 from otkit_vae.evaluation._codes import decode
 from otkit_vae.evaluation._collapse import alarm, noiseless_units
 from otkit_vae.evaluation._distances import LARGEST_EXACT, exact_w2
-from otkit_vae.evaluation._measures import Measure, Section, table
+from otkit_vae.evaluation._measures import NULL_DRAWS, Measure, Section, table
 from otkit_vae.evaluation._mode import evaluating
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective, Terms
 from otkit_vae.penalties import AggregatedGaussianW2
 from otkit_vae.sampling import sample
-
-NULL_DRAWS = 20
-"""The samples of the prior over which the null value of the moments is averaged: one is off by a tenth of it."""
 
 PARTS = 5
 """The parts of the codes that all have to be closer to the prior than a sample of it is, to be called too close."""

@@ -21,14 +21,11 @@ from torch.distributions import Distribution
 
 from otkit_vae.evaluation._codes import Codes
 from otkit_vae.evaluation._distances import sliced_w2
-from otkit_vae.evaluation._measures import Measure
+from otkit_vae.evaluation._measures import NULL_DRAWS, Measure
 from otkit_vae.sampling import sample, seed_of
 
 ACTIVE = 0.01
 """The variance of the posterior mean above which a unit is active."""
-
-NULL_DRAWS = 20
-"""The pairs of samples over which the null value is averaged: for a few hundred codes one is off by 10 to 20 %."""
 
 
 @dataclass(frozen=True)

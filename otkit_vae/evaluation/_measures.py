@@ -7,6 +7,9 @@ from typing import Literal, NamedTuple
 
 Better = Literal["lower", "higher"]
 
+NULL_DRAWS = 20
+"""The draws over which a null value is averaged that costs little: for a few hundred codes one is off by a tenth."""
+
 
 class Measure(NamedTuple):
     """A number beside what it would be if there were nothing to find.
