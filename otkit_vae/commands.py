@@ -120,7 +120,7 @@ def augment(
     out: str = "augmented.npz",
     seed: int = 0,
 ) -> None:
-    """Generate labelled observations, by a Gaussian of codes for each class; the .npz has images and labels.
+    """Generate labelled observations, by a Gaussian of codes for each class: images, and labels as the data have them.
 
     Args:
         run: The folder of a finished training, whose data have labels.
@@ -129,6 +129,7 @@ def augment(
         out: The .npz file to write, which must be new; a .png of its first images is put beside it.
         seed: Seeds the draws.
     """
+    import numpy as np
     import torch
 
     from otkit_vae import pictures
@@ -145,14 +146,16 @@ def augment(
     data = labelled(opened.data)
     if data is None:
         raise ValueError(
-            f"run: its data ({opened.config.data}) have no labels of two classes or more; expected an .npz file with "
-            "labels under y, labels or target, or digits"
+            f"run: its data ({opened.config.data}) have no labels of two classes or more; expected digits, an .npz "
+            "file with labels under y, labels or target, a .csv file with a column label, labels or target, or images "
+            "in a folder for each class"
         )
     if labelled_per_class is not None:
         data = labelled_subset(*data, labelled_per_class, generator=generator)
     images, labels = generate(opened.model, data, n_per_class, generator=generator)
-    _save(file, images=images, labels=labels)
-    rows = {str(int(label)): images[labels == label][:10] for label in labels.unique()[:20]}
+    named = opened.data.named(labels)
+    _save(file, images=images, labels=named)
+    rows = {str(label): images[named == label][:10] for label in np.unique(named)[:20]}
     pictures.side_by_side(rows, file.with_suffix(".png"), title="generated, by class")
     print(f"{len(images)} observations of {len(labels.unique())} classes\n\n{file}\n{file.with_suffix('.png')}")
 

@@ -43,6 +43,7 @@ class Data:
         held_out: Observations to evaluate on, with shape (m, *event).
         held_out_labels: Whole numbers, with shape (m,), or None.
         train_labels: Whole numbers, with shape (n,), or None.
+        classes: The names of the labels 0, 1, ..., where they are texts or folders.
     """
 
     name: str
@@ -50,6 +51,12 @@ class Data:
     held_out: Tensor
     held_out_labels: Tensor | None = None
     train_labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+
+    def named(self, labels: Tensor) -> np.ndarray:
+        """Labels as the source has them: the names of their classes, or numbers where classes have none."""
+        numbers = labels.numpy(force=True)
+        return np.array(self.classes)[numbers] if self.classes else numbers
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:
@@ -90,7 +97,7 @@ def load_data(source: str, *, held_out: float = 0.2, root: str | None = None) ->
             - a .csv file with an observation in each row and, if its header has a column label, labels or target,
               labels there.
 
-            Labels are whole numbers, or texts, which are numbered in alphabetical order.
+            Labels are whole numbers, or texts, which are numbered in alphabetical order and kept as `Data.classes`.
 
         held_out: The fraction to hold out, 0 < held_out < 1, where no split was published. The split depends on the
             number of observations only, so that runs with different seeds compare.
@@ -125,14 +132,15 @@ def load_data(source: str, *, held_out: float = 0.2, root: str | None = None) ->
 
 
 class Observations(NamedTuple):
-    """Observations (n, *event), and their labels (n,) if there are any."""
+    """Observations (n, *event), their labels (n,) if there are any, and the names of these if they have any."""
 
     x: Tensor
     labels: Tensor | None
+    classes: tuple[str, ...] = ()
 
 
 def _split(name: str, source: str, observations: Observations, held_out: float) -> Data:
-    x, labels = observations
+    x, labels, classes = observations
     n_held_out = round(held_out * len(x))
     if min(n_held_out, len(x) - n_held_out) < 2:
         raise ValueError(
@@ -142,7 +150,7 @@ def _split(name: str, source: str, observations: Observations, held_out: float) 
     test, train = order[:n_held_out], order[n_held_out:]
     if labels is None:
         return Data(name, x[train], x[test])
-    return Data(name, x[train], x[test], labels[test], labels[train])
+    return Data(name, x[train], x[test], labels[test], labels[train], classes)
 
 
 def _in_random_order(data: Data) -> Data:
@@ -198,7 +206,7 @@ def _from_idx(name: str, folder: Path) -> Data:
         if images is None:
             raise FileNotFoundError(f"data: no file {folder / part}-images-idx3-ubyte, gzipped or not; expected it too")
         x = _observations(images, read_idx(images))
-        parts.append(Observations(x, None if labels is None else _labels(labels, read_idx(labels), len(x))))
+        parts.append(Observations(x, None if labels is None else _labels(labels, read_idx(labels), len(x))[0]))
     train, test = parts
     if train.x.shape[1:] != test.x.shape[1:]:
         raise ValueError(f"data: {folder} has images {tuple(train.x.shape[1:])} to train on, and others to test on")
@@ -230,12 +238,11 @@ def _from_images(folder: Path) -> Observations:
     if any(image.ndim == 3 for image in images):
         images = [image if image.ndim == 3 else np.stack([image] * 3, -1) for image in images]
         images = [np.moveaxis(image, -1, 0) for image in images]
-    classes = sorted({file.parent for file in files})
-    labels = np.array([classes.index(file.parent) for file in files])
     x = np.stack(images)
     if x.dtype == np.uint16:
         x = x / np.float32(65535)
-    return Observations(_observations(folder, x), torch.from_numpy(labels) if len(classes) > 1 else None)
+    labels = np.array([str(file.parent.relative_to(folder)) for file in files])
+    return Observations(_observations(folder, x), *_labels(folder, labels if len(set(labels)) > 1 else None, len(x)))
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -256,7 +263,7 @@ def _from_file(path: Path) -> Observations:
         )
     if path.suffix == ".csv":
         x, texts = read_table("data", path, LABEL_COLUMNS)
-        return Observations(_observations(path, x), None if texts is None else _labels(path, _numbers(texts), len(x)))
+        return Observations(_observations(path, x), *_labels(path, _numbers(texts), len(x)))
     try:
         with path.open("rb") as file:
             content = np.load(file, allow_pickle=False)
@@ -270,7 +277,7 @@ def _from_file(path: Path) -> Observations:
         if str(error).startswith("data"):
             raise
         raise ValueError(f"data: {path} is not a .npy or .npz file of numbers; expected one written by numpy") from None
-    return Observations(_observations(path, x), None if labels is None else _labels(path, labels, len(x)))
+    return Observations(_observations(path, x), *_labels(path, labels, len(x)))
 
 
 def _arrays(path: Path, content: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
@@ -310,8 +317,10 @@ def _observations(path: Path, x: np.ndarray) -> Tensor:
     return tensor
 
 
-def _numbers(texts: list[str]) -> np.ndarray:
+def _numbers(texts: list[str] | None) -> np.ndarray | None:
     """The numbers that texts are, or the texts where one of them is none."""
+    if texts is None:
+        return None
     cells = np.array(texts)
     try:
         return cells.astype(np.float64)
@@ -319,17 +328,21 @@ def _numbers(texts: list[str]) -> np.ndarray:
         return cells
 
 
-def _labels(path: Path, labels: np.ndarray, n: int) -> Tensor:
+def _labels(path: Path, labels: np.ndarray | None, n: int) -> tuple[Tensor | None, tuple[str, ...]]:
+    """Whole numbers, and the names of their classes if they have any."""
+    if labels is None:
+        return None, ()
     if labels.shape == (n,) and labels.dtype.kind == "U":
         if missing := int((labels == "").sum()):
             raise ValueError(f"data: {path} has {missing} labels that are empty of {n}; expected one for each")
-        return torch.from_numpy(np.unique(labels, return_inverse=True)[1])
+        classes, numbers = np.unique(labels, return_inverse=True)
+        return torch.from_numpy(numbers), tuple(classes.tolist())
     if labels.shape == (n,) and labels.dtype.kind in "iuf":
         with np.errstate(invalid="ignore"):
             numbers = labels.astype(np.int64)
         # What is no whole number, or none of int64, infinities too, has become another number.
         if bool(np.all(numbers == labels)):
-            return torch.from_numpy(numbers)
+            return torch.from_numpy(numbers), ()
     raise ValueError(
         f"data: {path} has labels of shape {labels.shape} and dtype {labels.dtype}; expected ({n},) whole numbers that "
         "fit int64, or texts (of other labels, numpy.unique(labels, return_inverse=True)[1])"

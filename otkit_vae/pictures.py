@@ -16,7 +16,7 @@ from otkit_vae._files import replacing
 from otkit_vae.evaluation import encode
 from otkit_vae.model import VAE
 from otkit_vae.report._codes import map_of
-from otkit_vae.report._figures import ellipse
+from otkit_vae.report._figures import ellipse, scatter
 from otkit_vae.report._images import Painter
 
 PAIRS, SAMPLES, PER_ROW = 20, 60, 10
@@ -90,7 +90,7 @@ def _draw_curves(ax: Axes, rows: Sequence[Tensor], painter: Painter) -> None:
 
 
 @torch.no_grad()
-def latent_map(model: VAE, x: Tensor, labels: Tensor | None, path: Path) -> None:
+def latent_map(model: VAE, x: Tensor, labels: np.ndarray | None, path: Path) -> None:
     """Posterior means in their two main directions, coloured by label, over the prior in the same directions."""
     found = map_of(encode(model, x), model.prior)
     n, k = found.points.shape
@@ -101,11 +101,9 @@ def latent_map(model: VAE, x: Tensor, labels: Tensor | None, path: Path) -> None
     loc, cov = (np.pad(part, (0, 2 - k)) for part in found.prior)
     for radius in (1, 2):
         ax.add_patch(ellipse(loc, cov, radius, linestyle="--", edgecolor="grey", linewidth=1))
-    if labels is None:
-        ax.scatter(*points.T, s=9, alpha=0.8)
-    else:
-        shown = ax.scatter(*points.T, c=labels[:n].numpy(), s=9, cmap="tab10", alpha=0.9)
-        ax.legend(*shown.legend_elements(), title="label", loc="center left", bbox_to_anchor=(1, 0.5))
+    scatter(ax, points, None if labels is None else labels[:n], s=9, alpha=0.9)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(title="label", loc="center left", bbox_to_anchor=(1, 0.5))
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(xlabel="first direction", ylabel="second direction")
     ax.set_title("posterior means, and one and two standard deviations of the prior (dashed)", fontsize=10)

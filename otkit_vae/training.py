@@ -160,7 +160,8 @@ def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | No
             objective.to("cpu", data.train.dtype)
             pictures.reconstructions(model, data.held_out, folder / "reconstructions.png")
             pictures.samples(model, folder / "samples.png", seed=config.seed)
-            pictures.latent_map(model, data.held_out, data.held_out_labels, folder / "latent.png")
+            labels = None if data.held_out_labels is None else data.named(data.held_out_labels)
+            pictures.latent_map(model, data.held_out, labels, folder / "latent.png")
             evaluation = evaluate(model, objective, data.held_out, batch_size=config.batch_size, seed=config.seed)
             run = open_run(folder, data)
             # By what the engine was told: a limit of steps or time, or an early stopping.

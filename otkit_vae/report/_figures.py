@@ -99,14 +99,14 @@ def marginal(unit: int, q: np.ndarray, p: np.ndarray, w2: float) -> Markup:
 
 
 class Kind(NamedTuple):
-    """How the points of a label are drawn."""
+    """How the points of a label, a number or a name, are drawn."""
 
-    label: int
+    label: Any
     colour: str
     marker: str
 
 
-def legend(labels: Sequence[int]) -> list[Kind]:
+def legend(labels: Sequence[Any]) -> list[Kind]:
     """A colour for each label, and beyond the colours another marker; none for more than can be told apart."""
     n = len(COLOURS)
     if len(labels) > 2 * n:
@@ -124,29 +124,37 @@ def latent_map(
 
     Args:
         points: The means, with shape (n, 2).
-        labels: Their labels, with shape (n,), or None.
+        labels: Their labels, numbers or names, with shape (n,), or None.
         prior: The mean and the covariance of the prior in the two directions.
         axes: What the two directions are.
     """
     with drawing(3.7, 3.5) as (figure, ax):
         for k in (1, 2):
             ax.add_patch(ellipse(*prior, k, edgecolor=MUTED, linestyle=(0, (4, 3)), linewidth=1))
-        style: dict[str, Any] = {"s": 7, "linewidths": 0, "rasterized": True, "alpha": 0.85}
-        kinds = [] if labels is None else legend(np.unique(labels).tolist())
-        if labels is None:
-            ax.scatter(*points.T, color=COLOURS[0], **style)
-        elif kinds:
-            for kind in kinds:
-                ax.scatter(*points[labels == kind.label].T, color=kind.colour, marker=kind.marker, **style)
-        else:
-            shown = ax.scatter(*points.T, c=labels, cmap="viridis", **style)
-            figure.colorbar(shown, ax=ax, label="label", shrink=0.7)
+        scatter(ax, points, labels, s=7, linewidths=0, rasterized=True, alpha=0.85)
         ax.set_aspect("equal", adjustable="datalim")
         _frame(ax, "", *axes)
         by = "" if labels is None else f", coloured by {len(np.unique(labels))} labels"
         return to_svg(
             figure, f"map of {len(points)} posterior means{by}, with the prior's one and two standard deviations"
         )
+
+
+def scatter(ax: Axes, points: np.ndarray, labels: np.ndarray | None, **style: Any) -> None:
+    """Points (n, 2), coloured as `legend` says by their labels (n,), or on a scale where these are too many for it."""
+    if labels is None:
+        ax.scatter(*points.T, color=COLOURS[0], **style)
+        return
+    classes, ranks = np.unique(labels, return_inverse=True)
+    for kind in legend(classes.tolist()):
+        ax.scatter(
+            *points[labels == kind.label].T, color=kind.colour, marker=kind.marker, label=str(kind.label), **style
+        )
+    if len(classes) > 2 * len(COLOURS):
+        named = labels.dtype.kind == "U"
+        shown = ax.scatter(*points.T, c=ranks if named else labels, cmap="viridis", **style)
+        said = f"label, {classes[0]} to {classes[-1]}" if named else "label"
+        ax.figure.colorbar(shown, ax=ax, label=said, shrink=0.7)
 
 
 def spreads(t: np.ndarray, geodesic: np.ndarray, line: np.ndarray) -> Markup:

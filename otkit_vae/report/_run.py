@@ -243,12 +243,12 @@ def _map(codes: Codes, run: SavedRun, missing: dict[str, str]) -> dict[str, Any]
     if labels is None:
         missing["labels"] = "The data have no labels to colour the map by."
     found = _codes.map_of(codes, run.model.prior)
-    colours = None if labels is None else labels[: len(found.points)].numpy()
+    named = None if labels is None else run.data.named(labels[: len(found.points)])
     main = codes.mean.shape[-1] > 2
     # Across units, the standard deviations of each are not all of the noise of a posterior that is not diagonal.
     known = found.spread.any() and not (main and run.config.posterior == "full")
-    figure = _figures.latent_map(found.points, colours, found.prior, found.axes)
-    kinds = [] if labels is None else _figures.legend(labels[: len(found.points)].unique().tolist())
+    figure = _figures.latent_map(found.points, named, found.prior, found.axes)
+    kinds = [] if named is None else _figures.legend(sorted(set(named.tolist())))
     return {
         "figure": figure,
         "n": len(found.points),

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
@@ -11,7 +12,7 @@ import pytest
 import torch
 from markupsafe import Markup
 
-from otkit_vae import checkpoint, cli, compared, comparison
+from otkit_vae import checkpoint, cli, compared, comparison, pictures, runs
 from otkit_vae.data import load_data
 from otkit_vae.engine import Training
 from otkit_vae.evaluation import fit_classifier
@@ -152,6 +153,17 @@ def test_augment_writes_labelled_data_that_can_be_trained_on(run):
     # Thirty epochs in three dimensions: not nearly all are of their class, but far more than a tenth.
     assert classifier.accuracy(images, labels) > 0.3
     assert load_data("all.npz").train.shape == (48, 8, 8)
+
+
+def test_augment_names_classes_as_the_data_do(run, monkeypatch):
+    data = replace(load_data("digits"), classes=tuple(f"class {k}" for k in range(10)))
+    rows = []
+    monkeypatch.setattr(runs, "load_data", lambda *_, **__: data)
+    monkeypatch.setattr(pictures, "side_by_side", lambda names, *_, **__: rows.extend(names))
+    assert command("augment", run, "--n_per_class", 2, "--out", "named.npz") == 0
+    assert np.load("named.npz")["labels"].tolist() == [name for name in data.classes for _ in range(2)]
+    assert rows == list(data.classes)
+    assert load_data("named.npz").classes == data.classes
 
 
 def test_compare_trains_all_and_goes_on_where_it_was(tmp_path, capsys, monkeypatch):

@@ -237,6 +237,27 @@ def test_broken_idx_files(idx, tmp_path):
 # Folders of images
 
 
+def test_classes_have_the_names_that_the_data_give_them(tmp_path):
+    names, x = ("ape", "bee", "cat"), rng.normal(size=(18, 2)).astype(np.float32)
+    labels = np.array([names[k % 3] for k in range(18)])
+    np.savez(tmp_path / "texts.npz", x=x, y=labels)
+    written(tmp_path / "texts.csv", ["a,b,label", *(f"{a},{b},{name}" for (a, b), name in zip(x, labels, strict=True))])
+    for k in range(18):
+        folder = tmp_path / "photos" / names[k % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((2, 2), 10 * k, dtype=np.uint8)).save(folder / f"{k:02}.png")
+    for source in ("texts.npz", "texts.csv", "photos"):
+        loaded = load_data(str(tmp_path / source))
+        assert loaded.classes == names
+        for part, numbers in ((loaded.train, loaded.train_labels), (loaded.held_out, loaded.held_out_labels)):
+            if source == "photos":
+                at = (part[:, 0, 0] * 25.5).round().long().numpy()
+            else:
+                at = np.array([np.flatnonzero((x == row.numpy()).all(1))[0] for row in part])
+            assert loaded.named(numbers).tolist() == labels[at].tolist()
+    assert load_data("digits").named(torch.tensor([3, 1])).tolist() == [3, 1]
+
+
 def test_a_folder_of_images(tmp_path):
     for k in range(12):
         folder = tmp_path / "shapes" / ("circle", "square")[k % 2]

@@ -54,7 +54,7 @@ def test_the_map_has_the_prior_of_the_model(prior, variance, d, tmp_path, monkey
     drawn = []
     add = Axes.add_patch
     monkeypatch.setattr(Axes, "add_patch", lambda ax, patch: drawn.append(extents(patch)) or add(ax, patch))
-    pictures.latent_map(model, x, torch.arange(50) % 3 if d == 2 else None, tmp_path / "latent.png")
+    pictures.latent_map(model, x, np.arange(50) % 3 if d == 2 else None, tmp_path / "latent.png")
     assert (tmp_path / "latent.png").stat().st_size > 0
     means = model.encode(x).mean.detach().double()
     main = torch.linalg.svd(means - means.mean(0), full_matrices=False)[2][0]

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from otkit_vae.report import _figures
 
@@ -41,6 +42,24 @@ def test_a_map_has_the_points_of_each_label_and_two_ellipses_of_the_prior(monkey
     _figures.latent_map(points, np.array([7, 3, 7, 3, 3, 7]), prior, ("z0", "z1"))
     assert [np.stack(xy, 1).tolist() for xy, _ in scattered] == [points[k].tolist() for k in ([1, 3, 4], [0, 2, 5])]
     assert sorted(sorted((e.width, e.height)) for ((e,), _) in patches) == [[4, 6], [8, 12]]
+
+
+def test_labels_with_names_have_them_in_the_legend_and_many_are_on_a_scale(monkeypatch):
+    scattered, points = recorded(monkeypatch, "scatter"), np.arange(60.0).reshape(30, 2)
+    named = np.array([f"name {k:02}" for k in range(30)])
+    ax = Figure().subplots()
+    _figures.scatter(ax, points[:6], named[[7, 3, 7, 3, 3, 7]])
+    assert ax.get_legend_handles_labels()[1] == ["name 03", "name 07"]
+    assert [np.stack(xy, 1).tolist() for xy, _ in scattered] == [points[k].tolist() for k in ([1, 3, 4], [0, 2, 5])]
+    for labels, values, said in (
+        (named[::-1], range(29, -1, -1), "label, name 00 to name 29"),
+        (np.arange(30) ** 2, np.arange(30) ** 2, "label"),
+    ):
+        ax = Figure().subplots()
+        _figures.scatter(ax, points, labels)
+        assert scattered[-1][1]["c"].tolist() == list(values)
+        assert ax.figure.axes[-1].get_ylabel() == said
+        assert ax.get_legend_handles_labels() == ([], [])
 
 
 def test_the_spread_in_the_middle_of_the_way_is_said():

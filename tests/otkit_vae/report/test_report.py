@@ -133,7 +133,10 @@ def test_an_unknown_posterior_has_no_geodesic(untrained):
 def test_names_are_text_not_markup(untrained):
     run = untrained((4, 3))
     object.__setattr__(run.data, "name", "<b onload=alert(1)>&amp;")
-    assert "&lt;b onload=alert(1)&gt;&amp;amp; · sliced" in write_report(run).read_text()
+    object.__setattr__(run.data, "classes", ("<i>one", "two", "three"))
+    page = write_report(run).read_text()
+    assert "&lt;b onload=alert(1)&gt;&amp;amp; · sliced" in page
+    assert re.findall(r"[●▲]</span> (.*)</li>", page) == ["&lt;i&gt;one", "three", "two"]
 
 
 def test_the_printed_command_repeats_the_training(untrained, monkeypatch):
