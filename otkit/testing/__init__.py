@@ -14,11 +14,12 @@ try:
 except ImportError as error:
     raise ImportError(f"{error}; install the test extra, pip install 'otkit[test]', or hypothesis") from None
 
+from otkit.testing._gradients import check_gradient as check_gradient
+from otkit.testing._gradients import check_gradient_in_weights as check_gradient_in_weights
 from otkit.testing._laws import check_batch as check_batch
 from otkit.testing._laws import check_bounds as check_bounds
 from otkit.testing._laws import check_convexity as check_convexity
 from otkit.testing._laws import check_gelbrich_bound as check_gelbrich_bound
-from otkit.testing._laws import check_gradient as check_gradient
 from otkit.testing._laws import check_identity as check_identity
 from otkit.testing._laws import check_monotone_in_p as check_monotone_in_p
 from otkit.testing._laws import check_problem as check_problem
@@ -55,6 +56,7 @@ from otkit.testing._strategies import psd_matrices as psd_matrices
 from otkit.testing._strategies import rotations as rotations
 from otkit.testing._strategies import spd_matrices as spd_matrices
 from otkit.testing._strategies import spectra as spectra
+from otkit.testing._strategies import weights as weights
 from otkit.testing._suite import DOMAINS as DOMAINS
 from otkit.testing._suite import LAWS as LAWS
 from otkit.testing._suite import applicable_laws as applicable_laws
@@ -77,6 +79,7 @@ __all__ = [
     "check_dual_feasibility",
     "check_gelbrich_bound",
     "check_gradient",
+    "check_gradient_in_weights",
     "check_identity",
     "check_laws",
     "check_marginals",
@@ -110,4 +113,5 @@ __all__ = [
     "spd_matrices",
     "spectra",
     "translations",
+    "weights",
 ]

@@ -42,7 +42,6 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from otkit.testing._distance import to_number
 from otkit.testing._measures import (
     AnyMeasure,
     Gaussian,
@@ -312,58 +311,3 @@ def check_problem(distance: Callable[..., Any], problem: Problem, **options: Unp
     value, unit = trial.distance(x, y), trial.rounding()
     tolerance = unit.of(value, problem.value) + problem.error
     trial.equal(f"W(x, y) = the answer ({problem.theorem})", value, problem.value, unit, tolerance)
-
-
-# Derivatives
-
-
-def check_gradient(distance: Callable[..., Any], x: Any, y: Any, **options: Unpack[Options]) -> None:
-    r"""Euler's identity and translation, for the gradients of a distance in torch.
-
-    W is homogeneous of degree one in the points (W^p of degree p), and does not change when all of them move, so
-
-    .. math:: \langle x, \partial_x W \rangle + \langle y, \partial_y W \rangle = W, \qquad
-              \sum_i \partial_{x_i} W + \sum_j \partial_{y_j} W = 0 ,
-
-    and between Gaussians :math:`\langle m, \partial_m W \rangle + 2 \langle \Sigma, \partial_\Sigma W \rangle`, summed
-    over both, is W. These hold for every subgradient that an optimal plan gives; a gradient that is NaN, infinite,
-    missing (detached) or off by a factor breaks them, and no step size enters.
-    """
-    import torch
-
-    trial = Trial("gradient", distance, options, x=x, y=y)
-    x, y = trial.measures
-    call, unit = trial.distance, trial.rounding()
-    arguments, weights = call.arguments(x, y)
-    tensors = [torch.as_tensor(call.as_array(part)).detach().clone().requires_grad_() for part in arguments]
-    result = call.call(tensors, {name: torch.as_tensor(call.as_array(w)) for name, w in weights.items()})
-    value = to_number(result, call.name)
-    if getattr(result, "requires_grad", False):
-        found = torch.autograd.grad(result.sum(), tensors, allow_unused=True)
-    else:
-        found = [None] * len(tensors)
-    gradients = [np.zeros(part.shape) if g is None else to_numpy(g) for g, part in zip(found, arguments, strict=True)]
-    degrees = [1, 2, 1, 2] if isinstance(x, Gaussian) else [1, 1]
-    euler = sum(float(k * (a * g).sum()) for k, a, g in zip(degrees, arguments, gradients, strict=True))
-    p, distance_value = trial.p, abs(call.rooted(value))
-    # The power's own identity is off by its rounding; the root divides that by p W^(p-1).
-    tolerance = unit.of_powers(distance_value)
-    degree, inner = (p, "W^p") if call.power else (1, "W")
-    if not call.power and distance_value > 0:
-        tolerance = tolerance / (p * distance_value ** (p - 1)) + unit.of(distance_value)
-    statement = f"<x, ∂x {inner}> + <y, ∂y {inner}> = {degree:g} {inner} (Euler)"
-    trial.equal(statement, euler, degree * value, unit, degree * tolerance)
-    locations = gradients[::2] if isinstance(x, Gaussian) else gradients
-    moved = sum(g.reshape(-1, dimension(x)).sum(0) for g in locations)
-    # Besides their own rounding, gradients come from differences of the data, which carry that of the data.
-    size = sum(float(np.abs(g).sum()) for g in locations)
-    data = p * (unit.power / unit.eps) ** ((p - 1) / p)
-    if not call.power:
-        data = data / (p * distance_value ** (p - 1)) if distance_value > 0 else 1.0
-    trial.equal(
-        f"Σ ∂x {inner} + Σ ∂y {inner} = 0 (translation)",
-        float(np.abs(moved).max()),
-        0.0,
-        unit,
-        trial.slack * unit.eps * (size + data) * sum(a.size for a in arguments),
-    )

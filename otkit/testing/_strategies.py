@@ -124,10 +124,16 @@ def point_clouds(draw: DrawFn, d: int, *, n: int | None = None, max_points: int 
 def measures(draw: DrawFn, d: int, *, n: int | None = None, max_points: int = MAX_POINTS) -> Measure:
     """Weighted point sets in d dimensions, with duplicate points, weights of zero and tiny ones among them."""
     points = draw(point_clouds(d, n=n, max_points=max_points))
-    masses = draw(st.lists(_MASSES, min_size=len(points), max_size=len(points)))
+    return Measure(points, draw(weights(len(points))))
+
+
+@st.composite
+def weights(draw: DrawFn, n: int) -> np.ndarray:
+    """Weights (n,) of sum one, zeros and tiny ones among them."""
+    masses = draw(st.lists(_MASSES, min_size=n, max_size=n))
     # One atom always has mass, so that the sum is never zero.
-    weights = np.array([masses[0] + 1, *masses[1:]], dtype=float)
-    return Measure(points, weights / weights.sum())
+    found = np.array([masses[0] + 1, *masses[1:]], dtype=float)
+    return found / found.sum()
 
 
 @st.composite

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DataObject, DrawFn, SearchStrategy
 
 from otkit._arguments import require_count
+from otkit.testing import _gradients as gradients_of
 from otkit.testing import _laws as checks
 from otkit.testing._distance import AsArray, Distance
 from otkit.testing._measures import AnyMeasure, dimension, points_of
 from otkit.testing._problems import problems
 from otkit.testing._rounding import SLACK
-from otkit.testing._strategies import MAX_POINTS, gaussians, isometries, measures, near, point_clouds
+from otkit.testing._strategies import MAX_POINTS, gaussians, isometries, measures, near, point_clouds, weights
 from otkit.testing._violation import LawViolation
 
 DOMAINS: dict[str, Callable[[int, int | None], SearchStrategy[Any]]] = {
@@ -139,7 +140,17 @@ LAWS: dict[str, Law] = {
     "Talagrand's inequality": Law(_with(checks.check_talagrand, 1), ("gaussians", "diagonal gaussians")),
     "known answers": Law(_known),
     "batch": Law(_with(checks.check_batch, 4), needs="batched"),
-    "gradient": Law(_with(checks.check_gradient, 2), needs="differentiable"),
+    "gradient": Law(_with(gradients_of.check_gradient, 2), needs="differentiable"),
+    "gradient in the weights": Law(
+        _with(
+            gradients_of.check_gradient_in_weights,
+            2,
+            a=lambda drawn: weights(len(drawn[0].weights)),
+            b=lambda drawn: weights(len(drawn[1].weights)),
+        ),
+        ("measures",),
+        "differentiable",
+    ),
 }
 """The laws that `check_laws` knows, by name."""
 

@@ -1,4 +1,4 @@
-"""A law on one set of inputs: what the functions of `otkit.testing._laws` share."""
+"""A law on one set of inputs: what the functions of `otkit.testing._laws` and `_gradients` share."""
 
 from __future__ import annotations
 

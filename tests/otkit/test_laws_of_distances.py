@@ -85,8 +85,9 @@ SLICED = [
     "convexity",
     "batch",
     "gradient",
+    "gradient in the weights",
 ]
-DIVERGENCE = ["identity", "symmetry", "translation", "rotation", "relabelling", "splitting"]
+DIVERGENCE = ["identity", "symmetry", "translation", "rotation", "relabelling", "splitting", "gradient in the weights"]
 SOME = [
     *((by_quantiles, law, {"dimensions": (1,)}) for law in applicable_laws(by_quantiles, on="measures", **BOTH)),
     *((sliced, law, {}) for law in SLICED),

@@ -21,6 +21,7 @@ from otkit.testing import (
     check_dual_feasibility,
     check_gelbrich_bound,
     check_gradient,
+    check_gradient_in_weights,
     check_identity,
     check_laws,
     check_marginals,
@@ -37,6 +38,7 @@ from tests.otkit.testing.wrong_distances import WRONG
 
 rng = np.random.default_rng(0)
 x, y, z = rng.normal(size=(3, 5, 2))
+weighted = x, np.full(5, 0.2)
 
 
 # What the laws find
@@ -231,6 +233,8 @@ def test_laws_are_chosen_by_what_the_distance_takes():
     assert "monotonicity in p" not in applicable_laws(wrong_distances.zero, on="points")
     assert "Gelbrich bound" not in applicable_laws(wrong_distances.zero, on="points", p=1)
     assert "bounds" not in applicable_laws(gaussian.w2, on="gaussians", p=1)
+    assert "gradient in the weights" not in applicable_laws(empirical.wasserstein, on="points", differentiable=True)
+    assert "gradient in the weights" not in applicable_laws(empirical.wasserstein, on="measures")
     assert {"batch", "gradient"} <= set(applicable_laws(gaussian.w2, on="gaussians", batched=True, differentiable=True))
 
 
@@ -320,6 +324,21 @@ zero, w2, normal = wrong_distances.zero, gaussian.w2, Gaussian(np.zeros(2), np.e
         (lambda: check_identity(lambda x, y: None, x), TypeError, "<lambda> returned None of type NoneType; expected"),
         (lambda: check_laws(zero, max_points=0), ValueError, "max_points is 0"),
         (lambda: check_talagrand(zero, x), TypeError, "x is a set of points"),
+        (
+            lambda: check_gradient_in_weights(empirical.wasserstein, x, weighted, [1.0], weighted[1]),
+            TypeError,
+            "x and y are not both points with weights",
+        ),
+        (
+            lambda: check_gradient_in_weights(empirical.wasserstein, weighted, weighted, weighted[1], [0.5, 0.5]),
+            ValueError,
+            r"b has shape \(2,\) and sum 1; expected \(5,\) and 1 as the weights have",
+        ),
+        (
+            lambda: check_gradient_in_weights(empirical.wasserstein, weighted, weighted, np.full(5, 0.3), weighted[1]),
+            ValueError,
+            r"a has shape \(5,\) and sum 1.5; expected \(5,\) and 1",
+        ),
     ],
 )
 def test_misuse_says_what_was_expected(call, error, message):
@@ -356,6 +375,34 @@ def test_gradients_are_granted_the_rounding_of_the_data_and_no_more():
     off_by(1e-13)()
     with pytest.raises(LawViolation, match="breaks the law of gradient"):
         off_by(1e-9)()
+
+
+@pytest.mark.parametrize("p", [1, 2, 3])
+@pytest.mark.parametrize("power", [True, False])
+def test_gradients_in_the_weights_are_subgradients_also_at_kinks_and_zero_weights(p, power):
+    points = torch.as_tensor(x)
+    exact = empirical.transport_cost if power else empirical.wasserstein
+
+    def check(distance=exact, a=(1.0, 0.0, 0.0, 0.0, 0.0), b=(0.2, 0.2, 0.2, 0.2, 0.2)):
+        first, second = ((cloud, torch.tensor(w, dtype=torch.float64)) for cloud, w in ((points, a), (points + 1, b)))
+        other = np.array([0.0, 0.5, 0.0, 0.3, 0.2])
+        for step in (1.0, 0.1, 0.01):
+            others = [(1 - step) * np.array(w) + step * to for w, to in ((a, other), (b, other[::-1]))]
+            check_gradient_in_weights(distance, first, second, *others, p=p, power=power)
+
+    check()
+    check(a=(0.2, 0.2, 0.2, 0.2, 0.2))
+    check(a=(0.0, 0.5, 0.5, 0.0, 0.0), b=(0.0, 0.5, 0.5, 0.0, 0.0))
+    check(lambda x, y, p, a, b: exact(x, y, p, a=a, b=b) + a.sum() - b.sum())  # a constant on each side
+    for wrong in (
+        lambda x, y, p, a, b: exact(x, y, p, a=a.detach(), b=b),
+        lambda x, y, p, a, b: exact(x, y, p, a=a, b=b.detach()),
+        lambda x, y, p, a, b: exact(x, y, p, a=2 * a - a.detach(), b=b),
+        lambda x, y, p, a, b: exact(x, y, p, a=a, b=2 * b.detach() - b),
+        lambda x, y, p, a, b: exact(x, y, p, a=a, b=b) + 0 * torch.log(a).sum(),
+    ):
+        with pytest.raises(LawViolation, match="breaks the law of gradient in the weights"):
+            check(wrong)
 
 
 def test_plans_and_potentials():

@@ -16,6 +16,7 @@ from otkit.testing import (
     check_dual_feasibility,
     check_gelbrich_bound,
     check_gradient,
+    check_gradient_in_weights,
     check_identity,
     check_marginals,
     check_monotone_in_p,
@@ -66,6 +67,21 @@ def degree_off(x, y):
     return empirical.wasserstein(x, y) ** (1 + ERROR)
 
 
+def gradient_off_in(name):
+    """In the weights of x, or of y, alone."""
+
+    def distance(x, y, a, b):
+        weight = {"a": a, "b": b}[name][0]
+        return empirical.transport_cost(x, y, a=a, b=b) + ERROR * (weight - weight.detach())
+
+    return distance
+
+
+def in_weights(name):
+    pair = [(torch.as_tensor(x + shift), torch.as_tensor(weighted.weights)) for shift in (0, t)]
+    return lambda: check_gradient_in_weights(gradient_off_in(name), *pair, [0.25, 0.5, 0.25], [0, 0.5, 0.5], power=True)
+
+
 CASES = {
     "symmetry": lambda: check_symmetry(off_where(first_at(0)), x, x + t),
     "identity": lambda: check_identity(lambda x, y: 1e-6, x),
@@ -88,6 +104,8 @@ CASES = {
     "known answers": lambda: check_problem(always, Problem(x, x + t, 2, 1.25**0.5, "a translation")),
     "batch": lambda: check_batch(halves_off, x, x + t, x, x + t),
     "gradient": lambda: check_gradient(degree_off, torch.as_tensor(x), torch.as_tensor(x + t)),
+    "gradient in the weights of x": in_weights("a"),
+    "gradient in the weights of y": in_weights("b"),
     "marginals": lambda: check_marginals(np.eye(2) * (0.5 + ERROR / 10), np.full(2, 0.5), np.full(2, 0.5)),
     "dual feasibility": lambda: check_dual_feasibility(np.full(2, ERROR), np.ones(2), np.ones((2, 2))),
 }
