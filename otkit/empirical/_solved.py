@@ -148,7 +148,7 @@ def entropic_transport(
         upper=mass * (scale * rounded.bound + low),
         error=rounded.error,
         n_iter=found.n_iter,
-        converged=bool(found.converged),
+        converged=bool(found.converged) and rounded.error <= options.tol,
         plan=dense,
     )
 

@@ -131,6 +131,17 @@ def test_unfinished_simplex_says_so_and_still_certifies():
     assert found.marginal_error > 1e-3
 
 
+def test_a_plan_whose_marginals_are_lost_in_rounding_has_not_converged():
+    """Where f + g - M over reg keeps few digits, the potentials are right to tol, and the plan of them is not."""
+    M = np.array([[0.0, 1.0, 2.0], [1.0, 0.5, 0.0], [3.0, 2.0, 1.0]])
+    with pytest.warns(ConvergenceWarning, match=r"above tol = 1.0e-06, in 1 of 1 problems; .* take a larger reg"):
+        found = solve_matrix(M, reg=1e-12)
+    error = np.abs(found.plan.sum(0) - 1 / 3).sum() + np.abs(found.plan.sum(1) - 1 / 3).sum()
+    assert 1e-6 < found.marginal_error == pytest.approx(error)
+    assert not found.converged
+    assert found.value == pytest.approx(0.5, abs=1e-11)
+
+
 def test_unfinished_sinkhorn_says_so():
     x, y = rng.normal(size=(2, 30, 2))
     with pytest.warns(ConvergenceWarning, match="raise max_iter or tol, or take a larger reg"):
