@@ -13,8 +13,12 @@ MODERATE = 4
 SMALLEST_POWER = 1e-290
 """What a power relative to a length must exceed for none of its digits to have underflowed."""
 
-FARTHEST = SMALLEST_POWER ** (-1 / MODERATE)
-"""How many times the extent of the points with weight a point without is away at most, which keeps moderate powers."""
+
+def farthest(p: float) -> float:
+    """How many times the extent of the points with weight a point without is away at most: squares and p-th powers of
+    it, at most 1e145, leave room for the extent and its inverse.
+    """
+    return SMALLEST_POWER ** (-0.5 / max(p, 2))
 
 
 def in_units(power: Tensor, length: Tensor, p: float) -> Tensor:

@@ -58,8 +58,8 @@ def transport_cost(
     unique the cost has a kink, and the gradient is one of many: in the weights that is so whenever some weights of x
     sum to the mass of some of y, as equal ones may. Where matched points coincide the convention is 0 for p other
     than 2. Second derivatives in x and y are those of the plan held, which is locally constant; in the weights they are
-    refused. Points of weight zero are legal, however far away (beyond 1e72 times the extent of the others they count as
-    that far), and so are weights of any common sum, to which the value is proportional.
+    refused. Points of weight zero are legal, however far away (beyond 1e72 times the extent of the others, or less
+    where p > 2, they count as that far), and so are weights of any common sum, to which the value is proportional.
 
     Points far away from the others take no digits from them (`otkit.empirical._refined`).
 
@@ -133,7 +133,7 @@ def _relative_cost(
     r"""The cost in units of a length s, :math:`W_p^p / s^p`, and s, without a derivative, both with the batch shape."""
     p, max_iter = require_exponent(p), max_iter if max_iter is None else require_count("max_iter", max_iter)
     tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
-    measures = pair_of_measures(*tensors, eps=restore.eps, validate=validate)
+    measures = pair_of_measures(*tensors, p=p, eps=restore.eps, validate=validate)
     if measures.x.shape[-1] == 1:
         return *relative_cost_1d(measures, p), p, restore
     refuse_transforms()

@@ -149,7 +149,7 @@ def _maximum(
     n_starts, max_iter = require_count("n_starts", n_starts), require_count("max_iter", max_iter)
     tol = require_positive("tol", tol)
     (x_, y_, a_, b_), restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
-    x_, y_, a_, b_ = pair_of_measures(x_, y_, a_, b_, eps=restore.eps, validate=validate)
+    x_, y_, a_, b_ = pair_of_measures(x_, y_, a_, b_, p=p, eps=restore.eps, validate=validate)
     refuse_transforms()
     x_, y_, length = relative_points(x_, y_, a_, b_)
     mass = 0.5 * (a_.sum(-1) + b_.sum(-1))

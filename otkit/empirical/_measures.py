@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._C._functorch import TransformType, get_interpreter_stack
 
 from otkit._arguments import allowance, require_broadcast, require_finite, shape, working_precision
-from otkit._units import FARTHEST
+from otkit._units import farthest
 
 Result = TypeVar("Result")
 
@@ -38,7 +38,15 @@ class Measures(NamedTuple):
 
 
 def pair_of_measures(
-    x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, *, eps: float, validate: bool, line: bool = False
+    x: Tensor,
+    y: Tensor,
+    a: Tensor | None,
+    b: Tensor | None,
+    *,
+    p: float = 2,
+    eps: float,
+    validate: bool,
+    line: bool = False,
 ) -> Measures:
     """Check the arguments, fill in uniform weights, broadcast the batch dimensions, and go to float64.
 
@@ -47,6 +55,7 @@ def pair_of_measures(
         y: The points :math:`y_j`, with shape (..., m, d).
         a: The weights of x, with shape (..., n).
         b: The weights of y, with shape (..., m).
+        p: The exponent of the costs, which have to be finite at points of weight zero too.
         eps: The rounding of the weights as they came.
         validate: Whether to check values; that the masses are finite and positive is always checked.
         line: Whether points are numbers, x (..., n) and y (..., m).
@@ -79,7 +88,7 @@ def pair_of_measures(
     x, y = (working_precision(t).expand(*batch, *t.shape[-2:]) for t in (x, y))
     everywhere = uniform or (bool((a > 0).all()) and bool((b > 0).all()))
     a, b = a.expand(*batch, n), b.expand(*batch, m)
-    return Measures(*((x, y) if everywhere else _within_reach(x, y, a, b)), a, b)
+    return Measures(*((x, y) if everywhere else _within_reach(x, y, a, b, p)), a, b)
 
 
 def refuse_transforms(*kinds: TransformType) -> None:
@@ -92,7 +101,7 @@ def refuse_transforms(*kinds: TransformType) -> None:
         )
 
 
-def _within_reach(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def _within_reach(x: Tensor, y: Tensor, a: Tensor, b: Tensor, p: float) -> tuple[Tensor, Tensor]:
     """The points, those of weight zero moved so near that float64 holds their powers beside those of the others.
 
     No value depends on where they are; their derivatives in the weight are those at a place on the way, subgradients.
@@ -104,7 +113,7 @@ def _within_reach(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, T
         extent = (high - low).amax(-1, keepdim=True)
         # If all are in one place: its coordinates, and one at the origin.
         extent = torch.where(extent > 0, extent, high.abs().amax(-1, keepdim=True))
-        reach = FARTHEST * torch.where(extent > 0, extent, 1.0)
+        reach = farthest(p) * torch.where(extent > 0, extent, 1.0)
     near = torch.where(held, points, points.clamp(low - reach, high + reach))
     return near[..., : x.shape[-2], :], near[..., x.shape[-2] :, :]
 

@@ -35,7 +35,7 @@ from torch import Tensor
 from otkit._arguments import Array, Restore, as_tensors, require_exponent, shape
 from otkit._derivatives import needs_gradient
 from otkit._root import root
-from otkit._units import MODERATE, SMALLEST_POWER, in_units, power_of_two, require_finite_length
+from otkit._units import MODERATE, farthest, in_units, power_of_two, require_finite_length
 from otkit.empirical._measures import Measures, pair_of_measures
 
 
@@ -141,8 +141,8 @@ def relative_cost_1d(measures: Measures, p: float) -> tuple[Tensor, Tensor]:
     require_finite_length(longest)
     if widths is not None:
         # Points of weight zero may be farther, as far as float64 holds powers, which derivatives in the weights need.
-        farthest = (torch.where(longest > 0, longest, 1.0) * SMALLEST_POWER ** (-0.5 / p)).unsqueeze(-1)
-        difference = torch.where(widths > 0, difference, difference.clamp(-farthest, farthest))
+        reach = (torch.where(longest > 0, longest, 1.0) * farthest(p)).unsqueeze(-1)
+        difference = torch.where(widths > 0, difference, difference.clamp(-reach, reach))
     # A power of two does not round; for a large p the ratios, up to two, would overflow.
     length = power_of_two(longest) if p <= MODERATE else torch.where(longest > 0, longest, 1.0)
     mass = 0.5 * (a.sum(-1) + b.sum(-1))

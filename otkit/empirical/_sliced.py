@@ -134,7 +134,7 @@ def _sliced(
     (x_, y_, a_, b_, given), restore = as_tensors(
         x=x, y=y, a=a, b=b, projections=projections, optional=("a", "b", "projections")
     )
-    x_, y_, a_, b_ = pair_of_measures(x_, y_, a_, b_, eps=restore.eps, validate=validate)
+    x_, y_, a_, b_ = pair_of_measures(x_, y_, a_, b_, p=p, eps=restore.eps, validate=validate)
     x_, y_, length = relative_points(x_, y_, a_, b_)
     mass = 0.5 * (a_.sum(-1) + b_.sum(-1))
     a_, b_ = unless_uniform(a_, b_)

@@ -96,7 +96,7 @@ def solve(
     options = Options(reg, tol, max_iter, method, progress).checked()
     reg = options.reg
     tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
-    measures = pair_of_measures(*tensors, eps=restore.eps, validate=validate)
+    measures = pair_of_measures(*tensors, p=p, eps=restore.eps, validate=validate)
     refuse_transforms()
     x_, y_, a_, b_ = measures
     batch, n, m = x_.shape[:-2], x_.shape[-2], y_.shape[-2]

@@ -28,7 +28,7 @@ from otkit._convergence import warn
 from otkit._derivatives import attach, needs_gradient
 from otkit._operators import checked, operator
 from otkit._root import root
-from otkit._units import FARTHEST
+from otkit._units import farthest
 from otkit.empirical._measures import in_parallel
 from otkit.empirical._simplex import couple
 from otkit.gaussian._checks import require_covariance, require_mixture, require_probabilities, require_same_dimension
@@ -180,7 +180,7 @@ def _discrete_problem(
         unit = largest[..., 0, 0]
     # Components of weight zero are moved no farther away than float64 can hold costs beside those of the others.
     longest = torch.where(held, costs.detach(), 0.0).amax((-2, -1), keepdim=True)
-    costs = costs.clamp(max=FARTHEST**2 * torch.where(longest > 0, longest, 1.0))
+    costs = costs.clamp(max=farthest(2) ** 2 * torch.where(longest > 0, longest, 1.0))
     return costs.expand(*batch, *costs.shape[-2:]), a.expand(*batch, -1), b.expand(*batch, -1), unit, restore
 
 

@@ -115,7 +115,7 @@ def sinkhorn_cost(
     """
     options = Options.checked(p, reg, tol, max_iter, method, progress)
     tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
-    measures = pair_of_measures(*tensors, eps=restore.eps, validate=validate)
+    measures = pair_of_measures(*tensors, p=options.p, eps=restore.eps, validate=validate)
     measures, mass = normalised(measures)
     value, solved = unit_cost(measures, options)
     warn_unless_converged(solved, options)

@@ -82,7 +82,7 @@ def sinkhorn_divergence(
     """
     options = Options.checked(p, reg, tol, max_iter, method, progress)
     tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
-    measures, mass = normalised(pair_of_measures(*tensors, eps=restore.eps, validate=validate))
+    measures, mass = normalised(pair_of_measures(*tensors, p=options.p, eps=restore.eps, validate=validate))
     between, solved = unit_cost(measures, options)
     half_x, of_x = _half_with_itself(measures.x, measures.a, options)
     half_y, of_y = _half_with_itself(measures.y, measures.b, options)

@@ -120,6 +120,8 @@ def entropic_potentials(
     # Without the points of weight zero: what POT makes of them is not their limit.
     rows, columns = a > 0, b > 0
     whole = rows.all() and columns.all()
+    if not whole:
+        _require_no_overflow(float(M.max(initial=0.0)))
     with watch:
         inner = M if whole else np.ascontiguousarray(M[np.ix_(rows, columns)])
         f_support, g_support, error = solve(a[rows], b[columns], inner)
@@ -150,10 +152,14 @@ def require_method(method: Any, n: int = 1, m: int = 1) -> None:
         )
 
 
-def require_reg_above_rounding(reg: float, largest: float) -> None:
-    """Raise if reg is so small beside the largest cost that no marginal could come out right."""
+def _require_no_overflow(largest: float) -> None:
     if largest == math.inf:
         raise ValueError("costs overflow; expected points whose distances to the power p are in the range of float64")
+
+
+def require_reg_above_rounding(reg: float, largest: float) -> None:
+    """Raise if reg is so small beside the largest cost that no marginal could come out right."""
+    _require_no_overflow(largest)
     if not _LOST * largest < reg:
         raise ValueError(
             f"reg is {reg:g} beside a largest cost of {largest:.3g}; expected a reg that is not lost in "

@@ -165,6 +165,31 @@ def test_points_of_weight_zero_take_no_digits_however_far(cost, far):
         np.testing.assert_allclose(ours, expected, rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.parametrize("p", [5, 10])
+@pytest.mark.parametrize(
+    "cost",
+    [
+        transport_cost,
+        lambda x, y, p, a: solve(x, y, p, a=a).value,
+        lambda x, y, p, a: solve(x, y, p, a=a, reg=0.1).value,
+        lambda x, y, p, a: sinkhorn_cost(x, y, p, a=a, reg=0.1),
+        lambda x, y, p, a: sinkhorn_divergence(x, y, p, a=a, reg=0.1),
+    ],
+    ids=["exact", "solve", "solve with reg", "cost", "divergence"],
+)
+def test_nor_do_they_at_a_large_exponent(cost, p):
+    """Where their own costs, as far away as they are, would be beyond float64."""
+    x, y, a = rng.normal(size=(4, 2)), rng.normal(size=(3, 2)), np.full(4, 0.25)
+    filled = np.concatenate([x, [[1e100, 0.0]]]), np.concatenate([a, [0.0]])
+    assert cost(filled[0], y, p, a=filled[1]) == pytest.approx(cost(x, y, p, a=a), rel=1e-9)
+
+
+def test_what_overflows_without_weight_is_refused():
+    x = np.array([[0.0], [1e9], [1e30]])
+    with pytest.raises(ValueError, match="costs overflow"):
+        sinkhorn_cost(x, x[:2], 34, reg=1e300, a=np.array([0.5, 0.5, 0.0]))
+
+
 def test_second_derivatives_are_refused():
     x = torch.tensor(rng.normal(size=(4, 2)), requires_grad=True)
     (grad,) = torch.autograd.grad(sinkhorn_cost(x, x.detach() + 1, reg=1.0), x, create_graph=True)
