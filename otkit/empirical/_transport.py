@@ -19,7 +19,8 @@ class Transport(Generic[Array]):
         cost: :math:`\langle P, M \rangle`, with shape (...). Without reg its gradient is that of the exact cost; with
             reg it has no envelope gradient, so that differentiating it raises.
         value: What was minimised, with shape (...): cost without reg, and cost + reg·KL(P | a⊗b) with it, by the
-            dual :math:`D(f, g)`, a lower bound of the regularised optimum. It has the envelope gradients.
+            dual :math:`D(f, g)`, a lower bound of the regularised optimum. It has the envelope gradients. For weights
+            of a common sum m other than one, it is m times that of the normalised weights, with reg too.
         plan: The plan P as the solver left it, without derivative: dense, with shape (..., n, m), up to nm = 2048² and
             in batches; beyond, a SciPy or torch sparse COO array where it is exact, and None where it is entropic:
             then :math:`P_{ij} = a_i b_j e^{(f_i + g_j - M_{ij}) / \varepsilon}` for weights of sum one.
