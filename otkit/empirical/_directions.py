@@ -79,6 +79,8 @@ def as_generator(generator: Seed) -> torch.Generator | None:
     if isinstance(generator, np.random.Generator):
         return torch.Generator().manual_seed(int(generator.integers(2**63)))
     if isinstance(generator, int | np.integer) and not isinstance(generator, bool):
+        if not -(2**63) <= generator < 2**64:
+            raise ValueError(f"generator is {generator}; expected a seed of 64 bits")
         return torch.Generator().manual_seed(int(generator))
     raise TypeError(
         f"generator is {generator!r} of type {type(generator).__name__}; expected a torch.Generator, a "

@@ -65,7 +65,9 @@ def w2_squared_from_factors(
     d = m1.shape[-1] if m1.ndim else 0
     for name, factor in (("factor1", F), ("factor2", G)):
         if factor.ndim < 2 or factor.shape[-2] != d or 0 in factor.shape[-2:]:
-            raise ValueError(f"{name} has shape {shape(factor)}; expected (..., {d}, r), as loc1 has shape {shape(m1)}")
+            raise ValueError(
+                f"{name} has shape {shape(factor)}; expected (..., {d}, r), r >= 1, as loc1 has shape {shape(m1)}"
+            )
     if m2.ndim < 1 or m2.shape[-1] != d:
         raise ValueError(f"loc2 has shape {shape(m2)}; expected (..., {d}), as loc1 has shape {shape(m1)}")
     batch = require_broadcast(loc1=m1.shape[:-1], factor1=F.shape[:-2], loc2=m2.shape[:-1], factor2=G.shape[:-2])

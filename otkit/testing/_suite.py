@@ -294,6 +294,7 @@ def check_laws(
     Raises:
         LawViolation: A law is broken.
         ValueError: An unknown domain, or laws that do not apply.
+        TypeError: A distance without the parameters that the domain needs, or laws that are one string.
 
     Example:
         >>> from otkit import wasserstein
@@ -301,6 +302,8 @@ def check_laws(
         ...     return wasserstein(x, y, 2)
         >>> check_laws(my_w2, on="points", max_examples=5)
     """
+    if isinstance(laws, str):
+        raise TypeError(f"laws is {laws!r}, one name; expected several, as in laws=[{laws!r}]")
     has = {"batched": batched, "differentiable": differentiable, "equal_sizes": equal_sizes}
     found = applicable_laws(distance, on=on, p=p, **has)
     chosen = list(found if laws is None else laws)

@@ -247,6 +247,7 @@ x3, y3 = np.zeros((3, 2)), np.ones((4, 2))
         ({"projections": np.ones((3, 3))}, ValueError, r"projections has shape \(3, 3\); expected directions \(L, 2\)"),
         ({"projections": np.eye(2)[:1], "return_error": True}, ValueError, "1 directions have no standard error"),
         ({"generator": "0"}, TypeError, "generator is '0' of type str"),
+        ({"generator": 2**64}, ValueError, "generator is 18446744073709551616; expected a seed of 64 bits"),
         ({"a": np.ones(3)}, ValueError, "the same sum|the sum of a normal"),
     ],
 )

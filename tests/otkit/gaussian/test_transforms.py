@@ -213,7 +213,7 @@ def test_concave_kink_gives_one_of_the_one_sided_derivatives():
     ("factor1", "message"),
     [
         (np.ones((2, 1)), r"factor1 has shape \(2, 1\); expected \(..., 3, r\)"),
-        (np.ones((3, 0)), r"factor1 has shape \(3, 0\)"),
+        (np.ones((3, 0)), r"factor1 has shape \(3, 0\); expected \(..., 3, r\), r >= 1"),
         (np.full((3, 1), np.nan), "factor1 must be finite"),
     ],
 )

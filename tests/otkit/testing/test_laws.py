@@ -291,6 +291,7 @@ zero, w2, normal = wrong_distances.zero, gaussian.w2, Gaussian(np.zeros(2), np.e
     ("call", "error", "message"),
     [
         (lambda: check_laws(w2, on="matrices"), ValueError, "on is 'matrices'; expected one of points, line"),
+        (lambda: check_laws(w2, on="gaussians", laws="symmetry"), TypeError, "laws is 'symmetry', one name"),
         (lambda: check_laws(w2, on="gaussians", laws=["splitting"]), ValueError, "laws 'splitting'; expected some of"),
         (lambda: find_violation(zero, "symetry", on="points"), ValueError, "law is 'symetry'; expected one of"),
         (lambda: find_violation(w2, "splitting", on="gaussians"), ValueError, "law is 'splitting'; expected one of"),
