@@ -244,6 +244,10 @@ class Training(lightning.LightningModule):
         step = self.steps(self.current_epoch + 1, 0)
         self._note("held_out", self._terms(batch, step), batch_idx, len(batch))
 
+    def on_validation_epoch_end(self) -> None:
+        """Let callbacks monitor the evaluation when it ends: within an epoch there is no row yet."""
+        self._found("held_out")
+
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:  # noqa: D102
         penalty = self.objective.penalty
         theirs = list(penalty.discriminator.parameters()) if isinstance(penalty, AdversarialPenalty) else []
@@ -269,19 +273,20 @@ class Training(lightning.LightningModule):
     def on_train_epoch_end(self) -> None:  # noqa: D102
         if not self.whole:
             return
-        self.settle()
-        row: dict[str, float] = {"epoch": self.current_epoch}
-        for part, sums in self._totals().items():
-            self._sums[part] = sums.tolist()
-            row |= {f"{part}_{name}": value for name, value in self.means(part).items()}
+        row = {"epoch": self.current_epoch} | self._found("train", "held_out")
         row["step"] = self.steps(self.current_epoch + 1, 0)
         self._sums = {}
         self.history.append(row)
-        # For callbacks to monitor; log_dict would take milliseconds.
-        metrics = {name: torch.tensor(value) for name, value in row.items() if name not in ("epoch", "step")}
-        self.trainer.callback_metrics.update(metrics)
         for logger in self.loggers:
             logger.log_metrics(row, step=int(row["step"]))
+
+    def _found(self, *parts: str) -> dict[str, float]:
+        """The means of parts over all processes, by the columns of a row, for callbacks too: log_dict takes long."""
+        self.settle()
+        totals = {part: sums.tolist() for part, sums in self._totals().items() if part in parts}
+        row = {f"{p}_{name}": n[k] / n[-1] for p, n in totals.items() for k, name in enumerate(COLUMNS)}
+        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in row.items()})
+        return row
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
         self.settle()

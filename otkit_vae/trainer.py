@@ -136,13 +136,9 @@ def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int
     for kind, expected in REFUSED.items():
         if any(isinstance(callback, kind) for callback in _listed(given["callbacks"])):
             raise ValueError(f"trainer: callbacks has a {kind.__name__}; expected {expected}")
-    metrics = [f"{part}_{name}" for part in ("train", "held_out") for name in COLUMNS]
     for callback in _listed(given["callbacks"]):
-        if isinstance(callback, EarlyStopping) and callback.strict and callback.monitor not in metrics:
-            raise ValueError(
-                f"trainer: callbacks has an EarlyStopping that monitors {callback.monitor!r}; expected one of "
-                f"{', '.join(metrics)}, or strict: false"
-            )
+        if isinstance(callback, EarlyStopping):
+            _see_metrics(callback, given)
     if given["precision"] == "16-true":
         raise ValueError(
             "trainer: precision is 16-true, in which Adam's squares of gradients are 0; expected 16-mixed, bf16-mixed, "
@@ -192,6 +188,22 @@ def _check_numbers(given: Mapping[str, Any]) -> None:
     for name in ("limit_train_batches", "max_steps"):
         if given[name] == 0:
             raise ValueError(f"trainer: {name} is 0; expected steps to train by")
+
+
+def _see_metrics(callback: EarlyStopping, given: Mapping[str, Any]) -> None:
+    """Let a callback look at its metric when there is a new value: the engine's own rule is to look at evaluations."""
+    known = [f"{part}_{name}" for part in ("train", "held_out") for name in COLUMNS]
+    if given["limit_val_batches"] == 0:
+        known = [name for name in known if name.startswith("train")]
+    if callback.strict and callback.monitor not in known:
+        raise ValueError(
+            f"trainer: callbacks has an EarlyStopping that monitors {callback.monitor!r}; expected one of "
+            f"{', '.join(known)}, or strict: false"
+        )
+    if callback.monitor.startswith("train"):
+        callback._check_on_train_epoch_end = True
+    elif given["check_val_every_n_epoch"] != 1:
+        callback._check_on_train_epoch_end = False
 
 
 def same_epochs(about: Mapping[str, Any], trainer: lightning.Trainer) -> None:

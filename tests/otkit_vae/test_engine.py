@@ -84,6 +84,14 @@ def test_accumulated_gradients_are_those_of_the_mean_of_the_batches_penalties(tm
             {"callbacks": [{"class_path": "EarlyStopping", "init_args": {"monitor": "loss"}}]},
             "callbacks has an EarlyStopping that monitors 'loss'; expected one of train_loss, ",
         ),
+        (
+            {
+                "callbacks": [{"class_path": "EarlyStopping", "init_args": {"monitor": "held_out_loss"}}],
+                "limit_val_batches": 0,
+            },
+            "an EarlyStopping that monitors 'held_out_loss'; expected one of train_loss, [^,]*, [^,]*, "
+            "train_posterior_scale, or strict: false$",
+        ),
         ({"limit_train_batches": 0}, "limit_train_batches is 0; expected steps"),
         ({"max_steps": 0}, "max_steps is 0; expected steps"),
         ({"accumulate_grad_batches": -1}, "accumulate_grad_batches is -1; expected a whole number >= 1$"),
@@ -282,6 +290,27 @@ def test_callbacks_can_monitor_what_a_row_of_metrics_has(tmp_path, within):
     train(tmp_path / "parts", options={"val_check_interval": within}, resume=True)
     train(tmp_path / "whole", options={"val_check_interval": within})
     assert_alike(tmp_path / "parts", tmp_path / "whole")
+
+
+def early(**arguments):
+    return {"callbacks": [{"class_path": "EarlyStopping", "init_args": arguments}]}
+
+
+@pytest.mark.parametrize(
+    ("monitor", "at_epochs", "options", "steps"),
+    [
+        ("held_out_loss", None, {"check_val_every_n_epoch": 2}, 20),
+        ("held_out_loss", True, {"check_val_every_n_epoch": 2}, 20),
+        ("held_out_loss", None, {"val_check_interval": 2}, 4),
+        ("train_loss", None, {"check_val_every_n_epoch": 2}, 10),
+        ("train_loss", None, {"val_check_interval": 2}, 10),
+    ],
+    ids=str,
+)
+def test_an_early_stopping_looks_when_there_is_a_new_value(tmp_path, monitor, at_epochs, options, steps):
+    """Of patience 1 and with nothing ever better, it ends the training at the second value that there is."""
+    options |= early(monitor=monitor, patience=1, min_delta=1e9, check_on_train_epoch_end=at_epochs)
+    assert train(tmp_path, options=options, epochs=6).global_step == steps
 
 
 def test_a_held_out_loss_has_the_weight_that_its_epoch_ends_with(tmp_path):
