@@ -68,7 +68,8 @@ def _parser(jsonargparse: Any) -> Any:
         type=str,
         metavar="RUN",
         help="Go on with the training of a run folder, with its options, from its last checkpoint to the same end; "
-        "epochs, progress, checkpoint_steps, max_gradient_norm and the options of the trainer may be changed.",
+        "epochs, progress, checkpoint_steps, max_gradient_norm and the options of the trainer may be changed, and data "
+        "and data_root where the same data have moved.",
     )
     training.add_class_arguments(TrainConfig, skip={"trainer"})
     trainer.add_options(training)

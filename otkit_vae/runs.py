@@ -85,7 +85,7 @@ def open_run(folder: str | Path, data: Data | None = None) -> SavedRun:
     config, file = read_config(folder / CONFIG), folder / checkpoint.CHECKPOINT
     content = checkpoint.read(file)
     same_training(content[checkpoint.KEY]["config"], config, folder)
-    data = data_of(config) if data is None else data
+    data = data_of(config, folder) if data is None else data
     same_data(content[checkpoint.KEY]["data"], data, config.data, folder)
     # A balanced weight is a result of the training, not an option.
     objective = Objective(config.make_penalty(), content[checkpoint.KEY]["weight"], warmup=config.warmup)
@@ -169,15 +169,30 @@ def read_config(file: Path) -> TrainConfig:
         ) from None
 
 
-def data_of(config: TrainConfig) -> Data:
-    """The data that the options ask for."""
-    return load_data(config.data, root=config.data_root)
+def data_of(config: TrainConfig, run: Path | None = None) -> Data:
+    """The data that the options ask for, new ones or those of a run that was begun.
+
+    Raises:
+        FileNotFoundError: They are not there; for a run it is said how it finds them where they are now.
+    """
+    try:
+        return load_data(config.data, root=config.data_root)
+    except FileNotFoundError as error:
+        if run is None:
+            raise
+        raise FileNotFoundError(
+            f"{error} (where data that {run} was trained on have moved, give it their new place: otkit-vae train "
+            f"--resume {run} --data PLACE, or data in {run / CONFIG})"
+        ) from None
 
 
 WITHOUT_EFFECT = ("progress", "checkpoint_steps", "max_gradient_norm")
 """The options, besides the folder, that a result does not depend on."""
 
-CHANGEABLE = ("epochs", *WITHOUT_EFFECT, "trainer")
+PLACE = ("data", "data_root")
+"""The options that say where the data are; whether they are the same, their fingerprint says."""
+
+CHANGEABLE = ("epochs", *WITHOUT_EFFECT, *PLACE, "trainer")
 """The options that may be changed when a training goes on."""
 
 

@@ -26,6 +26,7 @@ from otkit_vae.runs import (
     CHANGEABLE,
     CONFIG,
     EVALUATION,
+    PLACE,
     SavedRun,
     data_of,
     fixed_options,
@@ -72,9 +73,10 @@ def resume(folder: str | Path, **changes: Any) -> Run | None:
 
     Args:
         folder: The run folder.
-        **changes: Options to change: epochs, progress, checkpoint_steps, max_gradient_norm or trainer. All others stay,
-            as do those of the trainer that are not among the new ones, and in any case its accumulate_grad_batches and
-            limit_train_batches, which determine the steps of an epoch.
+        **changes: Options to change: epochs, progress, checkpoint_steps, max_gradient_norm or trainer; and data or
+            data_root, where the same observations are in another place. All others stay, as do those of the trainer
+            that are not among the new ones, and in any case its accumulate_grad_batches and limit_train_batches, which
+            determine the steps of an epoch.
 
     Raises:
         FileNotFoundError: The folder is not there, or is not that of a training.
@@ -106,13 +108,18 @@ def resume(folder: str | Path, **changes: Any) -> Run | None:
         if config.epochs < done:
             raise ValueError(f"epochs is {config.epochs}, and {file} has {done} behind it; expected at least as many")
         same_training(begun["config"], before, folder)
+    elif any(getattr(config, name) != getattr(before, name) for name in PLACE):
+        raise ValueError(
+            f"data is {config.data!r}, and {folder} has no checkpoint, which would know the data it was begun with "
+            f"({before.data!r}); expected the same place, or a new folder"
+        )
     return _train(replace(config, out=str(folder)), begun)
 
 
 def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | None:
     """Train, anew or on from a checkpoint, given what that says of the training: nothing where there is none yet."""
     with undisturbed(), restored():
-        data = data_of(config)
+        data = data_of(config, None if begun is None else Path(str(config.out)))
         if begun:
             same_data(begun["data"], data, config.data, Path(str(config.out)))
         config = config.with_weight(data.train.shape[1:])

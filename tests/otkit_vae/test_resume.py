@@ -193,6 +193,26 @@ def test_data_that_changed_are_noticed_and_nothing_is_lost(bare, capsys):
     assert train("--resume", "run", "--epochs", 2) == 0
 
 
+def test_data_that_moved_are_found_again(bare, capsys):
+    np.save("x.npy", np.random.default_rng(0).random((60, 6), dtype=np.float32))
+    assert train("--data", "x.npy", "--epochs", 1, "--widths", "[8]", "--penalty", "kl", "--out", "run") == 0
+    Path("x.npy").rename("there.npy")
+    for command in (("train", "--resume", "run"), ("report", "run")):
+        assert cli.main([*command]) == 2
+        assert "have moved, give it their new place: otkit-vae train --resume run --data" in capsys.readouterr().err
+    np.save("other.npy", np.random.default_rng(1).random((60, 6), dtype=np.float32))
+    assert train("--resume", "run", "--epochs", 2, "--data", "other.npy") == 2
+    assert "data: other.npy has" in capsys.readouterr().err
+    assert train("--resume", "run", "--epochs", 2, "--data", "there.npy") == 0
+    assert (open_run("run").config.data, open_run("run").epochs) == ("there.npy", 2)
+
+
+def test_without_a_checkpoint_it_cannot_be_known_whether_data_only_moved(run, capsys):
+    (run / "checkpoint.ckpt").unlink()
+    assert train("--resume", "run", "--data", "there.npy") == 2
+    assert "data is 'there.npy', and run has no checkpoint" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("edit", "said"),
     [(("penalty: kl", "penalty: wae_gan"), "penalty"), (("latent_dim: 8", "latent_dim: 3"), "latent_dim")],

@@ -67,6 +67,7 @@ def test_a_config_that_is_no_text_or_has_no_options_is_named(tmp_path, content):
         ("checkpoint_steps", 5, True, True),
         ("progress", False, True, True),
         ("out", "elsewhere", True, True),
+        ("data", "elsewhere.npy", True, False),
     ],
 )
 def test_which_options_a_training_goes_on_with_and_which_results_are_alike(option, other, goes_on, alike):
