@@ -123,7 +123,7 @@ def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int
             # A copy, as the parser puts its own objects into lists that it is given.
             parsed = parser.parse_object({"trainer": copy.deepcopy(options)})
             given = vars(parser.instantiate_classes(parsed)["trainer"])
-    except (ArgumentError, TypeError) as error:
+    except (ArgumentError, TypeError, ImportError) as error:
         raise ValueError(f"trainer: {error}") from None
     _check_numbers(given)
     if isinstance(penalty, AdversarialPenalty):
@@ -162,7 +162,7 @@ def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int
                 num_sanity_val_steps=0,
                 use_distributed_sampler=False,
             )
-    except (MisconfigurationException, TypeError) as error:
+    except (MisconfigurationException, TypeError, ImportError) as error:  # some options need other packages
         raise ValueError(f"trainer: {error}") from None
     if dist.is_available() and dist.is_initialized() and trainer.world_size != dist.get_world_size():
         raise ValueError(

@@ -58,6 +58,7 @@ def test_accumulated_gradients_are_those_of_the_mean_of_the_batches_penalties(tm
         ({"devices": "many"}, "`devices` selected with"),
         ({"max_epochs": 3}, "max_epochs is set by otkit-vae"),
         ({"precision": "17"}, "precision"),
+        ({"precision": "transformer-engine"}, "transformer_engine.* not met"),
         ({"precision": "16-true"}, "precision is 16-true, in which .*; expected 16-mixed"),
         ({"callbacks": [{"class_path": "pytorch_lightning.callbacks.Nothing"}]}, "Nothing"),
         (
