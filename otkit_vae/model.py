@@ -164,11 +164,13 @@ class VAE(nn.Module):
         if not isinstance(x, Tensor):
             raise TypeError(f"x is a {type(x).__name__}; expected a torch tensor of observations (N, *event)")
         encoded = self.encoder(x)
-        return encoded if isinstance(encoded, Distribution) else self.posterior(widened(encoded))
+        if isinstance(encoded, Distribution):
+            return encoded
+        return self.posterior(widened(_tensor("encoder", encoded, "(N, n), such as torch.cat([mean, raw], -1)")))
 
     def decode(self, z: Tensor) -> Distribution:
         """The distributions p(x|z), with batch shape (N,), for codes (N, d)."""
-        return self.likelihood(widened(self.decoder(z)))
+        return self.likelihood(widened(_tensor("decoder", self.decoder(z), "(N, *event)")))
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: Generator | None = None) -> Tensor:
@@ -179,6 +181,13 @@ class VAE(nn.Module):
     def reconstruct(self, x: Tensor) -> Tensor:
         """The means of p(x|z) at the posterior means, with the shape of x."""
         return self.decode(self.encode(x).mean).mean
+
+
+def _tensor(name: str, output: Any, shape: str) -> Tensor:
+    """What a part gave, which is a tensor; a TypeError if it is a tuple, say."""
+    if not isinstance(output, Tensor):
+        raise TypeError(f"{name} gives a {type(output).__name__}; expected one torch tensor {shape}")
+    return output
 
 
 def _require_sizes(name: str, value: Any) -> None:

@@ -115,7 +115,8 @@ class Objective(nn.Module):
 
         Raises:
             ValueError: The batch is too small, the decoder's observations have another shape, or the penalty is not a
-                scalar.
+                scalar, or has not one number for each observation.
+            TypeError: The encoder, the decoder or the penalty does not give a tensor.
         """
         if not processes.spread() and len(x) < self.penalty.min_batch:
             raise ValueError(
@@ -136,6 +137,11 @@ class Objective(nn.Module):
             penalties = None
             if isinstance(self.penalty, PerSamplePenalty):
                 penalties = self.penalty.per_observation(posterior, z, model.prior, generator=generator)
+                if penalties.shape != reconstructions.shape:
+                    raise ValueError(
+                        f"per_observation of the penalty {type(self.penalty).__name__} gives shape "
+                        f"{tuple(penalties.shape)}; expected {tuple(reconstructions.shape)}, one for each observation"
+                    )
                 reconstruction, penalty = processes.means(reconstructions, penalties)
             else:
                 (reconstruction,) = processes.means(reconstructions)
@@ -144,6 +150,10 @@ class Objective(nn.Module):
             raise ValueError(
                 f"the penalty {type(self.penalty).__name__} was computed of the part of the batch that one process "
                 "has; expected, over several processes, one derived from AggregatedPenalty or PerSamplePenalty"
+            )
+        if not isinstance(penalty, Tensor):
+            raise TypeError(
+                f"the penalty {type(self.penalty).__name__} gives {penalty!r}; expected a scalar tensor of torch"
             )
         if penalty.shape != ():
             raise ValueError(
@@ -174,7 +184,8 @@ class Objective(nn.Module):
             if posterior.event_shape != prior.event_shape:
                 raise ValueError(
                     f"prior has event shape {tuple(prior.event_shape)}, and posterior {tuple(posterior.event_shape)}; "
-                    "expected codes of the dimension of the prior (latent_dim)"
+                    "expected codes of the dimension of the prior (latent_dim; torch.distributions.Independent makes "
+                    "batch dimensions events)"
                 )
             self.penalty.check(posterior, prior)
             with torch.random.fork_rng(), processes.alone():
