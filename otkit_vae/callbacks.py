@@ -51,8 +51,9 @@ class Folder(Checkpoint):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:  # noqa: D102
         self.begun = True
         # The engine counts the steps of every optimiser, those of an adversary's too.
-        each = len(trainer.optimizers) if self.max_steps > 0 else 1
-        trainer.fit_loop.epoch_loop.max_steps = each * self.max_steps
+        each, loop = len(trainer.optimizers), trainer.fit_loop.epoch_loop
+        loop.max_steps = each * self.max_steps if self.max_steps > 0 else self.max_steps
+        loop.min_steps = each * loop.min_steps if loop.min_steps else None
         if trainer.ckpt_path:
             self.saved = pl_module.steps(trainer.current_epoch, _batches(trainer).position)
             self.write_metrics(trainer, pl_module)
@@ -94,7 +95,9 @@ class Folder(Checkpoint):
 
     @staticmethod
     def _ends(trainer: lightning.Trainer) -> bool:
-        return trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
+        # Before min_epochs and min_steps the engine goes on, asked as it may be to stop.
+        asked = trainer.should_stop and trainer.fit_loop._can_stop_early
+        return asked or 0 < trainer.max_steps <= trainer.global_step
 
     @staticmethod
     def _evaluates(trainer: lightning.Trainer) -> bool:

@@ -180,6 +180,27 @@ def test_a_row_that_the_checkpoint_does_not_have_behind_it_goes(tmp_path, epochs
 
 
 @pytest.mark.parametrize(
+    ("penalty", "least", "steps"),
+    [
+        ("kl", {"min_epochs": 4}, [5, 10, 15, 20]),
+        ("kl", {"min_steps": 17}, [5, 10, 15, 17]),
+        ("wae_gan", {"min_steps": 17}, [5, 10, 15, 17]),
+    ],
+)
+def test_a_training_that_may_not_end_yet_has_no_checkpoint_at_each_step(tmp_path, monkeypatch, penalty, least, steps):
+    """It is asked to end after two epochs; steps are those of the model, not those of an adversary."""
+    written, write = [], checkpoint.write
+
+    def noted(content, file):
+        written.append(content["global_step"] // len(content["optimizer_states"]))
+        write(content, file)
+
+    monkeypatch.setattr(checkpoint, "write", noted)
+    train(tmp_path, penalty, options=early(1) | least, epochs=6)
+    assert written == steps
+
+
+@pytest.mark.parametrize(
     ("every", "interval", "steps"),
     [
         (None, None, [5, 10, 15]),
