@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -316,7 +317,8 @@ class Training(lightning.LightningModule):
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Take the weights of a checkpoint; a ValueError if they are not those that the training has."""
-        with checkpoints.fitting(Path(str(self.trainer.ckpt_path))):
+        # The copy that a callback averages in has no trainer, and is given what the training has taken.
+        with nullcontext() if self._trainer is None else checkpoints.fitting(Path(str(self.trainer.ckpt_path))):
             return super().load_state_dict(*args, **kwargs)
 
     def _totals(self) -> dict[str, Tensor]:

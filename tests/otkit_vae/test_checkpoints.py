@@ -160,6 +160,18 @@ def test_another_patience_holds_when_a_training_goes_on(tmp_path):
     assert_alike(tmp_path / "parts", tmp_path / "whole")
 
 
+def test_weights_can_be_averaged_from_where_a_training_goes_on(tmp_path):
+    train(tmp_path / "whole", epochs=2)
+    train(tmp_path / "parts", epochs=1)
+    averaging = {"callbacks": [{"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.5}}]}
+    train(tmp_path / "parts", options=averaging, epochs=2, resume=True)
+    whole, parts = (checkpoint.read(tmp_path / name / "checkpoint.ckpt") for name in ("whole", "parts"))
+    for name, tensor in whole["state_dict"].items():
+        assert torch.equal(parts["current_model_state"][name], tensor)
+        averaged = not torch.equal(parts["state_dict"][name], tensor)
+        assert averaged or "prior" in name, name
+
+
 def test_metrics_of_an_ended_training_are_written_again(tmp_path):
     train(tmp_path)
     before = (tmp_path / "metrics.csv").read_text()
