@@ -112,7 +112,7 @@ def _from_numpy(name: str, value: np.ndarray | np.generic) -> Tensor:
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; expected one without a mask (drop or fill the masked entries)")
     array = np.asarray(value)
-    if array.dtype.newbyteorder("=") not in (np.float64, np.float32, np.float16):
+    if array.dtype.type not in (np.float64, np.float32, np.float16):
         raise TypeError(
             f"{name} has dtype {array.dtype}; expected float64 or float32 (convert with {name}.astype(float))"
         )
@@ -157,8 +157,8 @@ def require_one_dtype_and_device(tensors: dict[str, Tensor]) -> None:
                 f"{name} has dtype {tensor.dtype}; expected float64 or float32 (convert with {name}.double())"
             )
         reference = reference or name
-        for what in ("dtype", "device"):
-            mine, theirs = getattr(tensor, what), getattr(tensors[reference], what)
+        first = tensors[reference]
+        for what, mine, theirs in (("dtype", tensor.dtype, first.dtype), ("device", tensor.device, first.device)):
             if mine != theirs:
                 raise TypeError(
                     f"{name} has {what} {mine} but {reference} has {what} {theirs}; expected the same {what}"

@@ -34,7 +34,8 @@ def in_units(power: Tensor, length: Tensor, p: float) -> Tensor:
 
 def require_finite_length(length: Tensor, between: str = "x and y") -> None:
     """Raise unless lengths between two arguments are finite."""
-    if not bool((length < math.inf).all()):
+    # One sum tells whether all are finite, unless it overflows.
+    if not math.isfinite(length.sum().item()) and not bool((length < math.inf).all()):
         raise ValueError(f"{between} are farther apart than the largest float64; expected finite distances")
 
 
@@ -42,4 +43,5 @@ def power_of_two(length: Tensor) -> Tensor:
     """The power of two at or next below a length, a constant to divide by without rounding; 1 for 0 and infinity."""
     length = length.detach()
     # By the mantissa: torch.compile makes C++ of the integer exponents that does not compile.
-    return torch.where((length > 0) & (length < math.inf), length / (2 * torch.frexp(length).mantissa), 1.0)
+    mantissa = torch.frexp(length).mantissa
+    return (length / (mantissa + mantissa)).nan_to_num(1.0)  # 0 / 0 and inf / inf

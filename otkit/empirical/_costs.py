@@ -36,6 +36,9 @@ BLOCK = 2**17
 LARGE_BLOCK = 5 * 2**20
 """The same for many costs: above 32 MiB memory goes back to the system and is not left in pieces by small results."""
 
+SHORTEST, LONGEST = 2.0**-32, 2.0**500
+"""Between these, the square of the longest distance, and of others down to 1e-140 of it, keeps its digits."""
+
 LARGEST_UNIT = 2.0**20
 """Costs with a largest from one to this go to the simplex as they are; it adds one to that, and small ones drown."""
 
@@ -181,22 +184,29 @@ def costs_between(x: Tensor, y: Tensor, p: float, *, matrices: int = 1) -> tuple
 
 def costs_of_batch(x: Tensor, y: Tensor, p: float) -> list[tuple[Costs, float]]:
     """The same for points (k, n, d) and (k, m, d), at once, with the matrices held."""
-    x, y, unit = _in_units(x, y)
     distance = distances(x, y)
-    length = _length(distance.amax((-2, -1)), p)
-    require_finite_length(unit * length)
+    longest = distance.amax((-2, -1), keepdim=True)
+    unit = torch.ones_like(longest)
+    # Seen afterwards, as for a few points the units take as long as the distances.
+    if not all(SHORTEST < each < LONGEST for each in longest.flatten().tolist()):
+        x, y, unit = _in_units(x, y)
+        distance = distances(x, y)
+        longest = distance.amax((-2, -1), keepdim=True)
+    length = _length(longest, p)
+    lengths = (unit * length).flatten()
+    require_finite_length(lengths)
     # In place: for large matrices the memory of a copy costs more than the arithmetic.
-    costs = power(distance.div_(length[:, None, None]), p).numpy(force=True)
-    return [(MatrixCosts(M), length) for M, length in zip(costs, (unit * length).tolist(), strict=True)]
+    costs = power(distance.div_(length), p).numpy(force=True)
+    return [(MatrixCosts(M), length) for M, length in zip(costs, lengths.tolist(), strict=True)]
 
 
 def _in_units(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Points (k, n, d) and (k, m, d) over the power of two at or below their largest coordinate, and that power (k,).
+    """Points (k, n, d) and (k, m, d) over the power of two at or below their largest coordinate, and it (k, 1, 1).
 
     They are not moved to an origin of their own, which would round them.
     """
-    unit = power_of_two(torch.maximum(x.abs().amax((-2, -1)), y.abs().amax((-2, -1))))
-    return x / unit[:, None, None], y / unit[:, None, None], unit
+    unit = power_of_two(torch.maximum(*(points.abs().amax((-2, -1), keepdim=True) for points in (x, y))))
+    return x / unit, y / unit, unit
 
 
 def _length(longest: Tensor, p: float) -> Tensor:
@@ -204,7 +214,7 @@ def _length(longest: Tensor, p: float) -> Tensor:
 
     For a large p it is the longest: with a power of two the largest cost, at least 2^-p, would not be about one.
     """
-    return 2 * power_of_two(longest) if p <= MODERATE else torch.where(longest > 0, longest, 1.0)
+    return power_of_two(longest + longest) if p <= MODERATE else torch.where(longest > 0, longest, 1.0)
 
 
 def over_blocks(costs: Costs, work: Callable[[int, np.ndarray], Result]) -> list[Result]:

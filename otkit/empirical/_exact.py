@@ -153,15 +153,14 @@ def _relative_cost(
             f"in {uncertain} of {len(solved)} problems; the value is no less than the cost (take a smaller p; solve "
             "gives bounds)"
         )
-    lengths = measures.x.new_tensor([length for _, length in solved]).reshape(batch)
+    lengths = torch.from_numpy(np.array([length for _, length in solved]).reshape(batch)).to(measures.x.device)
     return envelope([coupling for coupling, _ in solved], lengths, measures, p), lengths, p, restore
 
 
 def _solve(measures: Measures, p: float, max_iter: int | None) -> list[tuple[Coupling, float]]:
     """The couplings of a batch and their units of length: small problems in groups, with the costs found at once."""
-    x, y, a, b = (part.detach().reshape(-1, *part.shape[measures.x.ndim - 2 :]) for part in measures)
+    x, y, a, b = (part.detach() for part in measures.flat())
     size = max(1, GROUP_BYTES // (8 * a.shape[-1] * b.shape[-1]))
-    groups = [slice(low, low + size) for low in range(0, len(x), size)]
     a_, b_ = a.numpy(force=True), b.numpy(force=True)
 
     def solve(at: int, costs: Costs, length: float) -> tuple[Coupling, float]:
@@ -174,9 +173,9 @@ def _solve(measures: Measures, p: float, max_iter: int | None) -> list[tuple[Cou
     if size == 1:
         return in_parallel(alone, [(at,) for at in range(len(x))])
     solved = []
-    for group in groups:
-        costs = costs_of_batch(x[group], y[group], p)
-        solved += in_parallel(solve, [(group.start + k, *each) for k, each in enumerate(costs)])
+    for low in range(0, len(x), size):
+        costs = costs_of_batch(x[low : low + size], y[low : low + size], p)
+        solved += in_parallel(solve, [(low + k, *each) for k, each in enumerate(costs)])
     return solved
 
 
@@ -192,15 +191,14 @@ def envelope(couplings: Sequence[Coupling], lengths: Tensor, measures: Measures,
     x, y, a, b = measures
     if not couplings:
         return x.sum((-2, -1)) + y.sum((-2, -1)) + a.sum(-1) + b.sum(-1)  # nothing, with a history
-    n, m, count = a.shape[-1], b.shape[-1], len(couplings)
-    sizes = [len(coupling.mass) for coupling in couplings]
-    problem = np.repeat(np.arange(count), sizes)
-    rows = np.concatenate([coupling.rows for coupling in couplings]) + n * problem
-    columns = np.concatenate([coupling.columns for coupling in couplings]) + m * problem
-    rows, columns, problem = (torch.as_tensor(index, device=x.device) for index in (rows, columns, problem))
-    mass = torch.as_tensor(np.concatenate([coupling.mass for coupling in couplings])).to(x)
-    difference = x.reshape(-1, x.shape[-1])[rows] - y.reshape(-1, y.shape[-1])[columns]
-    difference = difference / lengths.reshape(-1)[problem].unsqueeze(-1)
+    n, m, d, count = a.shape[-1], b.shape[-1], x.shape[-1], len(couplings)
+    rows, columns, mass = map(np.concatenate, list(zip(*couplings, strict=True))[:3])
+    problem = np.arange(count).repeat([len(coupling.mass) for coupling in couplings])
+    parts = problem, n * problem + rows, m * problem + columns, mass
+    problem, rows, columns, mass = (torch.from_numpy(part).to(x.device) for part in parts)
+    # Not by brackets, which take longer, in the backward pass as well.
+    difference = x.reshape(-1, d).index_select(0, rows) - y.reshape(-1, d).index_select(0, columns)
+    difference = difference / lengths.reshape(-1, 1).index_select(0, problem)
     if p == 2:
         costs = difference.square().sum(-1)
     else:
@@ -209,7 +207,8 @@ def envelope(couplings: Sequence[Coupling], lengths: Tensor, measures: Measures,
         distance = torch.linalg.vector_norm(difference + zero.unsqueeze(-1).to(difference), dim=-1)
         costs = torch.where(zero, 0 * distance, distance**p)
     value = x.new_zeros(count).index_add(0, problem, mass * costs).reshape(x.shape[:-2])
-    if bool((small := value.detach() <= SMALLEST_POWER * a.detach().sum(-1)).any()):
+    if value.min().item() <= SMALLEST_POWER * a.sum().item():  # which problem it is, only then
+        small = value <= SMALLEST_POWER * a.sum(-1)
         _require_no_underflow(difference.detach()[small.reshape(-1)[problem] & (mass > 0)], p)
     if needs_gradient(a, b):
         f, g = (np.stack([getattr(coupling, name) for coupling in couplings]) for name in ("f", "g"))

@@ -31,10 +31,15 @@ class Measures(NamedTuple):
     a: Tensor
     b: Tensor
 
+    def flat(self) -> Measures:
+        """The same with one batch dimension: x (k, n, d), y (k, m, d), a (k, n), b (k, m)."""
+        x, y, a, b = self
+        (n, d), m = x.shape[-2:], y.shape[-2]
+        return Measures(x.reshape(-1, n, d), y.reshape(-1, m, d), a.reshape(-1, n), b.reshape(-1, m))
+
     def problems(self) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """The pairs of the batch, one by one: x (n, d), y (m, d), a (n,), b (m,)."""
-        flat = [part.reshape(-1, *part.shape[self.x.ndim - 2 :]) for part in self]
-        return list(zip(*flat, strict=True))
+        return list(zip(*self.flat(), strict=True))
 
 
 def pair_of_measures(

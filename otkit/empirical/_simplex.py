@@ -6,6 +6,9 @@ References:
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 
 from otkit.empirical._columns import likely_arcs, north_west, on_listed_arcs
@@ -46,7 +49,7 @@ def couple(
     n, m = costs.shape
     max_iter = max_iter or max(1_000_000, 1000 * (n + m))
     rows, columns = a > 0, b > 0
-    whole = bool(rows.all() and columns.all())
+    whole = np.count_nonzero(rows) == n and np.count_nonzero(columns) == m
     inner = costs if whole else costs.within(rows, columns)
     total = a.sum()
     a, b = a[rows] / total, b[columns] / b.sum()
@@ -56,7 +59,7 @@ def couple(
     found = refined(a, b, inner, solve(a, b, inner, max_iter), max_iter)
     f, g = found.f, found.g
     # Not centred by points of weight zero, which may be so far that their potentials leave no digit of the others.
-    centre = (f.mean() - g.mean()) / 2
+    centre = (f.sum() / len(f) - g.sum() / len(g)) / 2
     if not whole:
         f, g = np.empty(n), np.empty(m)
         f[rows], g[columns] = found.f, found.g
@@ -81,12 +84,17 @@ def require_memory(n: int, m: int) -> None:
         )
 
 
-def _on_all_arcs(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int) -> Coupling:
+@functools.cache
+def _network_simplex() -> Any:
     # Here, as all of POT comes with it, and takes longer to import than all else but torch.
     from ot.lp.emd_wrap import emd_c
 
+    return emd_c
+
+
+def _on_all_arcs(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int) -> Coupling:
     M, unit = (costs.M, costs.unit) if isinstance(costs, MatrixCosts) else (costs.block(0, costs.shape[0]), 1.0)
-    plan, _, f, g, code = emd_c(a, b, np.ascontiguousarray(M, dtype=np.float64), max_iter, 1)
+    plan, _, f, g, code = _network_simplex()(a, b, np.ascontiguousarray(M, dtype=np.float64), max_iter, 1)
     support = np.flatnonzero(plan != 0)  # five times faster than on the numbers themselves
     rows, columns = np.divmod(support, plan.shape[1])
     return Coupling(rows, columns, plan.ravel()[support], f / unit, g / unit, code == OPTIMAL, dense=plan)

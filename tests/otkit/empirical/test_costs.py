@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from otkit.empirical import _costs, _simplex, solve, solve_matrix
 from otkit.empirical._costs import MatrixCosts
@@ -47,6 +48,18 @@ def test_costs_of_any_precision_are_given_to_the_simplex_in_its_own():
     M, a = rng.random((5, 5)).astype(np.float32), np.full(5, 0.2)
     found, same = (_simplex.couple(a, a, costs) for costs in (M, M.astype(np.float64)))
     assert found.mass @ M[found.rows, found.columns] == pytest.approx(same.mass @ M[same.rows, same.columns], rel=1e-7)
+
+
+@pytest.mark.parametrize("exponent", [-960, -300, -34, -33, -32, -31, 0, 498, 499, 500, 501, 960])
+def test_points_in_a_unit_have_costs_in_that_unit_whatever_their_squares(exponent):
+    x, y = torch.from_numpy(rng.normal(size=(2, 3, 6, 2)))
+    x[:, 0], y[:, 0] = 0, 1e-16
+    unit = torch.tensor([2.0**exponent, 1.0, 0.0], dtype=torch.float64)[:, None, None]  # the last all in one place
+    found, plain = _costs.costs_of_batch(unit * x, unit * y, 2), _costs.costs_of_batch(x, y, 2)
+    for (costs, _), (same, _) in zip(found[:2], plain[:2], strict=True):
+        np.testing.assert_array_equal(costs.block(0, 6), same.block(0, 6))
+    assert [length for _, length in found[:2]] == [2.0**exponent * plain[0][1], plain[1][1]]
+    assert not found[2][0].block(0, 6).any()
 
 
 @pytest.mark.parametrize("p", [1, 2, 3, 5, 9.5])
