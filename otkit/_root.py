@@ -8,7 +8,6 @@ the one that this project defines.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 
@@ -31,6 +30,6 @@ def root(power: Tensor, p: float) -> Tensor:
     if p == 1:
         return power
     zero = power <= 0
-    # The inner where keeps the infinite derivative of the root at 0 out of the graph.
-    safe = torch.where(zero, torch.ones_like(power), power)
-    return torch.where(zero, torch.zeros_like(power), safe.sqrt() if p == 2 else safe ** (1 / p))
+    # Filled before as well, which keeps the infinite derivative of the root at 0 out of the graph.
+    safe = power.masked_fill(zero, 1.0)
+    return (safe.sqrt() if p == 2 else safe ** (1 / p)).masked_fill(zero, 0.0)

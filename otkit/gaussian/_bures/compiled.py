@@ -79,8 +79,9 @@ def by_lanes(
         return [order[start : start + size] for start in range(0, len(order), size)]
 
     later, conditions = zip(*on_threads(threads, lambda run: solve(run, alike), runs(np.arange(n), RUNS)), strict=True)
-    rest = np.concatenate(later)[np.argsort(np.concatenate(conditions))]
-    on_threads(threads, lambda run: solve(run, np.inf), runs(rest, threads))
+    if any(map(len, later)):
+        rest = np.concatenate(later)[np.argsort(np.concatenate(conditions))]
+        on_threads(threads, lambda run: solve(run, np.inf), runs(rest, threads))
     return value, gradient1, gradient2, hard
 
 
