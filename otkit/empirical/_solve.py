@@ -119,15 +119,16 @@ def solve(
     needed = needs_gradient(x_), needs_gradient(y_)
     problems = measures.problems()
     solved = in_parallel(one, problems) if reg is None else solve_each(one, problems, method, progress)
-    value = _stacked(x_, batch, [s.value for s in solved])
     if reg is None:
-        lengths = _stacked(x_, value.shape, [s.length for s in solved])
+        lengths = _stacked(x_, batch, [s.length for s in solved])
         value = envelope([s.coupling for s in solved if s.coupling], lengths, measures, p) * lengths**p
-    elif needs_gradient(*measures):
+        return _transport(solved, value, measures, restore, options)
+    value = _stacked(x_, batch, [s.value for s in solved])
+    if needs_gradient(*measures):
         parts = [(a_, [s.f for s in solved]), (b_, [s.g for s in solved])]
         parts += [(t, [s.points[i] for s in solved]) for i, t in enumerate((x_, y_)) if needed[i]]
         value = _attached(value, parts, _NO_SECOND)
-    return _transport(solved, value, (x_, y_, a_, b_), restore, options)
+    return _transport(solved, value, measures, restore, options)
 
 
 def _largest(length: float, p: float) -> float:
@@ -260,7 +261,7 @@ def _require_room(batch: Sequence[int], n: int, m: int, reg: float | None) -> No
     """Refuse what memory cannot hold, before any work."""
     if reg is None:
         require_memory(n, m)
-    size = 8 * n * m * int(np.prod(batch))
+    size = 8 * n * m * math.prod(batch)
     if batch and size > PLAN_BYTES:
         raise MemoryError(
             f"dense plans for a batch of shape {tuple(batch)} with n = {n} and m = {m} take "
