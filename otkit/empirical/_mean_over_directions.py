@@ -10,6 +10,8 @@ from torch import Tensor
 
 from otkit._arguments import Restore
 from otkit._derivatives import attach, needs_gradient
+from otkit._root import root
+from otkit._units import in_units
 
 _LARGEST = 2**21
 """The most projected points at a time, 16 MB of them."""
@@ -23,7 +25,10 @@ class Estimate(NamedTuple):
 
 
 class Means(NamedTuple):
-    """Means over directions (...), their standard errors if asked for (0 otherwise), and the way back."""
+    """Means over directions (...), in units of a length to the power p, their standard errors, and the way back.
+
+    The errors are 0 where they are not asked for.
+    """
 
     mean: Tensor
     error: Tensor
@@ -33,14 +38,19 @@ class Means(NamedTuple):
     def times(self, mass: Tensor) -> Means:
         return self._replace(mean=self.mean * mass, error=self.error * mass.detach())
 
-    def error_of_root(self, p: float) -> Tensor:
+    def cost(self, length: Tensor, p: float) -> Any:
+        """The mean, for the caller; an `Estimate` where the error is asked for."""
+        value = self.restore(in_units(self.mean, length, p))
+        return Estimate(value, self.restore(in_units(self.error, length, p))) if self.return_error else value
+
+    def distance(self, length: Tensor, p: float) -> Any:
+        """Its root, likewise."""
+        value = self.restore(root(self.mean, p) * length)
+        if not self.return_error:
+            return value
         mean = self.mean.detach()
         slope = torch.where(mean > 0, torch.where(mean > 0, mean, 1.0) ** (1 / p - 1) / p, 0.0)
-        return self.error * slope
-
-    def restored(self, of_mean: Callable[[Tensor], Tensor], error: Tensor) -> Any:
-        value = self.restore(of_mean(self.mean))
-        return Estimate(value, self.restore(error)) if self.return_error else value
+        return Estimate(value, self.restore(self.error * slope * length))
 
 
 def mean_over(

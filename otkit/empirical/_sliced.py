@@ -22,8 +22,7 @@ from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, require_exponent
 from otkit._derivatives import needs_gradient
-from otkit._root import root
-from otkit._units import SMALLEST_POWER, in_units, power_of_two, require_finite_length
+from otkit._units import SMALLEST_POWER, power_of_two, require_finite_length
 from otkit.empirical._directions import Seed, directions_for
 from otkit.empirical._mean_over_directions import Means, mean_over
 from otkit.empirical._measures import pair_of_measures
@@ -84,8 +83,7 @@ def sliced_cost(
     """
     p = require_exponent(p)
     means, length = _sliced(x, y, p, a, b, n_projections, generator, projections, return_error, validate)
-    error = in_units(means.error, length, p) if return_error else means.error
-    return means.restored(lambda mean: in_units(mean, length, p), error)
+    return means.cost(length, p)
 
 
 def sliced_wasserstein(
@@ -115,7 +113,7 @@ def sliced_wasserstein(
     """
     p = require_exponent(p)
     means, length = _sliced(x, y, p, a, b, n_projections, generator, projections, return_error, validate)
-    return means.restored(lambda mean: root(mean, p) * length, means.error_of_root(p) * length)
+    return means.distance(length, p)
 
 
 def _sliced(

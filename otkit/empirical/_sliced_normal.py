@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from otkit._arguments import Array, as_tensors, shape
-from otkit._root import root
-from otkit._units import in_units, power_of_two, require_finite_length
+from otkit._units import power_of_two, require_finite_length
 from otkit.empirical._directions import Seed, directions_for
 from otkit.empirical._mean_over_directions import Means, mean_over
 from otkit.empirical._normal import require_normal, require_two, squared_cost_to_normal
@@ -71,8 +70,7 @@ def sliced_cost_to_normal(
     means, length = _sliced_to_normal(
         x, p, loc, scale, a, n_projections, generator, projections, return_error, validate
     )
-    error = in_units(means.error, length, 2) if return_error else means.error
-    return means.restored(lambda mean: in_units(mean, length, 2), error)
+    return means.cost(length, 2)
 
 
 def sliced_wasserstein_to_normal(
@@ -102,7 +100,7 @@ def sliced_wasserstein_to_normal(
     means, length = _sliced_to_normal(
         x, p, loc, scale, a, n_projections, generator, projections, return_error, validate
     )
-    return means.restored(lambda mean: root(mean, 2) * length, means.error_of_root(2) * length)
+    return means.distance(length, 2)
 
 
 def _sliced_to_normal(
