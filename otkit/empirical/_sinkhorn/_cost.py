@@ -174,9 +174,7 @@ class _EntropicCost(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, y: Tensor, a: Tensor, b: Tensor, options: Options, solved: list[Entropic]
     ) -> Tensor:
-        batch = x.shape[:-2]
-        problems = list(zip(*(t.reshape(-1, *t.shape[len(batch) :]) for t in (x, y, a, b)), strict=True))
-        method, progress = options.method, options.progress
+        problems, method, progress = Measures(x, y, a, b).problems(), options.method, options.progress
         solved += solve_each(lambda x, y, a, b: _solve(x, y, a, b, options), problems, method, progress)
         f = torch.as_tensor(np.array([each.f for each in solved])).to(a).reshape(a.shape)
         g = torch.as_tensor(np.array([each.g for each in solved])).to(b).reshape(b.shape)
