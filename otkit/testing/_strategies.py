@@ -27,6 +27,11 @@ _MASSES = st.integers(0, 9).map(lambda k: 2.0**-20 if k == 9 else float(k))
 OneMeasure = TypeVar("OneMeasure", np.ndarray, Measure, Gaussian)
 
 
+def vector(draw: DrawFn, d: int) -> np.ndarray:
+    """A vector of shape (d,), drawn within another strategy."""
+    return np.array(draw(st.lists(COORDINATES, min_size=d, max_size=d)))
+
+
 @st.composite
 def rotations(draw: DrawFn, d: int) -> np.ndarray:
     """Rotation matrices of shape (d, d)."""
@@ -93,8 +98,7 @@ def gaussians(
         diagonal: Whether the covariances are diagonal.
         rank: The largest rank of the covariances, as of a low-rank factor; d by default.
     """
-    loc = np.array(draw(st.lists(COORDINATES, min_size=d, max_size=d)), dtype=float)
-    spectrum = draw(spectra(d, cond=cond, singular=singular))
+    loc, spectrum = vector(draw, d), draw(spectra(d, cond=cond, singular=singular))
     spectrum[d if rank is None else rank :] = 0
     if diagonal:
         return Gaussian(loc, np.diag(spectrum))
