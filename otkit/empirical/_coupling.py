@@ -1,7 +1,8 @@
-"""A plan by its entries, with the potentials that prove it optimal: what the network simplex finds."""
+"""What the network simplex finds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,3 +37,11 @@ class Coupling(NamedTuple):
     gap: float | None = None
     certain: bool = True
     dense: np.ndarray | None = None
+
+
+def plans_of(couplings: Sequence[Coupling], n: int, m: int) -> np.ndarray:
+    """The plans (k, n, m) of k couplings."""
+    plans = np.zeros((len(couplings), n, m))
+    for plan, coupling in zip(plans, couplings, strict=True):
+        plan[coupling.rows, coupling.columns] = coupling.mass
+    return plans

@@ -24,7 +24,7 @@ from otkit._convergence import warn
 from otkit._derivatives import attach, needs_gradient, refuse_gradient
 from otkit._units import MODERATE
 from otkit.empirical._costs import LARGEST_UNIT, MatrixCosts, costs_between, extremes
-from otkit.empirical._coupling import Coupling
+from otkit.empirical._coupling import Coupling, plans_of
 from otkit.empirical._exact import envelope
 from otkit.empirical._measures import in_parallel, matrix_and_weights, pair_of_measures, refuse_transforms
 from otkit.empirical._simplex import DENSE, require_memory
@@ -321,10 +321,7 @@ def _plan(solved: list[Solved], a: Tensor, n: int, m: int, restore: Restore, opt
         return torch.sparse_coo_tensor(index, values, (n, m), device=a.device, check_invariants=False).coalesce()
     if not batch and couplings[0].dense is not None:
         return restore(torch.as_tensor(couplings[0].dense).to(a.device))
-    plan = np.zeros((len(couplings), n, m))
-    for P, coupling in zip(plan, couplings, strict=True):
-        P[coupling.rows, coupling.columns] = coupling.mass
-    return restore(torch.as_tensor(plan).to(a.device).reshape(*batch, n, m))
+    return restore(torch.as_tensor(plans_of(couplings, n, m)).to(a.device).reshape(*batch, n, m))
 
 
 def _advice(failed: list[Solved], count: int, options: Options) -> str:

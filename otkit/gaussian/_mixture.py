@@ -29,6 +29,7 @@ from otkit._derivatives import attach, needs_gradient
 from otkit._operators import checked, operator
 from otkit._root import root
 from otkit._units import farthest
+from otkit.empirical._coupling import plans_of
 from otkit.empirical._measures import in_parallel
 from otkit.empirical._simplex import couple
 from otkit.gaussian._checks import require_covariance, require_mixture, require_probabilities, require_same_dimension
@@ -212,11 +213,8 @@ def _solve(costs: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]
     couplings = in_parallel(couple, list(zip(*flat, strict=True)))
     if not all(coupling.optimal for coupling in couplings):
         warn("the network simplex stopped before a plan between the components was optimal; the value is not the cost")
-    plan = np.zeros((len(couplings), K, L))
-    for P, coupling in zip(plan, couplings, strict=True):
-        P[coupling.rows, coupling.columns] = coupling.mass
     f, g = (np.array([getattr(coupling, name) for coupling in couplings]) for name in ("f", "g"))
-    P, f, g = (torch.as_tensor(each).to(costs) for each in (plan, f, g))
+    P, f, g = (torch.as_tensor(each).to(costs) for each in (plans_of(couplings, K, L), f, g))
     f, g = f.reshape(*batch, K) * largest[..., None], g.reshape(*batch, L) * largest[..., None]
     return P.reshape(*batch, K, L), f, g
 
