@@ -18,14 +18,13 @@ from otkit._operators import checked, value_check
 from otkit._symmetry import require_symmetric
 
 
-def require_gaussian(loc_name: str, loc: Tensor, cov_name: str, cov: Tensor) -> int:
-    """Return d if loc is (..., d) and cov (..., d, d)."""
+def require_gaussian(loc_name: str, loc: Tensor, cov_name: str, cov: Tensor) -> None:
+    """Raise unless loc is (..., d) and cov (..., d, d)."""
     d = require_square(cov_name, cov)
     if loc.ndim < 1 or loc.shape[-1] != d:
         raise ValueError(
             f"{loc_name} has shape {shape(loc)}; expected (..., {d}), as {cov_name} has shape {shape(cov)}"
         )
-    return d
 
 
 def require_same_dimension(cov1_name: str, cov1: Tensor, cov2_name: str, cov2: Tensor) -> None:
@@ -60,7 +59,7 @@ def require_list(locs_name: str, locs: Tensor, covs_name: str, covs: Tensor) -> 
     if covs.ndim < 3:
         raise ValueError(f"{covs_name} has shape {shape(covs)}; expected a list of covariances (..., K, d, d)")
     K = covs.shape[-3]
-    if locs.ndim < 2 or locs.shape[-2:] != (K, d):
+    if locs.shape[-2:] != (K, d):
         raise ValueError(
             f"{locs_name} has shape {shape(locs)}; expected (..., {K}, {d}), as {covs_name} has shape {shape(covs)}"
         )

@@ -203,7 +203,7 @@ def _problems(*tensors: Tensor) -> Any:
 
 
 def _on_cpu(covs: Tensor) -> bool:
-    return covs.device.type == "cpu" and covs.dtype == torch.float64
+    return covs.device.type == "cpu"
 
 
 def _both_factors(covs1: Tensor, covs2: Tensor, half: bool, eps: float) -> tuple[_crossed.Factors, _crossed.Factors]:
