@@ -112,19 +112,7 @@ def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int
     Raises:
         ValueError: An option is not known, not as it should be, or does not go with the penalty.
     """
-    parser = _parser()
-    taken = sorted(OURS & options.keys())
-    if taken:
-        raise ValueError(f"trainer: {', '.join(taken)} is set by otkit-vae; expected options among the others")
-    try:
-        with warnings.catch_warnings():
-            # A new name in recent versions of the parser, which older ones do not know.
-            warnings.filterwarnings("ignore", message="(?s).*(instantiate_classes|DeprecationWarning)")
-            # A copy, as the parser puts its own objects into lists that it is given.
-            parsed = parser.parse_object({"trainer": copy.deepcopy(options)})
-            given = vars(parser.instantiate_classes(parsed)["trainer"])
-    except (ArgumentError, TypeError, ImportError) as error:
-        raise ValueError(f"trainer: {error}") from None
+    given = _instantiated(options)
     _check_numbers(given)
     if isinstance(penalty, AdversarialPenalty):
         for name, off in (("accumulate_grad_batches", 1), ("gradient_clip_val", None)):
@@ -133,12 +121,7 @@ def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int
                     f"trainer: {name} is {given[name]}; the penalty {penalty.name} expects {off}, as it has an "
                     "optimiser for its adversary beside the model's"
                 )
-    for kind, expected in REFUSED.items():
-        if any(isinstance(callback, kind) for callback in _listed(given["callbacks"])):
-            raise ValueError(f"trainer: callbacks has a {kind.__name__}; expected {expected}")
-    for callback in _listed(given["callbacks"]):
-        if isinstance(callback, EarlyStopping):
-            _see_metrics(callback, given)
+    _check_callbacks(given)
     if given["precision"] == "16-true":
         raise ValueError(
             "trainer: precision is 16-true, in which Adam's squares of gradients are 0; expected 16-mixed, bf16-mixed, "
@@ -174,6 +157,33 @@ def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int
         ours = {"forward_sync_buffers": False, "gradient_as_bucket_view": True}
         trainer.strategy._ddp_kwargs = ours | trainer.strategy._ddp_kwargs
     return trainer
+
+
+def _instantiated(options: dict[str, Any]) -> dict[str, Any]:
+    """All options of the engine, those that are not given by default, with callbacks and loggers made."""
+    taken = sorted(OURS & options.keys())
+    if taken:
+        raise ValueError(f"trainer: {', '.join(taken)} is set by otkit-vae; expected options among the others")
+    parser = _parser()
+    try:
+        with warnings.catch_warnings():
+            # A new name in recent versions of the parser, which older ones do not know.
+            warnings.filterwarnings("ignore", message="(?s).*(instantiate_classes|DeprecationWarning)")
+            # A copy, as the parser puts its own objects into lists that it is given.
+            parsed = parser.parse_object({"trainer": copy.deepcopy(options)})
+            return vars(parser.instantiate_classes(parsed)["trainer"])
+    except (ArgumentError, TypeError, ImportError) as error:
+        raise ValueError(f"trainer: {error}") from None
+
+
+def _check_callbacks(given: Mapping[str, Any]) -> None:
+    """Refuse callbacks that do not go with a model here, and let those that wait for a metric see it."""
+    for callback in _listed(given["callbacks"]):
+        for kind, expected in REFUSED.items():
+            if isinstance(callback, kind):
+                raise ValueError(f"trainer: callbacks has a {kind.__name__}; expected {expected}")
+        if isinstance(callback, EarlyStopping):
+            _see_metrics(callback, given)
 
 
 def _check_numbers(given: Mapping[str, Any]) -> None:
