@@ -162,19 +162,24 @@ def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | No
         if not trainer.is_global_zero:
             return None
         with processes.alone():
-            # The engine leaves them in the precision of the training.
-            model.to("cpu", data.train.dtype)
-            objective.to("cpu", data.train.dtype)
-            pictures.reconstructions(model, data.held_out, folder / "reconstructions.png")
-            pictures.samples(model, folder / "samples.png", seed=config.seed)
-            labels = None if data.held_out_labels is None else data.named(data.held_out_labels)
-            pictures.latent_map(model, data.held_out, labels, folder / "latent.png")
-            evaluation = evaluate(model, objective, data.held_out, batch_size=config.batch_size, seed=config.seed)
-            run = open_run(folder, data)
-            # By what the engine was told: a limit of steps or time, or an early stopping.
-            for said in filter(None, (run.unfinished, run.warming)):
-                print(said, file=sys.stderr)
-            _report(run, evaluation)
+            return _finished(folder, config, data, model, objective)
+
+
+def _finished(folder: Path, config: TrainConfig, data: Data, model: VAE, objective: Objective) -> Run:
+    """Draw the pictures, evaluate, say what ended the training before its time, and write the report."""
+    # The engine leaves them in the precision of the training.
+    model.to("cpu", data.train.dtype)
+    objective.to("cpu", data.train.dtype)
+    pictures.reconstructions(model, data.held_out, folder / "reconstructions.png")
+    pictures.samples(model, folder / "samples.png", seed=config.seed)
+    labels = None if data.held_out_labels is None else data.named(data.held_out_labels)
+    pictures.latent_map(model, data.held_out, labels, folder / "latent.png")
+    evaluation = evaluate(model, objective, data.held_out, batch_size=config.batch_size, seed=config.seed)
+    run = open_run(folder, data)
+    # By what the engine was told: a limit of steps or time, or an early stopping.
+    for said in filter(None, (run.unfinished, run.warming)):
+        print(said, file=sys.stderr)
+    _report(run, evaluation)
     return Run(folder, model, evaluation)
 
 
