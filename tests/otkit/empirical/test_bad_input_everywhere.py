@@ -13,6 +13,7 @@ X, Y = np.random.default_rng(0).normal(size=(2, 5, 2))
 X, A, B = X[:4], np.full(4, 1 / 4), np.full(5, 1 / 5)
 PLANE, LINE = {"x": X, "y": Y, "a": A, "b": B}, {"x": X[:, 0], "y": Y[:, 0], "a": A, "b": B}
 ENTROPIC, NORMAL = {**PLANE, "reg": 0.5}, ("x", "a")
+COSTS = {"M": np.abs(X[:, None, 0] - Y[:, 0]), "a": A, "b": B}
 
 CALLS = {
     "transport_cost": PLANE,
@@ -30,25 +31,33 @@ CALLS = {
     "sinkhorn_cost": ENTROPIC,
     "sinkhorn_divergence": ENTROPIC,
     "solve": ENTROPIC,
-    "solve_matrix": {"M": np.abs(X[:, None, 0] - Y[:, 0]), "a": A, "b": B, "reg": 0.5},
+    "solve exactly": PLANE,
+    "solve_matrix": {**COSTS, "reg": 0.5},
+    "solve_matrix exactly": COSTS,
 }
+
+
+def function(call):
+    return getattr(empirical, call.split()[0])
+
+
 POINTS = [(call, name) for call, arguments in CALLS.items() for name in arguments if name in "xyM"]
 WEIGHTS = [(call, name) for call, arguments in CALLS.items() for name in arguments if name in "ab"]
 PAIRS = [call for call, arguments in CALLS.items() if "b" in arguments]
 PLANAR = [call for call, arguments in CALLS.items() if "y" in arguments and arguments["x"].ndim == 2]
-POWERS = [call for call in CALLS if "p" in inspect.signature(getattr(empirical, call)).parameters]
+POWERS = [call for call in CALLS if "p" in inspect.signature(function(call)).parameters]
 REGULARISED = [call for call, arguments in CALLS.items() if "reg" in arguments]
 
 
 def refused(call, changes, error, message):
     with pytest.raises(error, match=message):
-        getattr(empirical, call)(**{**CALLS[call], **changes})
+        function(call)(**{**CALLS[call], **changes})
 
 
 def test_no_public_function_is_left_out():
-    assert set(CALLS) == set(empirical.__all__) - {"Estimate", "Transport"}
+    assert {call.split()[0] for call in CALLS} == set(empirical.__all__) - {"Estimate", "Transport"}
     for call, arguments in CALLS.items():
-        result = getattr(empirical, call)(**arguments)
+        result = function(call)(**arguments)
         assert np.isfinite(getattr(result, "cost", result)), call
 
 
@@ -76,7 +85,7 @@ def test_few_digits_excuse_no_other_mass(call, dtype, excess):
     heavy = torch.full((n,), (1 + excess) / n, dtype=dtype)
     refused(call, {**arguments, "b": heavy}, ValueError, "a and b must have the same sum")
     uneven = torch.from_numpy(np.random.default_rng(0).random(n))
-    getattr(empirical, call)(**{**arguments, "b": (uneven / uneven.sum()).to(dtype)})
+    function(call)(**{**arguments, "b": (uneven / uneven.sum()).to(dtype)})
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -153,6 +162,11 @@ def test_no_regularisation(call, reg):
 
 
 @pytest.mark.parametrize("call", REGULARISED)
+def test_regularisations_that_are_no_numbers(call):
+    refused(call, {"reg": "1"}, TypeError, "reg is '1' of type str; expected a number")
+
+
+@pytest.mark.parametrize("call", REGULARISED)
 def test_so_little_regularisation_that_nothing_could_converge(call):
     refused(
         call, {"reg": 1e-30}, ValueError, "reg is 1e-30 beside a largest cost of .*; expected a reg that is not lost"
@@ -165,7 +179,7 @@ def test_zero_weights_and_duplicate_points_are_legal(call):
     for name in POINT_NAMES & arguments.keys():
         arguments[name][1] = arguments[name][0]
     arguments["a"] = np.array([0.5, 0.0, 0.25, 0.25])
-    result = getattr(empirical, call)(**arguments)
+    result = function(call)(**arguments)
     assert np.isfinite(getattr(result, "cost", result))
 
 

@@ -172,23 +172,7 @@ def test_zero_weights_and_any_mass():
     )
 
 
-# Bad input
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "options", "error", "message"),
-    [
-        (np.zeros(0), np.zeros(3), {}, ValueError, r"x has shape \(0,\); expected n >= 1 points on the line"),
-        (np.zeros(3), np.array(1.0), {}, ValueError, r"y has shape \(\); expected n >= 1 points on the line"),
-        (np.zeros(3), np.array([np.nan]), {}, ValueError, "y must be finite"),
-        (np.zeros(3), np.zeros(3), {"p": np.inf}, ValueError, "p is inf"),
-        (np.zeros(3), np.zeros(3), {"a": np.ones(2)}, ValueError, r"a has shape \(2,\)"),
-        (np.zeros(3), np.zeros(3), {"a": np.ones(3)}, ValueError, "a and b must have the same sum; got 3"),
-        (np.full(1, 1e308), np.full(1, -1e308), {}, ValueError, "farther apart than the largest float64"),
-        (np.zeros(3, int), np.zeros(3), {}, TypeError, "x has dtype int64"),
-    ],
-)
-def test_bad_input_names_the_argument(x, y, options, error, message):
+def test_points_farther_apart_than_float64():
     for distance in (transport_cost_1d, wasserstein_1d):
-        with pytest.raises(error, match=message):
-            distance(x, y, **options)
+        with pytest.raises(ValueError, match="farther apart than the largest float64"):
+            distance(np.full(1, 1e308), np.full(1, -1e308))

@@ -286,19 +286,10 @@ def test_not_converged_is_a_lower_bound_with_finite_gradients(reg, n_iter, stop,
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"reg": 0}, ValueError, "reg is 0; expected a finite number > 0"),
-        ({"reg": 1e-30}, ValueError, "reg is 1e-30 beside a largest cost"),
-        ({"reg": -1.0}, ValueError, "reg is -1.0"),
-        ({"reg": float("nan")}, ValueError, "reg is nan"),
-        ({"reg": "a"}, TypeError, "reg is 'a' of type str"),
-        ({"reg": 1.0, "tol": 0}, ValueError, "tol is 0"),
-        ({"reg": 1.0, "max_iter": 1.5}, ValueError, "max_iter is 1.5"),
-        ({"reg": 1.0, "p": 0}, ValueError, "p is 0"),
-        ({"reg": 1.0, "a": np.ones(3)}, ValueError, "same sum"),
-    ],
+    ("options", "message"),
+    [({"tol": 0}, "tol is 0"), ({"max_iter": 1.5}, "max_iter is 1.5"), ({"method": "fast"}, "method is 'fast'")],
 )
-def test_bad_input_names_the_argument(options, error, message):
-    with pytest.raises(error, match=message):
-        sinkhorn_cost(np.zeros((3, 2)), np.ones((4, 2)), **options)
+def test_bad_options(options, message):
+    for function in (sinkhorn_cost, sinkhorn_divergence):
+        with pytest.raises(ValueError, match=message):
+            function(np.zeros((3, 2)), np.ones((4, 2)), reg=1.0, **options)

@@ -337,28 +337,18 @@ x2, y2, M2 = np.zeros((3, 2)), np.ones((4, 2)), np.ones((3, 4))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "options", "error", "message"),
+    ("options", "message"),
     [
-        ((np.zeros((0, 2)), y2), {}, ValueError, r"x has shape \(0, 2\); expected n >= 1 points"),
-        ((x2, np.ones((4, 3))), {}, ValueError, "points in 3 dimensions; expected 2"),
-        ((x2, np.full((4, 2), np.inf)), {}, ValueError, "y must be finite; got 8 entries"),
-        ((x2, y2), {"a": np.array([-0.5, 1.0, 0.5])}, ValueError, "a must not be negative"),
-        ((x2, y2), {"a": np.ones(3)}, ValueError, "same sum; got 3 for a and 1 for b"),
-        ((x2, y2), {"b": np.zeros(4)}, ValueError, "b has weights that are all zero"),
-        ((x2, y2, 0.5), {}, ValueError, "p is 0.5"),
-        ((x2, y2, np.inf), {}, ValueError, "p is inf"),
-        ((x2, y2), {"reg": 0.0}, ValueError, "reg is 0.0; expected a finite number > 0"),
-        ((x2, y2), {"reg": -1.0}, ValueError, "reg is -1.0"),
-        ((x2, y2), {"reg": 1e-20}, ValueError, "not lost in its rounding"),
-        ((x2, y2), {"max_iter": 0}, ValueError, "max_iter is 0"),
-        ((x2, y2), {"method": "foo"}, ValueError, "method is 'foo'; expected one of 'auto', 'sinkhorn'"),
-        ((x2, y2), {"method": "foo", "reg": 1.0}, ValueError, "method is 'foo'; expected one of 'auto', 'sinkhorn'"),
-        ((x2, y2), {"tol": -1.0}, ValueError, "tol is -1.0"),
+        ({"max_iter": 0}, "max_iter is 0"),
+        ({"method": "foo"}, "method is 'foo'; expected one of 'auto', 'sinkhorn'"),
+        ({"method": "foo", "reg": 1.0}, "method is 'foo'; expected one of 'auto', 'sinkhorn'"),
+        ({"tol": -1.0}, "tol is -1.0"),
     ],
 )
-def test_bad_points_name_the_argument(arguments, options, error, message):
-    with pytest.raises(error, match=message):
-        solve(*arguments, **options)
+def test_bad_options(options, message):
+    for function, arguments in ((solve, (x2, y2)), (solve_matrix, (M2,))):
+        with pytest.raises(ValueError, match=message):
+            function(*arguments, **options)
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
@@ -371,26 +361,18 @@ def test_a_reg_lost_in_rounding_is_named_as_it_came(scale):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "options", "error", "message"),
+    ("arguments", "message"),
     [
-        ((np.zeros((0, 2)),), {}, ValueError, r"M has shape \(0, 2\); expected costs"),
-        ((np.zeros(3),), {}, ValueError, r"M has shape \(3,\)"),
-        ((np.full((3, 4), np.nan),), {}, ValueError, "M must be finite; got 12 entries"),
-        ((np.where(np.eye(3) > 0, np.inf, 0),), {}, ValueError, "M must be finite; got 3 entries"),
-        ((M2, np.ones(2)), {}, ValueError, r"a has shape \(2,\); expected \(..., 3\), a weight for each row of M"),
-        ((M2, None, np.ones(3)), {}, ValueError, "a weight for each column of M"),
-        ((M2, np.ones(3)), {}, ValueError, "same sum; got 3 for a and 1 for b"),
-        ((M2, np.array([2.0, -1, 0])), {}, ValueError, "a must not be negative"),
-        ((M2, np.zeros(3)), {}, ValueError, "a has weights that are all zero"),
-        ((np.array([[1.5e308, -1.5e308]]),), {}, ValueError, "expected a difference that float64 holds"),
-        ((M2,), {"reg": 0}, ValueError, "reg is 0"),
-        ((M2,), {"method": "foo"}, ValueError, "method is 'foo'"),
-        ((M2.astype(int),), {}, TypeError, "M has dtype int64"),
+        ((np.zeros(3),), r"M has shape \(3,\)"),
+        ((np.where(np.eye(3) > 0, np.inf, 0),), "M must be finite; got 3 entries"),
+        ((M2, np.ones(2)), r"a has shape \(2,\); expected \(..., 3\), a weight for each row of M"),
+        ((M2, None, np.ones(3)), "a weight for each column of M"),
+        ((np.array([[1.5e308, -1.5e308]]),), "expected a difference that float64 holds"),
     ],
 )
-def test_bad_costs_name_the_argument(arguments, options, error, message):
-    with pytest.raises(error, match=message):
-        solve_matrix(*arguments, **options)
+def test_bad_costs_name_the_argument(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        solve_matrix(*arguments)
 
 
 def test_methods_that_need_costs_that_are_not_held_are_refused(monkeypatch):
