@@ -27,6 +27,9 @@ FORMS = {
     "sqrtm": (linalg.sqrtm, PAIR[1:2]),
     "inv_sqrtm": (linalg.inv_sqrtm, PAIR[1:2]),
     "polar": (linalg.polar, (normal(4, 3, 3),)),
+    "w2_squared": (gaussian.w2_squared, PAIR),
+    "w2": (gaussian.w2, PAIR),
+    "w2_squared_from_factors": (gaussian.w2_squared_from_factors, PAIR),
     "trace": (lambda *gaussians: gaussian.w2_squared(*gaussians, method="trace"), PAIR),
     "w2_squared_diagonal": (gaussian.w2_squared_diagonal, (normal(4, 3), normal(4, 3).abs()) * 2),
     "transport_map": (gaussian.transport_map, PAIR),
@@ -35,6 +38,7 @@ FORMS = {
     "entropic_cost": (lambda *gaussians: gaussian.entropic_cost(*gaussians, reg=0.5), PAIR),
     "sinkhorn_divergence": (lambda *gaussians: gaussian.sinkhorn_divergence(*gaussians, reg=0.5), PAIR),
     "mixture_w2": (gaussian.mixture_w2, MIXTURES),
+    "pairwise_w2_squared": (gaussian.pairwise_w2_squared, (*MIXTURES[1:3], *MIXTURES[4:])),
     "fit": (gaussian.fit, (normal(4, 9, 3),)),
     "frechet_distance": (gaussian.frechet_distance, (normal(4, 9, 3), normal(4, 2, 3))),
 }

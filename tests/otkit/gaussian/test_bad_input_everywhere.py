@@ -53,9 +53,12 @@ CALLS = {
 ARGUMENTS = [(call, name) for call, (_, arguments, _) in CALLS.items() for name in arguments]
 COVARIANCES = [(call, name) for call, name in ARGUMENTS if name.startswith("cov") or name == "A"]
 SQUARE = [*COVARIANCES, ("polar", "M")]
+SECOND = [(call, name) for call, name in COVARIANCES if name.endswith("2")]
 MEANS = [(call, name) for call, name in ARGUMENTS if name.startswith("loc")]
 PROBABILITIES = [(call, name) for call, name in ARGUMENTS if name.startswith("weights")]
+LISTED = [(call, name) for call, name in ARGUMENTS if name.startswith(("locs", "weights"))]
 TWO = [call for call, (_, arguments, _) in CALLS.items() if len(arguments) > 1]
+FIRST_AND_ANOTHER = [(call, name) for call in TWO for name in list(CALLS[call][1])[1:]]
 
 
 def refused(call, changes, error, message):
@@ -83,7 +86,9 @@ def _parts(result):
 
 @pytest.mark.parametrize(("call", "name"), SQUARE)
 def test_not_square(call, name):
-    refused(call, {name: default(call, name)[..., :-1]}, ValueError, rf"{name} has shape .*; expected .*square")
+    for bad in (default(call, name)[..., :-1], np.zeros(d)):
+        message = rf"{name} has shape {re.escape(str(bad.shape))}; expected .*square"
+        refused(call, {name: bad}, ValueError, message)
 
 
 @pytest.mark.parametrize(("call", "name"), COVARIANCES)
@@ -181,14 +186,14 @@ def test_mixed_kinds_dtypes_and_devices(call):
     refused(call, {**tensors, name: tensors[name].to("meta")}, TypeError, rf"{name} has device meta but")
 
 
-@pytest.mark.parametrize("call", TWO)
-def test_batches_that_do_not_broadcast(call):
-    first, *_, last = CALLS[call][1]
+@pytest.mark.parametrize(("call", "other"), FIRST_AND_ANOTHER)
+def test_batches_that_do_not_broadcast(call, other):
+    first = next(iter(CALLS[call][1]))
     bad = {
         name: np.broadcast_to(default(call, name), (n, *default(call, name).shape)).copy()
-        for name, n in ((first, 2), (last, 3))
+        for name, n in ((first, 2), (other, 3))
     }
-    refused(call, bad, ValueError, rf"batch shapes do not broadcast; got (.*, )?{first}: .*, {last}: ")
+    refused(call, bad, ValueError, rf"batch shapes do not broadcast; got (?=.*\b{first}: )(?=.*\b{other}: )")
 
 
 @pytest.mark.parametrize(("call", "name"), MEANS)
@@ -197,6 +202,31 @@ def test_dimensions_that_do_not_match(call, name):
     message = "factor1 has shape" if (call, name) == ("w2_squared_from_factors", "loc1") else f"{name} has shape"
     message = "scale1 has shape" if (call, name) == ("w2_squared_diagonal", "loc1") else message
     refused(call, {name: bad}, ValueError, message)
+
+
+@pytest.mark.parametrize(("call", "name"), SECOND)
+def test_two_spaces(call, name):
+    loc = name.replace("cov", "loc")
+    bad = {loc: default(call, loc)[..., :-1], name: default(call, name)[..., :-1, :-1]}
+    refused(call, bad, ValueError, rf"{name} has shape .*, a Gaussian in 2 dimensions; expected 3, as cov")
+
+
+@pytest.mark.parametrize(("call", "name"), [(call, name) for call, name in COVARIANCES if name.startswith("covs")])
+def test_covariances_that_are_no_list(call, name):
+    refused(call, {name: COV}, ValueError, rf"{name} has shape \(3, 3\); expected a list of covariances")
+
+
+@pytest.mark.parametrize(("call", "name"), LISTED)
+def test_lists_of_another_length_and_no_lists(call, name):
+    expected = r"\(\.\.\., 2, 3\)" if name.startswith("locs") else r"\(\.\.\., 2\)"
+    for bad in (default(call, name)[:1], default(call, name)[0]):
+        message = rf"{name} has shape {re.escape(str(bad.shape))}; expected {expected}, as covs"
+        refused(call, {name: bad}, ValueError, message)
+
+
+@pytest.mark.parametrize(("call", "name"), ARGUMENTS)
+def test_texts(call, name):
+    refused(call, {name: "a"}, TypeError, f"{name} is a str that does not convert to an array of numbers")
 
 
 @pytest.mark.parametrize(("call", "name"), PROBABILITIES)

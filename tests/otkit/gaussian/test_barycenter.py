@@ -239,29 +239,10 @@ def test_float32_is_computed_in_float64():
     torch.testing.assert_close(cov.detach(), reference.float(), rtol=0, atol=0)
 
 
-# Bad input
-
-locs, covs = np.zeros((3, 2)), np.stack([np.eye(2)] * 3)
-
-
 @pytest.mark.parametrize(
-    ("arguments", "options", "error", "message"),
-    [
-        ((locs, np.eye(2)), {}, ValueError, r"covs has shape \(2, 2\); expected a list of covariances"),
-        ((locs[:2], covs), {}, ValueError, r"locs has shape \(2, 2\); expected \(..., 3, 2\)"),
-        ((locs, covs, np.ones(2) / 2), {}, ValueError, r"weights has shape \(2,\); expected \(..., 3\)"),
-        ((locs, covs, np.ones(3)), {}, ValueError, "weights must sum to one; got 3"),
-        ((locs, covs, [1.5, -0.5, 0.0]), {}, ValueError, "weights must not be negative; got -0.5"),
-        ((locs, covs, [1.0, np.nan, 0.0]), {}, ValueError, "weights must be finite"),
-        ((locs, covs - 2 * np.diag([1.0, 0.0])), {}, ValueError, "covs must be positive semidefinite"),
-        ((locs, covs + np.triu(np.ones((2, 2)))), {}, ValueError, "covs must be symmetric"),
-        ((locs + np.inf, covs), {}, ValueError, "locs must be finite"),
-        ((np.zeros((4, 3, 2)), np.stack([covs] * 5)), {}, ValueError, "batch shapes do not broadcast; got locs"),
-        ((locs, covs.astype(int)), {}, TypeError, "covs has dtype int64"),
-        ((locs, covs), {"tol": 0.0}, ValueError, "tol is 0.0"),
-        ((locs, covs), {"max_iter": 0}, ValueError, "max_iter is 0; expected a whole number >= 1"),
-    ],
+    ("options", "message"),
+    [({"tol": 0.0}, "tol is 0.0"), ({"max_iter": 0}, "max_iter is 0; expected a whole number >= 1")],
 )
-def test_bad_input_names_the_argument(arguments, options, error, message):
-    with pytest.raises(error, match=message):
-        barycenter(*arguments, **options)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        barycenter(np.zeros((3, 2)), np.stack([np.eye(2)] * 3), **options)

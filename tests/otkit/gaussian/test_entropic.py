@@ -287,19 +287,6 @@ def test_third_derivatives(cost):
 
 
 @both
-def test_under_vmap(cost):
-    A, B, m = torch.from_numpy(spd(5, 3)), torch.from_numpy(spd(5, 3, seed=1)), torch.zeros(3, dtype=torch.float64)
-
-    def one(A, B):
-        return cost(m, A, m, B, reg=0.3, validate=False)
-
-    torch.testing.assert_close(torch.func.vmap(one)(A, B), one(A, B))
-    mapped = torch.func.vmap(torch.func.grad(one))(A, B)
-    leaf = A.clone().requires_grad_()
-    torch.testing.assert_close(mapped, torch.autograd.grad(one(leaf, B).sum(), leaf)[0])
-
-
-@both
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_low_precision_is_computed_in_a_higher_one(cost, dtype):
     C = torch.from_numpy(spd(4)).to(dtype)
@@ -314,23 +301,17 @@ def test_low_precision_is_computed_in_a_higher_one(cost, dtype):
 
 # Bad input
 
-eye, zero = np.eye(2), np.zeros(2)
-
 
 @both
 @pytest.mark.parametrize(
-    ("arguments", "reg", "error", "message"),
+    ("reg", "error", "message"),
     [
-        ((zero, eye, zero, eye), 0.0, ValueError, "reg is 0.0; expected a finite number > 0"),
-        ((zero, eye, zero, eye), np.inf, ValueError, "reg is inf"),
-        ((zero, eye, zero, eye), "1", TypeError, "reg is '1' of type str"),
-        ((zero, np.ones((2, 3)), zero, eye), 1.0, ValueError, r"cov1 has shape \(2, 3\)"),
-        ((zero, eye, zero, np.diag([1.0, -0.5])), 1.0, ValueError, "cov2 must be positive semidefinite; got"),
-        ((zero, eye, np.full(2, np.nan), eye), 1.0, ValueError, "loc2 must be finite"),
-        ((zero, eye, np.zeros(3), np.eye(3)), 1.0, ValueError, "cov2 has shape"),
-        ((zero, torch.eye(2), zero, eye), 1.0, TypeError, "cov1: torch"),
+        (0.0, ValueError, "reg is 0.0; expected a finite number > 0"),
+        (np.inf, ValueError, "reg is inf"),
+        ("1", TypeError, "reg is '1' of type str"),
     ],
 )
-def test_bad_input_names_the_argument(cost, arguments, reg, error, message):
+def test_bad_reg(cost, reg, error, message):
+    eye, zero = np.eye(2), np.zeros(2)
     with pytest.raises(error, match=message):
-        cost(*arguments, reg=reg)
+        cost(zero, eye, zero, eye, reg=reg)

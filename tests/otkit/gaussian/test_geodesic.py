@@ -150,20 +150,9 @@ def test_float32_is_computed_in_float64():
 
 # Bad input
 
-eye, zero = np.eye(2), np.zeros(2)
 
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ((zero, eye, zero, eye, 1.5), ValueError, r"t must lie in \[0, 1\], between the two Gaussians; got 1.5"),
-        ((zero, eye, zero, eye, np.array([0.0, -0.1])), ValueError, r"t must lie in \[0, 1\].*got -0.1"),
-        ((zero, eye, zero, eye, np.nan), ValueError, "t must be finite"),
-        ((zero, np.zeros((3, 2, 2)), zero, eye, np.zeros(2)), ValueError, "batch shapes do not broadcast; got loc1"),
-        ((zero, eye, zero, np.diag([1.0, -0.5]), 0.5), ValueError, "cov2 must be positive semidefinite"),
-        ((zero, eye, zero, eye, torch.tensor(0.5)), TypeError, "t: torch"),
-    ],
-)
-def test_bad_input_names_the_argument(arguments, error, message):
-    with pytest.raises(error, match=message):
-        geodesic(*arguments)
+@pytest.mark.parametrize(("t", "got"), [(1.5, "1.5"), (np.array([0.0, -0.1]), "-0.1"), (np.nan, None)])
+def test_times_outside_the_geodesic(t, got):
+    message = "t must be finite" if got is None else rf"t must lie in \[0, 1\], between the two Gaussians; got {got}"
+    with pytest.raises(ValueError, match=message):
+        geodesic(np.zeros(2), np.eye(2), np.zeros(2), np.eye(2), t)

@@ -249,37 +249,8 @@ def test_a_simplex_that_stops_early_warns(monkeypatch):
         mixture_w2_squared(*p, *q)
 
 
-# Bad input
-
-w, m, C = np.full(2, 0.5), np.zeros((2, 3)), np.stack([np.eye(3)] * 2)
-
-
-@pytest.mark.parametrize(
-    ("changed", "error", "message"),
-    [
-        ({0: np.array([0.5, 0.6])}, ValueError, "weights1 must sum to one; got 1.1"),
-        ({3: np.array([1.5, -0.5])}, ValueError, "weights2 must not be negative; got -0.5"),
-        ({3: np.array([np.nan, 0.5])}, ValueError, "weights2 must be finite"),
-        ({0: np.full(3, 1 / 3)}, ValueError, r"weights1 has shape \(3,\); expected \(..., 2\), as covs1"),
-        ({4: np.zeros(3)}, ValueError, r"locs2 has shape \(3,\); expected \(..., 2, 3\), as covs2"),
-        ({2: np.eye(3)}, ValueError, r"covs1 has shape \(3, 3\); expected a list of covariances"),
-        ({0: np.zeros(0)}, ValueError, r"weights1 has shape \(0,\); expected \(..., 2\), as covs1"),
-        (
-            {0: np.zeros(0), 1: np.zeros((0, 3)), 2: np.zeros((0, 3, 3))},
-            *(ValueError, r"covs1 has shape \(0, 3, 3\); expected at least one covariance"),
-        ),
-        ({1: np.zeros((2, 2))}, ValueError, r"locs1 has shape \(2, 2\); expected \(..., 2, 3\), as covs1"),
-        ({4: np.zeros((2, 1)), 5: np.ones((2, 1, 1))}, ValueError, "covs2 has shape .* a Gaussian in 1 dimensions"),
-        ({1: m + np.inf}, ValueError, "locs1 must be finite"),
-        ({5: -C}, ValueError, "covs2 must be positive semidefinite"),
-        ({2: C + np.triu(np.ones((3, 3)), 1)}, ValueError, "covs1 must be symmetric"),
-        ({0: np.full((4, 2), 0.5), 3: np.full((3, 2), 0.5)}, ValueError, "batch shapes do not broadcast; got weights1"),
-        ({5: torch.from_numpy(C)}, TypeError, "covs2: torch"),
-        ({1: m.astype(int)}, TypeError, "locs1 has dtype int64"),
-    ],
-)
-def test_bad_input_names_the_argument(changed, error, message):
-    arguments = [changed.get(i, default) for i, default in enumerate((w, m, C, w, m, C))]
-    for function in (mixture_w2, mixture_w2_squared, mixture_plan):
-        with pytest.raises(error, match=message):
-            function(*arguments)
+@pytest.mark.parametrize("function", [mixture_w2, mixture_w2_squared, mixture_plan])
+def test_a_mixture_of_nothing(function):
+    w, m, C = np.full(2, 0.5), np.zeros((2, 3)), np.stack([np.eye(3)] * 2)
+    with pytest.raises(ValueError, match=r"covs1 has shape \(0, 3, 3\); expected at least one covariance"):
+        function(w[:0], m[:0], C[:0], w, m, C)

@@ -271,19 +271,6 @@ def test_functional_transforms():
     torch.testing.assert_close(twice, difference, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.filterwarnings("default")  # torch traces with functions that it deprecates
-def test_compiles_without_graph_breaks():
-    arguments = [torch.tensor(part) for part in (*family(3, 2, 10.0), *family(4, 2, 10.0, seed=1))]
-    compiled = torch.compile(pairwise_w2_squared, fullgraph=True, backend="aot_eager")
-    inputs, reference = ([t.clone().requires_grad_() for t in arguments] for _ in range(2))
-    value, expected = compiled(*inputs), pairwise_w2_squared(*reference)
-    torch.testing.assert_close(value, expected)
-    for each in (value, expected):
-        each.square().sum().backward()
-    for ours, theirs in zip(inputs, reference, strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad)
-
-
 def test_float32_is_computed_in_float64():
     locs, covs = (torch.tensor(part).float() for part in family(3, 4, 100.0))
     covs = covs.tril() + covs.tril(-1).mT
@@ -292,43 +279,13 @@ def test_float32_is_computed_in_float64():
     torch.testing.assert_close(value, pairwise_w2_squared(locs.double(), covs.double()).float(), rtol=0, atol=0)
 
 
-# Bad input
-
-locs, covs = np.zeros((3, 2)), np.stack([np.eye(2)] * 3)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ((locs, np.eye(2)), ValueError, r"covs1 has shape \(2, 2\); expected a list of covariances"),
-        ((locs[:2], covs), ValueError, r"locs1 has shape \(2, 2\); expected \(..., 3, 2\)"),
-        (
-            (locs, covs, np.zeros((3, 1)), np.ones((3, 1, 1))),
-            ValueError,
-            "covs2 has shape .* a Gaussian in 1 dimensions",
-        ),
-        (
-            (locs, covs, locs, covs - 2 * np.diag([1.0, 0.0])),
-            ValueError,
-            "covs2 must be positive semidefinite; got .* -1",
-        ),
-        ((locs, covs + np.triu(np.ones((2, 2)))), ValueError, "covs1 must be symmetric"),
-        ((locs + np.inf, covs), ValueError, "locs1 must be finite"),
-        ((locs, covs, locs, covs * np.nan), ValueError, "covs2 must be finite"),
-        (
-            (np.zeros((4, 3, 2)), covs, np.zeros((5, 3, 2)), covs),
-            ValueError,
-            "batch shapes do not broadcast; got locs1",
-        ),
-        ((locs, covs, locs), TypeError, "covs2 is None, but locs2 is given"),
-        ((locs, covs, None, covs), TypeError, "locs2 is None, but covs2 is given"),
-        ((locs, covs.astype(int)), TypeError, "covs1 has dtype int64"),
-    ],
-)
-def test_bad_input_names_the_argument(arguments, error, message):
-    for function in (pairwise_w2, pairwise_w2_squared):
-        with pytest.raises(error, match=message):
-            function(*arguments)
+@pytest.mark.parametrize("function", [pairwise_w2, pairwise_w2_squared])
+def test_half_of_a_second_list(function):
+    locs, covs = np.zeros((3, 2)), np.stack([np.eye(2)] * 3)
+    with pytest.raises(TypeError, match="covs2 is None, but locs2 is given"):
+        function(locs, covs, locs)
+    with pytest.raises(TypeError, match="locs2 is None, but covs2 is given"):
+        function(locs, covs, None, covs)
 
 
 def test_gradients_of_a_batch_that_is_transposed_in_memory():

@@ -132,19 +132,3 @@ def test_functional_transforms():
     f = lambda M: polar(M, validate=False)[0].sum()  # noqa: E731
     one_by_one = torch.stack([torch.func.jacrev(torch.func.jacrev(f))(each) for each in M])
     torch.testing.assert_close(torch.func.vmap(torch.func.jacrev(torch.func.jacrev(f)))(M), one_by_one)
-
-
-# Bad input
-
-
-@pytest.mark.parametrize(
-    ("M", "error", "message"),
-    [
-        (np.ones((2, 3)), ValueError, r"M has shape \(2, 3\)"),
-        (np.full((2, 2), np.nan), ValueError, "M must be finite; got 4 entries"),
-        (np.eye(2, dtype=int), TypeError, "M has dtype int64"),
-    ],
-)
-def test_bad_input_names_the_argument(M, error, message):
-    with pytest.raises(error, match=message):
-        polar(M)

@@ -176,33 +176,6 @@ def test_functional_transforms():
     )
 
 
-@pytest.mark.filterwarnings("default")  # torch traces with functions that it deprecates
-def test_compiles_without_graph_breaks():
-    A = torch.from_numpy(spd(3, 3))
-    compiled = torch.compile(lambda A: sqrtm(A, validate=False), fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(A), sqrtm(A))
-
-
-# Bad input
-
-
-@pytest.mark.parametrize(
-    ("A", "error", "message"),
-    [
-        (np.ones((2, 3)), ValueError, r"A has shape \(2, 3\); expected square"),
-        (np.ones(3), ValueError, r"A has shape \(3,\)"),
-        (np.array([[1.0, 2.0], [0.0, 1.0]]), ValueError, "A must be symmetric; got"),
-        (np.diag([1.0, -1e-3]), ValueError, "A must be positive semidefinite; got a smallest eigenvalue of -0.001"),
-        (np.array([[np.nan, 0.0], [0.0, 1.0]]), ValueError, "A must be finite; got 1 entries"),
-        (np.eye(2, dtype=int), TypeError, "A has dtype int64; expected float64"),
-        ("a", TypeError, "A is a str"),
-    ],
-)
-def test_bad_input_names_the_argument(A, error, message):
-    with pytest.raises(error, match=message):
-        sqrtm(A)
-
-
 def test_rounding_below_zero_is_no_error():
     assert np.isfinite(sqrtm(np.diag([1.0, -1e-17]))).all()
 
