@@ -30,19 +30,10 @@ def problem_of(
     measures: Any, others: Any, distance: Any, tile: int | None, bounds: bool, options: dict[str, Any]
 ) -> Problem:
     """The arguments of the public functions, checked."""
-    if isinstance(distance, str) and distance not in DISTANCES:
-        raise ValueError(f"distance is {distance!r}; expected a function, or one of {', '.join(DISTANCES)}")
-    if not isinstance(distance, str) and not callable(distance):
-        raise TypeError(f"distance is {distance!r} of type {type(distance).__name__}; expected a name or a function")
-    if bounds and distance not in ("wasserstein", "sinkhorn_cost"):
-        raise ValueError(f"bounds are those of wasserstein and sinkhorn_cost; got distance = {distance!r}")
+    _require_distance(distance, bounds)
     both = [("measures", measures)] if others is None else [("measures", measures), ("others", others)]
     for name, collection in both:
-        if not isinstance(collection, Sequence | np.ndarray | torch.Tensor) or isinstance(collection, str):
-            raise TypeError(f"{name} is a {type(collection).__name__}; expected a sequence of measures")
-        if len(collection) == 0:
-            raise ValueError(f"{name} is empty; expected at least one measure")
-        require_room_for_measures(name, _nbytes(collection))
+        _require_collection(name, collection)
 
     restore: Restore | None = None
     device = None
@@ -90,6 +81,23 @@ def problem_of(
         device=device,
         inputs=(distance, options),
     )
+
+
+def _require_distance(distance: Any, bounds: bool) -> None:
+    if isinstance(distance, str) and distance not in DISTANCES:
+        raise ValueError(f"distance is {distance!r}; expected a function, or one of {', '.join(DISTANCES)}")
+    if not isinstance(distance, str) and not callable(distance):
+        raise TypeError(f"distance is {distance!r} of type {type(distance).__name__}; expected a name or a function")
+    if bounds and distance not in ("wasserstein", "sinkhorn_cost"):
+        raise ValueError(f"bounds are those of wasserstein and sinkhorn_cost; got distance = {distance!r}")
+
+
+def _require_collection(name: str, collection: Any) -> None:
+    if not isinstance(collection, Sequence | np.ndarray | torch.Tensor) or isinstance(collection, str):
+        raise TypeError(f"{name} is a {type(collection).__name__}; expected a sequence of measures")
+    if len(collection) == 0:
+        raise ValueError(f"{name} is empty; expected at least one measure")
+    require_room_for_measures(name, _nbytes(collection))
 
 
 def _nbytes(collection: Any) -> int:
