@@ -290,26 +290,8 @@ x2, y2 = np.zeros((3, 2)), np.ones((4, 2))
 @pytest.mark.parametrize(
     ("x", "y", "options", "error", "message"),
     [
-        (x2, np.ones((4, 3)), {}, ValueError, r"y has shape \(4, 3\), points in 3 dimensions; expected 2"),
-        (np.zeros((0, 2)), y2, {}, ValueError, r"x has shape \(0, 2\); expected n >= 1 points"),
         (np.zeros(3), y2, {}, ValueError, r"x has shape \(3,\); expected points"),
-        (x2, np.full((4, 2), np.nan), {}, ValueError, "y must be finite; got 8 entries"),
-        (x2, y2, {"p": 0.5}, ValueError, "p is 0.5; expected 1 <= p < inf"),
-        (x2, y2, {"p": np.inf}, ValueError, "p is inf"),
-        (x2, y2, {"p": "2"}, TypeError, "p is '2' of type str"),
-        (x2, y2, {"a": np.ones(2)}, ValueError, r"a has shape \(2,\); expected \(..., 3\)"),
-        (
-            x2,
-            y2,
-            {"b": np.array([0.5, 0.7, -0.1, -0.1])},
-            ValueError,
-            "b must not be negative; got a smallest weight of -0.1",
-        ),
-        (x2, y2, {"a": np.ones(3)}, ValueError, "a and b must have the same sum; got 3 for a and 1 for b"),
-        (x2, y2, {"a": np.zeros(3)}, ValueError, "a has weights that are all zero"),
         (x2, y2, {"a": np.array([[0.0, 0, 0], [0.2, 0.3, 0.5]])}, ValueError, "a has weights that are all zero"),
-        (x2, torch.ones(4, 2), {}, TypeError, "y: torch"),
-        (x2.astype(int), y2, {}, TypeError, "x has dtype int64"),
         (
             np.zeros((2, 3, 2)),
             np.zeros((3, 3, 2)),
