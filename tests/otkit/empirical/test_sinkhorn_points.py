@@ -8,9 +8,9 @@ from otkit.empirical._sinkhorn import _cost, _points, entropic_potentials, entro
 from otkit.empirical._sinkhorn._watch import Watch
 
 
-def clouds(n=300, m=250, d=3, weighted=True):
+def clouds(n=300, m=250, d=3):
     rng = np.random.default_rng(0)
-    a, b = (rng.random(k) + 0.1 if weighted else np.ones(k) for k in (n, m))
+    a, b = (rng.random(k) + 0.1 for k in (n, m))
     return rng.normal(size=(n, d)), rng.normal(size=(m, d)) + 0.5, a / a.sum(), b / b.sum()
 
 

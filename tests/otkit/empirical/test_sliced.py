@@ -19,8 +19,8 @@ from tests.otkit.random_inputs import weights
 rng = np.random.default_rng(0)
 
 
-def unit(L, d, seed=0):
-    theta = np.random.default_rng(seed).normal(size=(L, d))
+def unit(L, d):
+    theta = np.random.default_rng(0).normal(size=(L, d))
     return theta / np.linalg.norm(theta, axis=-1, keepdims=True)
 
 

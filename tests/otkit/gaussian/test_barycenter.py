@@ -22,9 +22,9 @@ def with_condition(K, d, cond):
 
 
 @st.composite
-def families(draw, cond=1e4):
+def families(draw):
     K, d = draw(st.integers(1, 4)), draw(st.integers(1, 3))
-    members = draw(st.lists(gaussians(d, cond=cond), min_size=K, max_size=K))
+    members = draw(st.lists(gaussians(d), min_size=K, max_size=K))
     weights = np.array(draw(st.lists(st.floats(0.1, 1), min_size=K, max_size=K)))
     locs, covs = (np.stack(part) for part in zip(*members, strict=True))
     return locs, covs, weights / weights.sum()

@@ -38,10 +38,10 @@ def seed(k):
     return torch.Generator().manual_seed(k)
 
 
-def batch(n=N, dtype=torch.float64, scale=None, loc=1.0):
+def batch(n=N, scale=None, loc=1.0):
     generator = seed(0)
-    mean = (loc * torch.randn(n, d, generator=generator, dtype=dtype)).requires_grad_()
-    scales = torch.rand(n, d, generator=generator, dtype=dtype)
+    mean = (loc * torch.randn(n, d, generator=generator, dtype=torch.float64)).requires_grad_()
+    scales = torch.rand(n, d, generator=generator, dtype=torch.float64)
     posterior = normal(mean, (scales if scale is None else torch.full_like(scales, scale)).requires_grad_())
     return posterior, sample(posterior, None, generator)
 
@@ -228,13 +228,13 @@ def test_mmd_gaussian_needs_a_gaussian_prior():
 # Codes that agree with the prior, and codes that do not
 
 
-def mean_at(penalty, scales, dim, n=128, batches=30):
+def mean_at(penalty, scales, dim, batches=30):
     """The mean over batches of the penalty at codes s z, z ~ N(0, I), for each s, with the same draws for all."""
     totals = dict.fromkeys(scales, 0.0)
     p = prior(torch.float32, dim)
     with torch.no_grad():
         for k in range(batches):
-            z = torch.randn(n, dim, generator=seed(k))
+            z = torch.randn(128, dim, generator=seed(k))
             for s in scales:
                 totals[s] += penalty(Deterministic(s * z), s * z, p, generator=seed(1000 + k)).item() / batches
     return totals

@@ -46,8 +46,8 @@ def w2_squared(m1, C1, m2, C2):
     return ((m1 - m2) ** 2).sum() + np.trace(C1 + C2 - 2 * linalg.sqrtm(root @ C2 @ root)).real
 
 
-def close(expected, rel=1e-6):
-    return pytest.approx(expected, rel=rel)
+def close(expected):
+    return pytest.approx(expected, rel=1e-6)
 
 
 # Per sample
