@@ -181,23 +181,16 @@ def _method_options(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _distance(options: argparse.Namespace) -> str:
+    report = _report(options)
+    return json.dumps(report) if options.json else repr(report["value"])
+
+
+def _report(options: argparse.Namespace) -> dict[str, Any]:
+    """What ``--json`` prints: the one place where numbers are computed and named."""
     chosen = _method_options(options)
     x, y = points_of("x", options.x), points_of("y", options.y)
     require_one_order([options.x, options.y])
     a, b = weights_of("a", options.a, options.x), weights_of("b", options.b, options.y)
-    report = _report(x, y, a, b, options, chosen)
-    return json.dumps(report) if options.json else repr(report["value"])
-
-
-def _report(
-    x: np.ndarray,
-    y: np.ndarray,
-    a: np.ndarray | None,
-    b: np.ndarray | None,
-    options: argparse.Namespace,
-    chosen: dict[str, Any],
-) -> dict[str, Any]:
-    """What ``--json`` prints: the one place where numbers are computed and named."""
     start = time.perf_counter()
     extra: dict[str, Any] = {}
     units = "data"
