@@ -22,6 +22,7 @@ def root(power: Tensor, p: float) -> Tensor:
         :math:`W_p`, with shape (...).
 
     Example:
+        >>> import torch
         >>> power = torch.tensor([0.0, 4.0], requires_grad=True)
         >>> root(power, 2).sum().backward()
         >>> power.grad

@@ -229,6 +229,12 @@ def root_with_nan_gradient(m1, C1, m2, C2):
     return gaussian.w2_squared(m1, C1, m2, C2) ** 0.5
 
 
+def detached_weights(x, y, a, b):
+    if hasattr(a, "detach"):
+        a, b = a.detach(), b.detach()
+    return empirical.wasserstein(x, y, a=a, b=b)
+
+
 _EQUAL = {"equal_sizes": True}
 
 WRONG = [
@@ -253,6 +259,7 @@ WRONG = [
     Wrong(ignored_weights, "measures", ("splitting", "bounds", "Gelbrich bound")),
     Wrong(support_only, "measures", ("splitting", "convexity", "known answers")),
     Wrong(weights_squared, "measures", ("splitting", "convexity", "bounds")),
+    Wrong(detached_weights, "measures", ("gradient in the weights",), {"differentiable": True}),
     Wrong(dropped_factor_two, "gaussians", ("identity", "Gelbrich bound", "known answers")),
     Wrong(missing_root_of_the_covariance, "gaussians", ("identity", "symmetry", "scaling")),
     Wrong(unsymmetrised_product, "gaussians", ("rotation", "symmetry", "known answers")),
