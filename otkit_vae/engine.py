@@ -30,7 +30,7 @@ from otkit_vae.model import VAE
 from otkit_vae.objective import Objective, Terms
 from otkit_vae.penalties import AdversarialPenalty
 from otkit_vae.sampling import reseed, seed_of
-from otkit_vae.trainer import AN_EPOCH, COLUMNS, Refused, restored, same_epochs
+from otkit_vae.trainer import AN_EPOCH, COLUMNS, Refused, restored, same_averages, same_epochs
 
 LISTED = 32
 """How many observations are listed where they are told of; of more, the list comes last, after what there is to do."""
@@ -304,6 +304,7 @@ class Training(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
         about = checkpoint[checkpoints.KEY]
         same_epochs(about, self.trainer)
+        same_averages(checkpoint, self.trainer)
         self.history, self.objective.weight = about["history"], about["weight"]
         for callback in self.trainer.early_stopping_callbacks:
             state = checkpoint["callbacks"].get(callback.state_key)

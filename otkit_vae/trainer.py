@@ -28,6 +28,7 @@ from pytorch_lightning.callbacks import (
     LearningRateFinder,
     ModelCheckpoint,
     StochasticWeightAveraging,
+    WeightAveraging,
 )
 from pytorch_lightning.profilers import Profiler
 from pytorch_lightning.strategies import DDPStrategy
@@ -229,6 +230,20 @@ def same_epochs(about: Mapping[str, Any], trainer: lightning.Trainer) -> None:
                 f"trainer: {name} is {now}, and was {before} when the checkpoint was written; expected the same, as it "
                 "makes the steps of an epoch (to change it, train in a new folder)"
             )
+
+
+def same_averages(content: Mapping[str, Any], trainer: lightning.Trainer) -> None:
+    """See that a training whose checkpoint has averages of the weights goes on to average them.
+
+    Raises:
+        ValueError: It does not, and would go on from the averages, by an optimiser that knows the weights under them.
+    """
+    averages = any(isinstance(each, WeightAveraging) for each in trainer.callbacks)  # pyright: ignore
+    if "averaging_state" in content and not averages:
+        raise ValueError(
+            "trainer: callbacks has none that averages the weights, as the checkpoint has them; expected the "
+            "EMAWeightAveraging that the training was begun with (to go on without it, train in a new folder)"
+        )
 
 
 class Checkpoints(CheckpointIO):

@@ -172,6 +172,15 @@ def test_weights_can_be_averaged_from_where_a_training_goes_on(tmp_path):
         assert averaged or "prior" in name, name
 
 
+def test_averages_of_weights_are_not_taken_for_the_weights_by_a_training_that_goes_on(tmp_path):
+    averaging = {"callbacks": [{"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.5}}]}
+    train(tmp_path, options=averaging, epochs=1)
+    before = (tmp_path / "checkpoint.ckpt").read_bytes()
+    with pytest.raises(ValueError, match="trainer: callbacks has none that averages the weights"):
+        train(tmp_path, epochs=2, resume=True)
+    assert (tmp_path / "checkpoint.ckpt").read_bytes() == before
+
+
 def test_metrics_of_an_ended_training_are_written_again(tmp_path):
     train(tmp_path)
     before = (tmp_path / "metrics.csv").read_text()

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from otkit_vae import VAE, cli
@@ -25,6 +26,12 @@ def text_of(page):
     """The words of a page."""
     body = re.sub(r"<(style|svg)\b.*?</\1>", " ", page, flags=re.DOTALL)
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", body)).split())
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Without the figures, which have tests of their own and take most of a report."""
+    monkeypatch.setattr(_figures, "to_svg", lambda figure, alt: Markup("<svg></svg>"))
 
 
 def test_a_report_has_all_and_fetches_nothing(untrained):
@@ -56,12 +63,14 @@ def test_a_report_has_all_and_fetches_nothing(untrained):
         ({"shape": (2, 5, 7)}, "Observations are not images"),
     ],
 )
+@pytest.mark.usefixtures("undrawn")
 def test_what_is_not_there_is_left_out_with_a_reason(untrained, options, said):
     assert said in text_of(write_report(untrained(**{"shape": (4, 3), **options})).read_text())
     if options.get("epochs") != 0:
         assert said not in text_of(write_report(untrained((4, 3), epochs=1)).read_text())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_diagonal_posterior_without_curves_is_not_called_deterministic(untrained):
     assert "The posterior is deterministic" not in text_of(write_report(untrained((4, 3), epochs=0)).read_text())
 
@@ -111,10 +120,12 @@ def test_a_quantity_is_left_out_where_it_is_zero_for_all(untrained, tmp_path, mo
 
 
 @pytest.mark.parametrize("shape", [(4, 12), (3, 6, 5), (6, 5, 3), (4, 6, 6)])
+@pytest.mark.usefixtures("undrawn")
 def test_images_of_any_kind_are_shown(untrained, shape):
     assert "Black to white: 0 to 1" in text_of(write_report(untrained(shape, n=8, labels=30)).read_text())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_unknown_posterior_has_no_geodesic(untrained):
     run = untrained((4, 3))
     laplace = torch.distributions.Laplace
@@ -130,6 +141,7 @@ def test_an_unknown_posterior_has_no_geodesic(untrained):
     assert "The posterior is no Gaussian" in text_of(write_report(run).read_text())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_names_are_text_not_markup(untrained):
     run = untrained((4, 3))
     object.__setattr__(run.data, "name", "<b onload=alert(1)>&amp;")
@@ -166,12 +178,14 @@ def test_a_damaged_metrics_file_is_named(tmp_path, rows):
         read_metrics(tmp_path)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_training_that_has_not_ended_is_shown_as_such(untrained):
     run = untrained((4, 3))
     assert " 120 epochs, batches" in text_of(write_report(run._replace(epochs=120)).read_text())
     assert " 2 of 120 epochs, batches" in text_of(write_report(run._replace(epochs=2)).read_text())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_numbers_are_those_of_the_last_evaluation(untrained):
     run = untrained((4, 3))
     (run.folder / "evaluation.json").write_text(
@@ -202,6 +216,7 @@ def test_numbers_are_those_of_the_last_evaluation(untrained):
             write_report(run)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_first_numbers_say_where_samples_are_drawn_from(untrained):
     run = untrained((4, 3))
     about = '{"title": "Fréchet distance, n = 9", "value": %s, "null": 0.5, "better": "lower"}'
@@ -292,6 +307,7 @@ def test_the_noise_of_a_code_is_a_root_mean_square_and_the_prior_an_ellipse():
         ({"posterior": "deterministic"}, False),
     ],
 )
+@pytest.mark.usefixtures("undrawn")
 def test_the_noise_of_a_code_is_said_where_the_scales_of_the_units_tell_it(untrained, options, there):
     # Across units that are correlated a posterior has another spread than one that is diagonal.
     assert ("The noise of a code" in text_of(write_report(untrained((4, 3), **options)).read_text())) == there
@@ -322,6 +338,7 @@ def test_measures_of_samples_have_titles_of_their_own(tmp_path):
     ]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_the_measures_mean_is_said_of_those_that_there_are(untrained):
     run = untrained((4, 3))
     about = '{"title": "some", "value": 3.5}'
