@@ -10,19 +10,15 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
-from markupsafe import Markup
 
-from otkit_vae import checkpoint, cli, compared, comparison, pictures, runs
+from otkit_vae import checkpoint, compared, comparison, pictures, runs
 from otkit_vae.data import load_data
 from otkit_vae.engine import Training
 from otkit_vae.evaluation import fit_classifier
+from tests.otkit_vae.shell import command
 
 # The engine and its dependencies warn of their own deprecations in a first import.
 pytestmark = pytest.mark.filterwarnings("default")
-
-
-def command(*arguments):
-    return cli.main(list(map(str, arguments)))
 
 
 def train(out, *options):
@@ -166,6 +162,7 @@ def test_augment_names_classes_as_the_data_do(run, monkeypatch):
     assert load_data("named.npz").classes == data.classes
 
 
+@pytest.mark.usefixtures("unpictured", "undrawn")
 def test_compare_trains_all_and_goes_on_where_it_was(tmp_path, capsys, monkeypatch):
     def compare(penalties, *options):
         return command(
@@ -173,9 +170,6 @@ def test_compare_trains_all_and_goes_on_where_it_was(tmp_path, capsys, monkeypat
             "--out", "out", *options,
         )  # fmt: skip
 
-    for picture in ("reconstructions", "samples", "latent_map"):  # of each run, seconds in all
-        monkeypatch.setattr(f"otkit_vae.pictures.{picture}", lambda *_, **__: None)
-    monkeypatch.setattr("otkit_vae.report._figures.to_svg", lambda *_: Markup())
     trained = []
     real = comparison.train
     monkeypatch.setattr(comparison, "train", lambda c: trained.append((c.penalty, c.seed)) or real(c))
@@ -227,6 +221,7 @@ def test_compare_trains_all_and_goes_on_where_it_was(tmp_path, capsys, monkeypat
     assert "kl-0 was trained with weight 1.0, not 0.5" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("unpictured", "undrawn")
 def test_compare_resumes_a_run_from_its_checkpoint(tmp_path, capsys, monkeypatch):
     def compare(*options):
         return command(
@@ -234,9 +229,6 @@ def test_compare_resumes_a_run_from_its_checkpoint(tmp_path, capsys, monkeypatch
             "--progress", "false", *options,
         )  # fmt: skip
 
-    for picture in ("reconstructions", "samples", "latent_map"):  # seconds in all
-        monkeypatch.setattr(f"otkit_vae.pictures.{picture}", lambda *_, **__: None)
-    monkeypatch.setattr("otkit_vae.report._figures.to_svg", lambda *_: Markup())
     epochs, start, stopped = [], Training.on_train_epoch_start, []
 
     def interrupted(training):

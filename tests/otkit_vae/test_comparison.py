@@ -5,7 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-from markupsafe import Markup
 
 from otkit_vae import commands, comparison
 from otkit_vae.compared import Comparison, Row
@@ -33,13 +32,11 @@ def compared(tmp_path_factory):
 
 
 @pytest.fixture
-def done(compared, tmp_path, monkeypatch):
+def done(compared, tmp_path, monkeypatch, unpictured, undrawn):
     """A comparison that is finished, in a folder of its own."""
     folder = shutil.copytree(compared, tmp_path / "done")
     monkeypatch.chdir(folder)
-    for picture in ("reconstructions", "samples", "latent_map", "side_by_side"):  # seconds in all
-        monkeypatch.setattr(f"otkit_vae.pictures.{picture}", lambda *_, **__: None)
-    monkeypatch.setattr("otkit_vae.report._figures.to_svg", lambda *_: Markup())
+    monkeypatch.setattr("otkit_vae.pictures.side_by_side", lambda *_, **__: None)
     return folder
 
 

@@ -1,14 +1,10 @@
-"""Trainings that were killed, interrupted or broken, as a user goes on with them."""
+"""Trainings that were killed, interrupted or ended, as a user goes on with them; what cannot is in test_refused."""
 
 import os
 import random
 import re
-import resource
-import shutil
 import subprocess
 import sys
-import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +13,11 @@ import torch
 import yaml
 
 from otkit.empirical._sinkhorn._watch import Watch
-from otkit_vae import checkpoint, cli
-from otkit_vae._files import only_writer
+from otkit_vae import checkpoint
 from otkit_vae.checkpoint import load
-from otkit_vae.data import load_data
 from otkit_vae.report._run import facts
 from otkit_vae.runs import open_run
+from tests.otkit_vae.shell import command, train
 
 # The engine and its dependencies warn of their own deprecations in a first import.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -30,33 +25,9 @@ pytestmark = pytest.mark.filterwarnings("default")
 ROOT = Path(__file__).parents[2]
 
 
-def train(*arguments):
-    return cli.main(["train", "--progress", "false", *map(str, arguments)])
-
-
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def bare(monkeypatch):
-    """No pictures and no reports, seconds in all."""
-    for picture in ("reconstructions", "samples", "latent_map"):
-        monkeypatch.setattr(f"otkit_vae.pictures.{picture}", lambda *_, **__: None)
-    monkeypatch.setattr("otkit_vae.training.write_report", lambda *_: None)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    assert train("--epochs", 2, "--penalty", "kl", "--widths", "[8]", "--out", folder) == 0
-    return folder
-
-
-@pytest.fixture
-def run(trained, tmp_path):
-    return shutil.copytree(trained, tmp_path / "run")
 
 
 def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path):
@@ -168,69 +139,18 @@ def test_interrupted_within_a_solver_of_the_penalty(monkeypatch, capsys):
         assert torch.equal(tensor, load("stopped").state_dict()[name])
 
 
-def test_data_that_changed_are_noticed_and_nothing_is_lost(bare, capsys):
-    """One row more gives another split, of which most held-out rows were trained on."""
-    x = np.random.default_rng(0).random((60, 6), dtype=np.float32)
-    np.save("x.npy", x)
-    assert train("--data", "x.npy", "--epochs", 1, "--widths", "[8]", "--penalty", "kl", "--out", "run") == 0
-    before = {file.name: file.read_bytes() for file in Path("run").iterdir()}
-    for changed, said in (
-        (np.concatenate([x, x[:1] / 2]), r"train was 48 x 6, \w+, and is 49 x 6, \w+; held_out was 12 x 6"),
-        (np.concatenate([x, x[:, :1]], 1), r"train was 48 x 6, \w+, and is 48 x 7"),
-        (x**2, r"train was 48 x 6, \w+, and is 48 x 6"),
-    ):
-        np.save("x.npy", changed)
-        for command in (("train", "--resume", "run", "--epochs", "2"), ("evaluate", "run"), ("report", "run")):
-            capsys.readouterr()
-            assert cli.main([*command]) == 2
-            err = capsys.readouterr().err
-            assert re.search(f"data: x.npy has changed since run was trained on it .{said}", err)
-            assert "put them back, or train in a new folder" in err
-            assert err.count("\n") == 1
-            assert {file.name: file.read_bytes() for file in Path("run").iterdir()} == before
-    # The same observations are the same, wherever they are from and in whatever layout.
-    np.save("x.npy", np.asfortranarray(x.astype(">f8")))
-    assert train("--resume", "run", "--epochs", 2) == 0
-
-
 def test_data_that_moved_are_found_again(bare, capsys):
     np.save("x.npy", np.random.default_rng(0).random((60, 6), dtype=np.float32))
     assert train("--data", "x.npy", "--epochs", 1, "--widths", "[8]", "--penalty", "kl", "--out", "run") == 0
     Path("x.npy").rename("there.npy")
-    for command in (("train", "--resume", "run"), ("report", "run")):
-        assert cli.main([*command]) == 2
+    for arguments in (("train", "--resume", "run"), ("report", "run")):
+        assert command(*arguments) == 2
         assert "have moved, give it their new place: otkit-vae train --resume run --data" in capsys.readouterr().err
     np.save("other.npy", np.random.default_rng(1).random((60, 6), dtype=np.float32))
     assert train("--resume", "run", "--epochs", 2, "--data", "other.npy") == 2
     assert "data: other.npy has" in capsys.readouterr().err
     assert train("--resume", "run", "--epochs", 2, "--data", "there.npy") == 0
     assert (open_run("run").config.data, open_run("run").epochs) == ("there.npy", 2)
-
-
-def test_without_a_checkpoint_it_cannot_be_known_whether_data_only_moved(run, capsys):
-    (run / "checkpoint.ckpt").unlink()
-    assert train("--resume", "run", "--data", "there.npy") == 2
-    assert "data is 'there.npy', and run has no checkpoint" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("edit", "said"),
-    [(("penalty: kl", "penalty: wae_gan"), "penalty"), (("latent_dim: 8", "latent_dim: 3"), "latent_dim")],
-)
-def test_a_checkpoint_that_is_not_of_the_options_is_not_opened(run, capsys, edit, said):
-    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace(*edit))
-    for command in ("evaluate", "report"):
-        assert cli.main([command, "run"]) == 2
-        err = capsys.readouterr().err
-        assert f"run/checkpoint.ckpt is of a training with other {said} than run/config.yaml has" in err
-
-
-def test_a_part_of_the_penalty_that_does_not_fit_is_named(run, capsys):
-    content = checkpoint.read(run / "checkpoint.ckpt")
-    content["state_dict"]["objective.penalty.discriminator"] = torch.zeros(1)
-    checkpoint.write(content, run / "checkpoint.ckpt")
-    assert cli.main(["report", "run"]) == 2
-    assert "run/checkpoint.ckpt does not hold what was trained: " in capsys.readouterr().err
 
 
 def test_a_balanced_weight_is_that_of_the_training(bare, capsys):
@@ -262,13 +182,6 @@ def test_options_of_the_engine_stay_unless_they_are_given_again(bare):
     # Also those that are set back to their defaults.
     after = resumed("--trainer.gradient_clip_val", "null")
     assert after == {**before, "detect_anomaly": True, "gradient_clip_val": None}
-
-
-def test_a_training_goes_on_in_its_own_folder(run, bare, capsys):
-    message = refused(capsys, "--resume", "run", "--out", "elsewhere")
-    assert "out is 'elsewhere', and resume goes on in run; expected no out" in message
-    assert not Path("elsewhere").exists()
-    assert train("--resume", "run", "--out", f"../{run.parent.name}/run") == 0
 
 
 def test_numbers_of_old_weights_go_with_them(run, bare):
@@ -328,129 +241,3 @@ def test_options_of_the_engine_from_a_shell_are_in_the_config(tmp_path, capsys):
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed["latent_dim"] == 3
     assert {"devices", "num_nodes", "precision", "strategy", "logger", "callbacks"} <= printed["trainer"].keys()
-
-
-def refused(capsys, *arguments):
-    assert train(*arguments) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    *before, last = err.splitlines()
-    assert all("observations to train on" in line for line in before)
-    return last
-
-
-def cut(run):
-    file = run / "checkpoint.ckpt"
-    file.write_bytes(file.read_bytes()[:-5000])
-
-
-def code(run):
-    torch.save({checkpoint.KEY: print}, run / "checkpoint.ckpt")
-
-
-def older(run):
-    torch.save({checkpoint.KEY: {"format": 2, "version": "0.0.9"}}, run / "checkpoint.ckpt")
-
-
-def other(run):
-    content = checkpoint.read(run / "checkpoint.ckpt")
-    content[checkpoint.KEY]["config"]["latent_dim"] = 3
-    checkpoint.write(content, run / "checkpoint.ckpt")
-
-
-def another_version(run):
-    text = (run / "config.yaml").read_text()
-    (run / "config.yaml").write_text(re.sub(r"otkit \S+\.", "otkit 0.0.9.", text, count=1) + "colour: red\n")
-
-
-@pytest.mark.parametrize(
-    ("damage", "options", "said"),
-    [
-        (cut, (), "checkpoint.ckpt is not a checkpoint of otkit-vae train, or is cut off or damaged"),
-        (code, (), "checkpoint.ckpt is not a checkpoint of otkit-vae train: it has code in it, which is not run"),
-        (older, (), "checkpoint.ckpt has format 2, of otkit 0.0.9; expected format 5"),
-        (other, (), "checkpoint.ckpt is of a training with other latent_dim than"),
-        (another_version, (), "of a training by otkit-vae train, otkit 0.0.9."),
-        (shutil.rmtree, (), "run: no file run/config.yaml; expected a run folder of otkit-vae train"),
-        (None, ("--latent_dim", "5"), "run was begun with latent_dim 8, not 5; expected the same"),
-        (None, ("--epochs", "1"), "epochs is 1, and run/checkpoint.ckpt has 2 behind it; expected at least as many"),
-        (None, ("--trainer.gradient_clip_val", "much"), "gradient_clip_val"),
-        (
-            *(None, ("--trainer.limit_train_batches", "5", "--epochs", "3")),
-            "trainer: limit_train_batches is 5, and was 1.0 when the checkpoint was written; expected the same",
-        ),
-        (
-            *(None, ("--trainer.val_check_interval", "100000", "--epochs", "3")),
-            "error: `val_check_interval` (100000) must be less than or equal to the number of the training batches",
-        ),
-    ],
-    ids=lambda value: getattr(value, "__name__", str(value)),
-)
-def test_what_cannot_go_on_is_one_line_and_nothing_is_lost(run, capsys, damage, options, said):
-    if damage is not None:
-        damage(run)
-    else:
-        (run / "evaluation.json").write_text("{}")
-    before = {file.name: file.read_bytes() for file in run.iterdir()} if run.exists() else {}
-    message = refused(capsys, "--resume", "run", *options)
-    assert said in message
-    after = {file.name: file.read_bytes() for file in run.iterdir()} if run.exists() else {}
-    assert after == before
-
-
-def test_two_trainings_do_not_write_to_a_folder_at_once(run, capsys):
-    before = {file.name: file.read_bytes() for file in run.iterdir()}
-    with only_writer(run):
-        assert "another training writes to run; expected one" in refused(capsys, "--resume", "run", "--epochs", 3)
-    assert {file.name: file.read_bytes() for file in run.iterdir()} == before
-
-
-@contextmanager
-def largest_file(size):
-    """No file can grow beyond a size, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_full_disk_keeps_the_last_checkpoint(run, capsys):
-    before = (run / "checkpoint.ckpt").read_bytes()
-    with largest_file(len(before) // 2):
-        message = refused(capsys, "--resume", run, "--epochs", 3)
-    assert f"{run / 'checkpoint.ckpt'} cannot be written (File too large); the one that was there is kept" in message
-    assert (run / "checkpoint.ckpt").read_bytes() == before
-    assert not list(run.glob(".*"))
-    assert train("--resume", run) == 0
-    assert checkpoint.read(run / "checkpoint.ckpt")["epoch"] == 2
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="changes the user")
-def test_a_folder_that_cannot_be_written_to_says_so(capsys, monkeypatch):
-    folder, data = Path(tempfile.mkdtemp()), load_data("digits")
-    # The other user need not be able to read the installed packages, where the digits are.
-    monkeypatch.setattr("otkit_vae.training.data_of", lambda *args, **kwargs: data)
-    monkeypatch.chdir(folder)
-    try:
-        folder.chmod(0o555)
-        (folder / "run").mkdir()
-        os.seteuid(65534)
-        try:
-            new = refused(capsys, "--epochs", 1, "--out", folder / "new")
-            there = refused(capsys, "--epochs", 1, "--out", folder / "run")
-        finally:
-            os.seteuid(0)
-    finally:
-        monkeypatch.undo()
-        shutil.rmtree(folder)
-    assert "new cannot be made (Permission denied); expected a folder that can be written" in new
-    assert "run/config.yaml cannot be written (Permission denied)" in there
-
-
-def test_the_adversary_refuses_accumulation_and_clipping_before_anything_is_written(capsys, tmp_path):
-    for option in ("accumulate_grad_batches=2", "gradient_clip_val=1.0"):
-        message = refused(capsys, "--penalty", "wae_gan", f"--trainer.{option}", "--out", "new")
-        assert option.split("=")[0] in message
-    assert not (tmp_path / "new").exists()

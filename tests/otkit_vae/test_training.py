@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from markupsafe import Markup
 
 import otkit_vae
 from otkit_vae import VAE, Objective, cli, penalties, training
@@ -21,6 +20,7 @@ from otkit_vae.checkpoint import load
 from otkit_vae.config import TrainConfig
 from otkit_vae.engine import Training
 from otkit_vae.evaluation import evaluate
+from tests.otkit_vae.shell import train
 
 PICTURES = {"latent.png", "reconstructions.png", "samples.png"}
 FILES = {"checkpoint.ckpt", "config.yaml", "metrics.csv", "report.html", *PICTURES}
@@ -32,23 +32,12 @@ def metrics(folder):
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
+def elsewhere(tmp_path, monkeypatch, undrawn):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("otkit_vae.report._figures.to_svg", lambda *_: Markup())  # seconds in all
-
-
-@pytest.fixture
-def unreported(monkeypatch):
-    """Without report.html, which takes most of a short training."""
-    monkeypatch.setattr(training, "write_report", lambda *_: None)
 
 
 # The engine and its dependencies warn of their own deprecations in a first import.
 pytestmark = pytest.mark.filterwarnings("default")
-
-
-def train(*arguments):
-    return cli.main(["train", "--progress", "false", *arguments])
 
 
 @pytest.mark.parametrize("penalty", penalties.names())

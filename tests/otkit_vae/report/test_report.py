@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from otkit_vae import VAE, cli
@@ -26,12 +25,6 @@ def text_of(page):
     """The words of a page."""
     body = re.sub(r"<(style|svg)\b.*?</\1>", " ", page, flags=re.DOTALL)
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", body)).split())
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Without the figures, which have tests of their own and take most of a report."""
-    monkeypatch.setattr(_figures, "to_svg", lambda figure, alt: Markup("<svg></svg>"))
 
 
 def test_a_report_has_all_and_fetches_nothing(untrained):
