@@ -153,7 +153,7 @@ def scatter(ax: Axes, points: np.ndarray, labels: np.ndarray | None, **style: An
     if len(classes) > 2 * len(COLOURS):
         named = labels.dtype.kind == "U"
         shown = ax.scatter(*points.T, c=ranks if named else labels, cmap="viridis", **style)
-        said = f"label, {classes[0]} to {classes[-1]}" if named else "label"
+        said = "label, in alphabetical order" if named else "label"  # names may be longer than the scale
         ax.figure.colorbar(shown, ax=ax, label=said, shrink=0.7)
 
 

@@ -52,7 +52,7 @@ def test_labels_with_names_have_them_in_the_legend_and_many_are_on_a_scale(monke
     assert ax.get_legend_handles_labels()[1] == ["name 03", "name 07"]
     assert [np.stack(xy, 1).tolist() for xy, _ in scattered] == [points[k].tolist() for k in ([1, 3, 4], [0, 2, 5])]
     for labels, values, said in (
-        (named[::-1], range(29, -1, -1), "label, name 00 to name 29"),
+        (named[::-1], range(29, -1, -1), "label, in alphabetical order"),
         (np.arange(30) ** 2, np.arange(30) ** 2, "label"),
     ):
         ax = Figure().subplots()
