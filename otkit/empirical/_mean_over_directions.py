@@ -25,43 +25,41 @@ class Estimate(NamedTuple):
 
 
 class Means(NamedTuple):
-    """Means over directions (...), in units of a length to the power p, their standard errors, and the way back.
-
-    The errors are 0 where they are not asked for.
-    """
+    """Means over directions (...), in units of a length to the power p, their standard errors, and the way back."""
 
     mean: Tensor
     error: Tensor
+    length: Tensor
+    p: float
     return_error: bool
     restore: Restore
 
-    def times(self, mass: Tensor) -> Means:
-        return self._replace(mean=self.mean * mass, error=self.error * mass.detach())
-
-    def cost(self, length: Tensor, p: float) -> Any:
+    def cost(self) -> Any:
         """The mean, for the caller; an `Estimate` where the error is asked for."""
-        value = self.restore(in_units(self.mean, length, p))
-        return Estimate(value, self.restore(in_units(self.error, length, p))) if self.return_error else value
+        value = self.restore(in_units(self.mean, self.length, self.p))
+        return Estimate(value, self.restore(in_units(self.error, self.length, self.p))) if self.return_error else value
 
-    def distance(self, length: Tensor, p: float) -> Any:
+    def distance(self) -> Any:
         """Its root, likewise."""
-        value = self.restore(root(self.mean, p) * length)
+        p, value = self.p, self.restore(root(self.mean, self.p) * self.length)
         if not self.return_error:
             return value
         mean = self.mean.detach()
         slope = torch.where(mean > 0, torch.where(mean > 0, mean, 1.0) ** (1 / p - 1) / p, 0.0)
-        return Estimate(value, self.restore(self.error * slope * length))
+        return Estimate(value, self.restore(self.error * slope * self.length))
 
 
 def mean_over(
     along: Callable[..., Tensor],
     directions: Tensor,
     inputs: tuple[Tensor | None, ...],
-    restore: Restore,
     return_error: bool,
     block: int,
-) -> Means:
-    """The mean of ``along(directions, *inputs)``, piece by piece, with gradients in the inputs."""
+) -> tuple[Tensor, Tensor]:
+    """The mean of ``along(directions, *inputs)``, piece by piece, with gradients in the inputs, and its standard error.
+
+    The error is that of independent blocks of directions, and 0 where it is not asked for.
+    """
     count = len(directions)
     blocks = count // block
     if return_error and blocks < 2 and directions.shape[-1] > 1:
@@ -79,7 +77,7 @@ def mean_over(
     if return_error and blocks > 1 and costs.numel():  # at an empty batch torch would warn
         parts = costs.split(block, -1)
         error = torch.stack([part.mean(-1) for part in parts], -1).std(-1) / blocks**0.5
-    return Means(mean, error, return_error, restore)
+    return mean, error
 
 
 def _mean_with_gradient(

@@ -15,6 +15,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -81,9 +82,7 @@ def sliced_cost(
         >>> print(f"{sliced_cost(x, x + 1, generator=0):.6f}")  # |t|²/d for a translation by t
         1.000000
     """
-    p = require_exponent(p)
-    means, length = _sliced(x, y, p, a, b, n_projections, generator, projections, return_error, validate)
-    return means.cost(length, p)
+    return _sliced(x, y, p, a, b, n_projections, generator, projections, return_error, validate).cost()
 
 
 def sliced_wasserstein(
@@ -111,9 +110,7 @@ def sliced_wasserstein(
         >>> print(f"{value:.4f} ± {error:.4f}")
         1.0234 ± 0.0001
     """
-    p = require_exponent(p)
-    means, length = _sliced(x, y, p, a, b, n_projections, generator, projections, return_error, validate)
-    return means.distance(length, p)
+    return _sliced(x, y, p, a, b, n_projections, generator, projections, return_error, validate).distance()
 
 
 def _sliced(
@@ -127,8 +124,8 @@ def _sliced(
     projections: Array | None,
     return_error: bool,
     validate: bool,
-) -> tuple[Means, Tensor]:
-    """The mean in units of a length to the power p, and the length, without a derivative."""
+) -> Means:
+    p = require_exponent(p)
     (x_, y_, a_, b_, given), restore = as_tensors(
         x=x, y=y, a=a, b=b, projections=projections, optional=("a", "b", "projections")
     )
@@ -138,15 +135,12 @@ def _sliced(
     a_, b_ = unless_uniform(a_, b_)
     directions, block = directions_for(x_, n_projections, generator, given, restore, validate)
 
-    def means_of(p: float, *, return_error: bool) -> Means:
-        def along(directions: Tensor, x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None) -> Tensor:
-            return cost_along(directions, x, y, a, b, p)
+    def mean_of(p: float, *, return_error: bool) -> tuple[Tensor, Tensor]:
+        return mean_over(partial(cost_along, p=p), directions, (x_, y_, a_, b_), return_error, block)
 
-        return mean_over(along, directions, (x_, y_, a_, b_), restore, return_error, block)
-
-    means = means_of(p, return_error=return_error)
-    require_representable(means.mean, p, lambda: means_of(1, return_error=False).mean)
-    return means.times(mass), length
+    mean, error = mean_of(p, return_error=return_error)
+    require_representable(mean, p, lambda: mean_of(1, return_error=False)[0])
+    return Means(mean * mass, error * mass.detach(), length, p, return_error, restore)
 
 
 def require_representable(power: Tensor, p: float, distances: Callable[[], Tensor]) -> None:

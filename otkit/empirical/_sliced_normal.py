@@ -67,10 +67,7 @@ def sliced_cost_to_normal(
         >>> print(f"{sliced_cost_to_normal(x, generator=0):.3f} {sliced_cost_to_normal(3 * x, generator=0):.1f}")
         0.001 4.0
     """
-    means, length = _sliced_to_normal(
-        x, p, loc, scale, a, n_projections, generator, projections, return_error, validate
-    )
-    return means.cost(length, 2)
+    return _sliced_to_normal(x, p, loc, scale, a, n_projections, generator, projections, return_error, validate).cost()
 
 
 def sliced_wasserstein_to_normal(
@@ -97,10 +94,8 @@ def sliced_wasserstein_to_normal(
         >>> print(f"{sliced_wasserstein_to_normal(z, loc=2.0, generator=0):.4f}")  # (4 + 1)^½
         2.2361
     """
-    means, length = _sliced_to_normal(
-        x, p, loc, scale, a, n_projections, generator, projections, return_error, validate
-    )
-    return means.distance(length, 2)
+    means = _sliced_to_normal(x, p, loc, scale, a, n_projections, generator, projections, return_error, validate)
+    return means.distance()
 
 
 def _sliced_to_normal(
@@ -114,7 +109,7 @@ def _sliced_to_normal(
     projections: Array | None,
     return_error: bool,
     validate: bool,
-) -> tuple[Means, Tensor]:
+) -> Means:
     require_two(p)
     (x_, loc_, scale_, a_, given), restore = as_tensors(
         x=x, loc=loc, scale=scale, a=a, projections=projections, optional=("a", "projections")
@@ -137,7 +132,7 @@ def _sliced_to_normal(
         return squared_cost_to_normal(directions @ x.mT, projected, None if a is None else a.unsqueeze(-2))
 
     inputs = (x_ / length[..., None, None], scale_ / length.unsqueeze(-1), weights)
-    return mean_over(along, directions, inputs, restore, return_error, block), length
+    return Means(*mean_over(along, directions, inputs, return_error, block), length, 2, return_error, restore)
 
 
 def _projected(directions: Tensor, scale: Tensor) -> Tensor:
