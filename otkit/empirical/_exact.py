@@ -166,12 +166,8 @@ def _solve(measures: Measures, p: float, max_iter: int | None) -> list[tuple[Cou
     def solve(at: int, costs: Costs, length: float) -> tuple[Coupling, float]:
         return couple(a_[at], b_[at], costs, max_iter), length
 
-    def alone(at: int) -> tuple[Coupling, float]:
-        costs, length = costs_between(x[at], y[at], p)
-        return solve(at, costs, length)
-
     if size == 1:
-        return in_parallel(alone, [(at,) for at in range(len(x))])
+        return in_parallel(lambda at: solve(at, *costs_between(x[at], y[at], p)), [(at,) for at in range(len(x))])
     solved = []
     for low in range(0, len(x), size):
         costs = costs_of_batch(x[low : low + size], y[low : low + size], p)
