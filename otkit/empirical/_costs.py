@@ -172,13 +172,12 @@ def costs_between(x: Tensor, y: Tensor, p: float, *, matrices: int = 1) -> tuple
     if are_held(len(x), len(y), matrices):
         [found] = costs_of_batch(x.unsqueeze(0), y.unsqueeze(0), p)
         return found
-    x, y, unit = _in_units(x.unsqueeze(0), y.unsqueeze(0))
-    x, y = x[0], y[0]
-    longest = max(over_blocks(PointCosts(x, y, 1), lambda low, block: float(block.max())))
-    length = _length(unit.new_tensor(longest), p)
+    x, y, unit = _in_units(x, y)
+    longest = unit.new_tensor(max(over_blocks(PointCosts(x, y, 1), lambda low, block: float(block.max()))))
+    length = _length(longest, p)
     require_finite_length(unit * length)
     # What is no power of two divides distances, not points: those far from the origin would lose their digits.
-    coarse = _length(unit.new_tensor(longest), 1)
+    coarse = _length(longest, 1)
     return PointCosts(x / coarse, y / coarse, p, float(length / coarse)), float(unit * length)
 
 
@@ -201,7 +200,7 @@ def costs_of_batch(x: Tensor, y: Tensor, p: float) -> list[tuple[Costs, float]]:
 
 
 def _in_units(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Points (k, n, d) and (k, m, d) over the power of two at or below their largest coordinate, and it (k, 1, 1).
+    """Points (..., n, d) and (..., m, d) over the power of two at or below their largest coordinate, and that power.
 
     They are not moved to an origin of their own, which would round them.
     """
