@@ -6,9 +6,6 @@ References:
 
 from __future__ import annotations
 
-import functools
-from typing import Any
-
 import numpy as np
 
 from otkit.empirical._columns import likely_arcs, north_west, on_listed_arcs
@@ -84,17 +81,12 @@ def require_memory(n: int, m: int) -> None:
         )
 
 
-@functools.cache
-def _network_simplex() -> Any:
+def _on_all_arcs(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int) -> Coupling:
     # Here, as all of POT comes with it, and takes longer to import than all else but torch.
     from ot.lp.emd_wrap import emd_c
 
-    return emd_c
-
-
-def _on_all_arcs(a: np.ndarray, b: np.ndarray, costs: Costs, max_iter: int) -> Coupling:
     M, unit = (costs.M, costs.unit) if isinstance(costs, MatrixCosts) else (costs.block(0, costs.shape[0]), 1.0)
-    plan, _, f, g, code = _network_simplex()(a, b, np.ascontiguousarray(M, dtype=np.float64), max_iter, 1)
+    plan, _, f, g, code = emd_c(a, b, np.ascontiguousarray(M, dtype=np.float64), max_iter, 1)
     support = np.flatnonzero(plan != 0)  # five times faster than on the numbers themselves
     rows, columns = np.divmod(support, plan.shape[1])
     return Coupling(rows, columns, plan.ravel()[support], f / unit, g / unit, code == OPTIMAL, dense=plan)
