@@ -81,9 +81,7 @@ def transport_cost_1d(
         >>> print(transport_cost_1d(np.array([2.0, 0.0]), np.array([3.0, 1.0, 1.0])))  # (1/3 + 1/6 + 1/2)·1²
         1.0
     """
-    p = require_exponent(p)
-    measures, restore = _on_the_line(x, y, a, b, validate)
-    power, length = relative_cost_1d(measures, p)
+    power, length, p, restore = _on_the_line(x, y, p, a, b, validate)
     return restore(in_units(power, length, p))
 
 
@@ -107,18 +105,19 @@ def wasserstein_1d(
         >>> print(wasserstein_1d(x, np.array([2.0]), p=1))
         [2. 2.]
     """
-    p = require_exponent(p)
-    measures, restore = _on_the_line(x, y, a, b, validate)
-    power, length = relative_cost_1d(measures, p)
+    power, length, p, restore = _on_the_line(x, y, p, a, b, validate)
     return restore(root(power, p) * length)
 
 
-def _on_the_line(x: Array, y: Array, a: Array | None, b: Array | None, validate: bool) -> tuple[Measures, Restore]:
+def _on_the_line(
+    x: Array, y: Array, p: float, a: Array | None, b: Array | None, validate: bool
+) -> tuple[Tensor, Tensor, float, Restore]:
+    p = require_exponent(p)
     tensors, restore = as_tensors(x=x, y=y, a=a, b=b, optional=("a", "b"))
     for name, points in zip("xy", tensors, strict=False):
         require_points_1d(name, points)
-    x_, y_, a_, b_ = tensors
-    return pair_of_measures(x_, y_, a_, b_, eps=restore.eps, validate=validate, line=True), restore
+    measures = pair_of_measures(*tensors, eps=restore.eps, validate=validate, line=True)
+    return *relative_cost_1d(measures, p), p, restore
 
 
 def require_points_1d(name: str, points: Tensor) -> None:
