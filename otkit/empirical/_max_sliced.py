@@ -174,9 +174,9 @@ def _maximum(
     def along(x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None) -> Tensor:
         return cost_along(direction, x, y, a, b, p).squeeze(-1)
 
-    if requiring_gradient(inputs) and needs_gradient(*requiring_gradient(inputs)):
+    if needs_gradient(*(wanted := requiring_gradient(inputs))):
         value, gradients = value_and_gradients(along, inputs)
-        value = attach(value, requiring_gradient(inputs), gradients, refuse=_NO_SECOND)
+        value = attach(value, wanted, gradients, refuse=_NO_SECOND)
     else:
         value = along(*inputs)
     require_representable(value, p, lambda: cost_along(direction, x_, y_, a_, b_, 1).squeeze(-1))
@@ -203,10 +203,8 @@ _TRIED = 8
 
 def _best_drawn(drawn: int, generator: Seed, measures: tuple[Any, ...], p: float, like: Tensor) -> Tensor:
     """Random directions (..., drawn, d), each the best of several."""
-    x, y, a, b = measures
-    d = like.shape[-1]
-    tried = random_directions(d, _TRIED * drawn, generator)[0][: _TRIED * drawn].to(like)
-    costs = cost_along(tried.expand(*like.shape[:-2], *tried.shape), x, y, a, b, p)
+    tried = random_directions(like.shape[-1], _TRIED * drawn, generator)[0][: _TRIED * drawn].to(like)
+    costs = cost_along(tried.expand(*like.shape[:-2], *tried.shape), *measures, p=p)
     best = costs.unflatten(-1, (_TRIED, drawn)).argmax(-2)
     return tried[best * drawn + torch.arange(drawn, device=best.device)]
 
@@ -247,6 +245,5 @@ def _ascend(
 
 def _cost_and_gradient(directions: Tensor, measures: tuple[Any, ...], p: float) -> tuple[Tensor, Tensor]:
     leaf = directions.detach().requires_grad_()
-    x, y, a, b = measures
-    cost, (gradient,) = value_and_gradients(lambda leaf: cost_along(leaf, x, y, a, b, p), (leaf,))
+    cost, (gradient,) = value_and_gradients(lambda leaf: cost_along(leaf, *measures, p=p), (leaf,))
     return cost, gradient
