@@ -205,7 +205,7 @@ def solve_matrix(
             if validate and not (math.isfinite(low) and math.isfinite(high)):
                 require_finite("M", tensors[0])
             largest = high - low or 1.0
-            if not largest < float("inf"):
+            if not largest < math.inf:
                 raise ValueError(f"M has costs from {low:g} to {high:g}; expected a difference that float64 holds")
             exponent = math.frexp(largest)[1]
             if exponent <= 1023:
@@ -284,13 +284,13 @@ def _transport(
         warn(_advice(failed, len(solved), options))
 
     def field(name: str) -> Any:
-        return restore(_stacked(a.detach(), batch, [getattr(s, name) for s in solved]))
+        return restore(_stacked(a, batch, [getattr(s, name) for s in solved]))
 
     cost = value
     if options.reg is not None:
-        cost = refuse_gradient(_stacked(a.detach(), batch, [s.cost for s in solved]), inputs, _NO_COST)
-    f = restore(_stacked(a.detach(), a.shape, [s.f for s in solved]))
-    g = restore(_stacked(b.detach(), b.shape, [s.g for s in solved]))
+        cost = refuse_gradient(_stacked(a, batch, [s.cost for s in solved]), inputs, _NO_COST)
+    f = restore(_stacked(a, a.shape, [s.f for s in solved]))
+    g = restore(_stacked(b, b.shape, [s.g for s in solved]))
     return Transport(
         cost=restore(cost),
         value=restore(value),
@@ -306,12 +306,11 @@ def _transport(
 
 def _plan(solved: list[Solved], a: Tensor, n: int, m: int, restore: Restore, options: Options) -> Any:
     batch = a.shape[:-1]
+    large = n * m > DENSE and not batch
     if options.reg is not None:
-        if n * m > DENSE and not batch:
-            return None
-        return restore(_stacked(a.detach(), (*batch, n, m), [s.plan for s in solved]))
+        return None if large else restore(_stacked(a, (*batch, n, m), [s.plan for s in solved]))
     couplings = [s.coupling for s in solved if s.coupling]
-    if n * m > DENSE and not batch:
+    if large:
         rows, columns, mass = couplings[0][:3]
         if not restore.to_torch:
             kind = np.float32 if restore.dtype == torch.float32 else np.float64
