@@ -189,10 +189,9 @@ class _EntropicCost(torch.autograd.Function):
         with torch.no_grad():
             mean_f, mean_g = (((w > 0) * u).sum(-1, True) / (w > 0).sum(-1, True) for u, w in ((f, a), (g, b)))
             shift = 0.5 * (mean_f - mean_g)
-            in_x, in_y = point_gradients(x, y, a, b, f, g, p, reg, ctx.needs_input_grad[:2])
+            in_points = point_gradients(x, y, a, b, f, g, p, reg, ctx.needs_input_grad[:2])
             gradients = (
-                None if in_x is None else grad[..., None, None] * in_x,
-                None if in_y is None else grad[..., None, None] * in_y,
+                *(part if part is None else grad[..., None, None] * part for part in in_points),
                 grad.unsqueeze(-1) * (f - shift),
                 grad.unsqueeze(-1) * (g + shift),
             )
@@ -206,16 +205,12 @@ def _solve(x: Tensor, y: Tensor, a: Tensor, b: Tensor, options: Options) -> Entr
     p, reg, tol, max_iter, method, progress = options
     # One and the same measure has one potential: what is 0 in a divergence is then exactly 0.
     symmetric = method == "auto" and torch.equal(x, y) and torch.equal(a, b)
+    how: dict[str, Any] = {"tol": tol, "max_iter": max_iter, "progress": progress, "symmetric": symmetric}
     require_method(method, len(x), len(y))
     if not are_held(len(x), len(y), MATRICES):
-        return entropic_potentials_of_points(
-            x, y, a, b, p, reg, tol=tol, max_iter=max_iter, progress=progress, symmetric=symmetric
-        )
+        return entropic_potentials_of_points(x, y, a, b, p, reg, **how)
     M = cost_matrix(x, y, p).numpy(force=True)
-    weights = a.numpy(force=True), b.numpy(force=True)
-    return entropic_potentials(
-        M, *weights, reg, tol=tol, max_iter=max_iter, method=method, progress=progress, symmetric=symmetric
-    )
+    return entropic_potentials(M, a.numpy(force=True), b.numpy(force=True), reg, method=method, **how)
 
 
 def point_gradients(

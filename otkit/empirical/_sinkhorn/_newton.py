@@ -124,7 +124,6 @@ class Scaling:
         if g is None:
             self.f, self.g = np.zeros(len(a)), np.zeros(len(b))
             self.K = np.exp(np.multiply(M, -1 / reg))
-            self.u = a / (self.K @ b)
         else:
             self.g = g
             self.K = np.subtract(g, M)
@@ -133,8 +132,7 @@ class Scaling:
             self.K -= top[:, None]
             np.exp(self.K, out=self.K)
             self.f = -reg * top
-            self.u = a / (self.K @ b)
-        self.v = b
+        self.u, self.v = a / (self.K @ b), b
         self.refresh()
 
     def refresh(self) -> None:
