@@ -40,9 +40,8 @@ def squared_norms(matrices: ndarray) -> ndarray:
 
 def spread(triangular: ndarray) -> ndarray:
     """A lower bound (n,) of the condition number of triangular matrices (n, d, d): the ratio on their diagonal."""
-    # Entry by entry, not matrix by matrix: long rows are reduced much faster than many short ones.
-    diagonal = np.abs(np.ascontiguousarray(triangular.diagonal(axis1=1, axis2=2).T))
-    return diagonal.max(0) / diagonal.min(0)
+    diagonal = np.abs(triangular.diagonal(axis1=1, axis2=2))
+    return diagonal.max(1) / diagonal.min(1)
 
 
 EPS = float(np.finfo(np.float64).eps)
@@ -60,7 +59,7 @@ def steepest(d: int, eps: float = EPS) -> float:
 def factor_and_invert(
     *covs: ndarray, out: tuple[ndarray, ndarray] | None = None, shared: bool = False
 ) -> tuple[ndarray, ndarray, ndarray]:
-    """U and V, upper triangular, of all matrices together, and their `spread`, infinite where one is singular.
+    """U and V, upper triangular, of all matrices together, and the `spread` of U, infinite where one is singular.
 
     It is infinite where there is no factor, and where V shows that there is one by luck (`steepest`).
 
@@ -72,15 +71,21 @@ def factor_and_invert(
     d = covs[0].shape[-1]
     n = sum(map(len, covs))
     U, V = out if out is not None else (empty(n, d, d), empty(n, d, d))
-    condition = _by_entries(covs, U, V) if d <= FEW and n >= MANY else _by_matrices(covs, U, V, shared=shared)
+    if d <= FEW and n >= MANY:
+        _by_entries(covs, U, V)
+    else:
+        _by_matrices(covs, U, V, shared=shared)
+    # Entry by entry, not matrix by matrix: long rows are reduced much faster than many short ones.
+    diagonal = np.ascontiguousarray(U.diagonal(axis1=1, axis2=2).T)
+    largest = diagonal.max(0)
+    condition = largest / diagonal.min(0)
     # The largest number on the diagonal, squared, and |V|² bound the extreme eigenvalues.
-    largest = np.ascontiguousarray(U.diagonal(axis1=1, axis2=2).T).max(0)
     condition[~(largest * largest * squared_norms(V) < steepest(d))] = np.inf
     return U, V, condition
 
 
-def _by_matrices(covs: tuple[ndarray, ...], U: ndarray, V: ndarray, *, shared: bool) -> ndarray:
-    """The factors by LAPACK, and the `spread` of each."""
+def _by_matrices(covs: tuple[ndarray, ...], U: ndarray, V: ndarray, *, shared: bool) -> None:
+    """The factors by LAPACK."""
     d, start = U.shape[-1], 0
     for cov in covs:
         (_all_at_once if d <= ALONE or shared else _one_by_one)(cov, U[start : start + len(cov)])
@@ -88,7 +93,6 @@ def _by_matrices(covs: tuple[ndarray, ...], U: ndarray, V: ndarray, *, shared: b
     torch.linalg.solve_triangular(
         torch.from_numpy(U), _identity(d).expand(*U.shape), upper=True, out=torch.from_numpy(V)
     )
-    return spread(U)
 
 
 def _all_at_once(cov: ndarray, U: ndarray) -> None:
@@ -111,12 +115,8 @@ def _identity(d: int) -> torch.Tensor:
     return torch.eye(d, dtype=torch.float64)
 
 
-def _by_entries(covs: tuple[ndarray, ...], U: ndarray, V: ndarray) -> ndarray:
-    r"""Row operations, each on all matrices at once, that take :math:`(\Sigma \mid I)` to :math:`(U \mid V^\top)`.
-
-    Returns:
-        The `spread` of each.
-    """
+def _by_entries(covs: tuple[ndarray, ...], U: ndarray, V: ndarray) -> None:
+    r"""Row operations, each on all matrices at once, that take :math:`(\Sigma \mid I)` to :math:`(U \mid V^\top)`."""
     n, d, _ = U.shape
     rows = empty(d, 2 * d, n)
     start = 0
@@ -134,8 +134,6 @@ def _by_entries(covs: tuple[ndarray, ...], U: ndarray, V: ndarray) -> ndarray:
         root = np.sqrt(row[j], out=row[j])  # what is not positive becomes NaN, and so does all that follows
         row[j + 1 : d + j] *= np.reciprocal(root, out=row[d + j])
     U[...], V[...] = rows[:, :d].transpose(2, 0, 1), rows[:, d:].transpose(2, 1, 0)
-    roots = rows[range(d), range(d)]
-    return roots.max(0) / roots.min(0)
 
 
 HALVED = 48
