@@ -9,11 +9,9 @@ import numpy as np
 from numpy import ndarray
 from scipy import linalg
 
-from otkit.gaussian._bures.cholesky import EPS, spread
+from otkit.gaussian._bures.cholesky import EPS, lapack, spread
 
-# Made by f2py, which no type checker sees into.
-blas: Any = linalg.blas
-lapack: Any = linalg.lapack
+blas: Any = linalg.blas  # made by f2py, as `lapack` is
 
 
 def value_by_trace(cov1: ndarray, cov2: ndarray) -> tuple[float, bool]:
