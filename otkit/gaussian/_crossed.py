@@ -99,7 +99,9 @@ def squared_distances(first: Factors, second: Factors, *, half: bool) -> ndarray
                 tile = lanes.values(rows, columns)
             else:
                 pairs = _pairs(first, second, rows, columns)
-                tile = _by_trace(first, second, rows, columns, pairs) if by_trace else np.full(len(pairs.u2), np.nan)
+                tile = np.full(len(pairs.u2), np.nan)
+                if by_trace and pairs.easy:
+                    tile = _by_trace(first, second, rows, columns, pairs)
             missing = np.isnan(tile)
             if missing.any():
                 pairs = pairs or _pairs(first, second, rows, columns)
@@ -254,8 +256,6 @@ def _residual(u1: ndarray, R: ndarray, u2: ndarray) -> ndarray:
 
 def _by_trace(first: Factors, second: Factors, rows: slice, columns: slice, pairs: _Pairs) -> ndarray:
     """The squared distances (k,) of a tile by eigenvalues, NaN where the estimate of their error is too large."""
-    if not pairs.easy:
-        return np.full(len(pairs.u2), np.nan)
     M = pairs.u2 @ transposed(pairs.u1)
     eigenvalues = torch.linalg.eigvalsh(torch.from_numpy(np.matmul(transposed(M), M))).numpy()
     trace = np.add.outer(first.trace[rows], second.trace[columns]).ravel()
