@@ -112,7 +112,7 @@ def barycenter(
     tol = require_positive("tol", tol)
     max_iter = require_count("max_iter", max_iter)
     (m, C, w), restore = as_tensors(locs=locs, covs=covs, weights=weights, optional=("weights",))
-    require_mixture("weights", w, "locs", m, "covs", C)
+    require_mixture("", w, m, C)
     batches = {"locs": m.shape[:-2], "covs": C.shape[:-3]} | ({} if w is None else {"weights": w.shape[:-1]})
     batch = require_broadcast(**batches)
     if validate:

@@ -27,12 +27,12 @@ def require_gaussian(loc_name: str, loc: Tensor, cov_name: str, cov: Tensor) -> 
         )
 
 
-def require_same_dimension(cov1_name: str, cov1: Tensor, cov2_name: str, cov2: Tensor) -> None:
-    """Raise if the covariances belong to spaces of different dimension."""
+def require_same_dimension(name: str, cov1: Tensor, cov2: Tensor) -> None:
+    """Raise if covariances, of a name and 1 or 2, belong to spaces of different dimension."""
     if cov1.shape[-1] != cov2.shape[-1]:
         raise ValueError(
-            f"{cov2_name} has shape {shape(cov2)}, a Gaussian in {cov2.shape[-1]} dimensions; "
-            f"expected {cov1.shape[-1]}, as {cov1_name} has shape {shape(cov1)}"
+            f"{name}2 has shape {shape(cov2)}, a Gaussian in {cov2.shape[-1]} dimensions; "
+            f"expected {cov1.shape[-1]}, as {name}1 has shape {shape(cov1)}"
         )
 
 
@@ -40,7 +40,7 @@ def require_gaussians(loc1: Tensor, cov1: Tensor, loc2: Tensor, cov2: Tensor) ->
     """Raise if the shapes are not those of two Gaussians in one space, with batches that broadcast."""
     require_gaussian("loc1", loc1, "cov1", cov1)
     require_gaussian("loc2", loc2, "cov2", cov2)
-    require_same_dimension("cov1", cov1, "cov2", cov2)
+    require_same_dimension("cov", cov1, cov2)
     require_broadcast(loc1=loc1.shape[:-1], cov1=cov1.shape[:-2], loc2=loc2.shape[:-1], cov2=cov2.shape[:-2])
 
 
@@ -53,29 +53,27 @@ def checked_values(
     return loc1, cov1, loc2, cov2
 
 
-def require_list(locs_name: str, locs: Tensor, covs_name: str, covs: Tensor) -> int:
-    """Return K if locs is (..., K, d) and covs (..., K, d, d)."""
-    d = require_square(covs_name, covs)
+def require_list(which: str, locs: Tensor, covs: Tensor) -> int:
+    """Return K if locs is (..., K, d) and covs (..., K, d, d); which, "1", "2" or "", is what their names end in."""
+    d = require_square(f"covs{which}", covs)
     if covs.ndim < 3:
-        raise ValueError(f"{covs_name} has shape {shape(covs)}; expected a list of covariances (..., K, d, d)")
+        raise ValueError(f"covs{which} has shape {shape(covs)}; expected a list of covariances (..., K, d, d)")
     K = covs.shape[-3]
     if locs.shape[-2:] != (K, d):
         raise ValueError(
-            f"{locs_name} has shape {shape(locs)}; expected (..., {K}, {d}), as {covs_name} has shape {shape(covs)}"
+            f"locs{which} has shape {shape(locs)}; expected (..., {K}, {d}), as covs{which} has shape {shape(covs)}"
         )
     return K
 
 
-def require_mixture(
-    weights_name: str, weights: Tensor | None, locs_name: str, locs: Tensor, covs_name: str, covs: Tensor
-) -> None:
+def require_mixture(which: str, weights: Tensor | None, locs: Tensor, covs: Tensor) -> None:
     """Raise unless locs are (..., K, d), covs (..., K, d, d), and weights, if there are any, (..., K), with K >= 1."""
-    K = require_list(locs_name, locs, covs_name, covs)
+    K = require_list(which, locs, covs)
     if K == 0:
-        raise ValueError(f"{covs_name} has shape {shape(covs)}; expected at least one covariance (..., K, d, d)")
+        raise ValueError(f"covs{which} has shape {shape(covs)}; expected at least one covariance (..., K, d, d)")
     if weights is not None and (weights.ndim < 1 or weights.shape[-1] != K):
         raise ValueError(
-            f"{weights_name} has shape {shape(weights)}; expected (..., {K}), as {covs_name} has shape {shape(covs)}"
+            f"weights{which} has shape {shape(weights)}; expected (..., {K}), as covs{which} has shape {shape(covs)}"
         )
 
 

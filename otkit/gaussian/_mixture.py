@@ -155,9 +155,9 @@ def _discrete_problem(
     (a, m1, C1, b, m2, C2), restore = as_tensors(
         weights1=weights1, locs1=locs1, covs1=covs1, weights2=weights2, locs2=locs2, covs2=covs2
     )
-    require_mixture("weights1", a, "locs1", m1, "covs1", C1)
-    require_mixture("weights2", b, "locs2", m2, "covs2", C2)
-    require_same_dimension("covs1", C1, "covs2", C2)
+    require_mixture("1", a, m1, C1)
+    require_mixture("2", b, m2, C2)
+    require_same_dimension("covs", C1, C2)
     batch = require_broadcast(
         weights1=a.shape[:-1],
         locs1=m1.shape[:-2],

@@ -118,9 +118,9 @@ def _all_pairs(
             if value is None:
                 raise TypeError(f"{name} is None, but {other} is given; expected both, or none of them")
         (m1, C1, m2, C2), restore = as_tensors(locs1=locs1, covs1=covs1, locs2=locs2, covs2=covs2)
-    for which, m, C in (("1", m1, C1), ("2", m2, C2)):
-        require_list(f"locs{which}", m, f"covs{which}", C)
-    require_same_dimension("covs1", C1, "covs2", C2)
+    require_list("1", m1, C1)
+    require_list("2", m2, C2)
+    require_same_dimension("covs", C1, C2)
     require_broadcast(locs1=m1.shape[:-2], covs1=C1.shape[:-3], locs2=m2.shape[:-2], covs2=C2.shape[:-3])
     if validate:
         m1 = checked_finite("locs1", m1)
