@@ -116,7 +116,7 @@ def _parser() -> Parser:
         epilog=PAIRWISE_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    pairwise.set_defaults(run=_pairwise)
+    pairwise.set_defaults(run=_pairwise, reg_relative=None)
     pairwise.add_argument("x", nargs="+", help="files of points")
     pairwise.add_argument(
         "--weights", nargs="+", help="files of weights, one for each set of points, in the same order and of one sum"
@@ -161,7 +161,7 @@ def _method_options(options: argparse.Namespace) -> dict[str, Any]:
     """The keyword options of the method, and an error for those that belong to another."""
     belongs = {"reg": "sinkhorn", "reg_relative": "sinkhorn", "n_projections": "sliced", "seed": "sliced"}
     for name, method in belongs.items():
-        if getattr(options, name, None) is not None and options.method != method:
+        if getattr(options, name) is not None and options.method != method:
             raise ValueError(f"--{name.replace('_', '-')} is an option of --method {method}, not of {options.method}")
     if options.method == "gaussian":
         if options.p != 2:
@@ -171,10 +171,10 @@ def _method_options(options: argparse.Namespace) -> dict[str, Any]:
         count = 256 if options.n_projections is None else options.n_projections
         return {"p": options.p, "n_projections": count, "generator": options.seed or 0}
     if options.method == "sinkhorn":
-        if options.reg is None and getattr(options, "reg_relative", None) is None:
-            either = " or --reg-relative" if hasattr(options, "reg_relative") else ""
+        if options.reg is None and options.reg_relative is None:
+            either = " or --reg-relative" if options.command == "distance" else ""
             raise ValueError(f"--method sinkhorn needs --reg{either}")
-        if options.reg is not None and getattr(options, "reg_relative", None) is not None:
+        if options.reg is not None and options.reg_relative is not None:
             raise ValueError("--reg and --reg-relative exclude each other; expected one")
         return {"p": options.p, "reg": options.reg}
     return {"p": options.p}
