@@ -49,14 +49,11 @@ class Distance:
             if not (isinstance(x, Gaussian) and isinstance(y, Gaussian)):
                 raise TypeError("a Gaussian beside points; expected two measures of one form")
             return [*x, *y], {}
-        weighted = isinstance(x, Measure) or isinstance(y, Measure)
         points = [m.points if isinstance(m, Measure) else m for m in (x, y)]
-        if not weighted:
-            return points, {}
-        if not self.takes_weights:
+        weights = {name: m.weights for name, m in (("a", x), ("b", y)) if isinstance(m, Measure)}
+        if weights and not self.takes_weights:
             raise TypeError(f"{self.name} has no parameters a and b; expected both for measures with weights")
-        named = zip("ab", (x, y), strict=True)
-        return points, {name: m.weights for name, m in named if isinstance(m, Measure)}
+        return points, weights
 
     def call(self, arguments: list[Any], options: dict[str, Any], p: float | None = None) -> Any:
         """The function's own result, for arguments already converted."""
