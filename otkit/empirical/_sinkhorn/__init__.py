@@ -6,7 +6,6 @@ from otkit.empirical._sinkhorn._cost import sinkhorn_cost as sinkhorn_cost
 from otkit.empirical._sinkhorn._divergence import sinkhorn_divergence as sinkhorn_divergence
 from otkit.empirical._sinkhorn._points import entropic_potentials_of_points as entropic_potentials_of_points
 from otkit.empirical._sinkhorn._potentials import MATRICES as MATRICES
-from otkit.empirical._sinkhorn._potentials import Entropic as Entropic
 from otkit.empirical._sinkhorn._potentials import entropic_potentials as entropic_potentials
 from otkit.empirical._sinkhorn._potentials import require_method as require_method
 from otkit.empirical._sinkhorn._potentials import require_reg_above_rounding as require_reg_above_rounding
@@ -14,7 +13,6 @@ from otkit.empirical._sinkhorn._transform import soft_c_transform as soft_c_tran
 
 __all__ = [
     "MATRICES",
-    "Entropic",
     "entropic_potentials",
     "entropic_potentials_of_points",
     "point_gradients",
