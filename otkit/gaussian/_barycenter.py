@@ -188,10 +188,10 @@ def _implicit_gradients(C: Tensor, w: Tensor, S: Tensor, grad: Tensor) -> tuple[
     """The gradients in covs and weights, from that in S, as in the last display of the module."""
     eigenvalues, Q = torch.linalg.eigh(S)
     null = eigenvalues <= _SINGULAR * eigenvalues[..., -1:]
-    eigenvalues = torch.where(null, torch.zeros_like(eigenvalues), eigenvalues)
+    eigenvalues = torch.where(null, 0.0, eigenvalues)
     F = (Q * eigenvalues.sqrt().unsqueeze(-2)).unsqueeze(-3)
     _, s, Vh = torch.linalg.svd(factor("covs", C)[0].mT @ F)
-    V, s, w = Vh.mT, torch.where(s > 1e-15 * s[..., :1], s, torch.zeros_like(s)), w[..., None, None]
+    V, s, w = Vh.mT, torch.where(s > 1e-15 * s[..., :1], s, 0.0), w[..., None, None]
     quotients, harmonic = reciprocal_sums(s), _harmonic(s)
 
     def average(X: Tensor) -> Tensor:
@@ -199,7 +199,7 @@ def _implicit_gradients(C: Tensor, w: Tensor, S: Tensor, grad: Tensor) -> tuple[
 
     # In these coordinates the average is diagonal where all the covariances are S: what is left is near the identity.
     scale = _harmonic(eigenvalues)
-    scale = torch.where(scale > 0, scale.rsqrt(), torch.zeros_like(scale))
+    scale = torch.where(scale > 0, scale.rsqrt(), 0.0)
     right = scale * (F.mT @ grad.unsqueeze(-3) @ F).squeeze(-3)
     Y = (scale * conjugate_gradients(lambda X: scale * average(scale * X), right)).unsqueeze(-3)
     A = F @ V

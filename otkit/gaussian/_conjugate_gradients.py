@@ -24,10 +24,10 @@ def conjugate_gradients(operator: Callable[[Tensor], Tensor], right: Tensor) -> 
             return unit * X
         image = operator(direction)
         curvature = (direction * image).sum((-2, -1), keepdim=True)
-        step = torch.where(active & (curvature > 0), square / curvature, torch.zeros_like(square))
+        step = torch.where(active & (curvature > 0), square / curvature, 0.0)
         X, residual = X + step * direction, residual - step * image
         previous, square = square, residual.square().sum((-2, -1), keepdim=True)
-        direction = residual + torch.where(active, square / previous, torch.zeros_like(square)) * direction
+        direction = residual + torch.where(active, square / previous, 0.0) * direction
     warn(
         "the linear system of a gradient was not solved to 1e-13, its residual is "
         f"{(square / (1e26 * stop)).sqrt().nan_to_num().max().item():.1e} of the right-hand side; a small multiple of "

@@ -58,14 +58,14 @@ def _couple(cov1: Tensor, cov2: Tensor) -> list[Tensor]:
     U, s, Vh = torch.linalg.svd(G.mT @ F)
     size = F.square().sum((-2, -1)).sqrt() * G.square().sum((-2, -1)).sqrt()
     zero = s.shape[-1] * torch.finfo(s.dtype).eps * size
-    s = torch.where(s > zero.unsqueeze(-1), s, torch.zeros_like(s))
+    s = torch.where(s > zero.unsqueeze(-1), s, 0.0)
     return [F @ Vh.mT, Vh @ F_inverse, G @ U, U.mT @ G_inverse, s, reciprocal_sums(s), null1, null2]
 
 
 def reciprocal_sums(s: Tensor) -> Tensor:
     """1 / (s_i + s_j), with 1/0 = 0, for s (..., d)."""
     sums = s.unsqueeze(-1) + s.unsqueeze(-2)
-    return torch.where(sums > 0, 1 / sums, torch.zeros_like(sums))
+    return torch.where(sums > 0, 1 / sums, 0.0)
 
 
 def solve_product_lyapunov(P: Tensor, Q: Tensor, A: Tensor, A_inverse: Tensor, quotients: Tensor, C: Tensor) -> Tensor:

@@ -229,7 +229,7 @@ def _minus_log1p(y: Tensor) -> Tensor:
     y = y.clamp(min=torch.finfo(y.dtype).eps - 1)
     small = y.abs() < 0.4
     # log(1 + y) = 2 artanh(w).
-    w = torch.where(small, y, torch.zeros_like(y))
+    w = torch.where(small, y, 0.0)
     w = w / (2 + w)
     series = torch.zeros_like(w)
     for n in range(29, 1, -2):

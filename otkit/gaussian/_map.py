@@ -165,7 +165,7 @@ def require_no_null_space(what: str, null: Tensor, eps: float) -> None:
 
 
 def _reciprocal(s: Tensor) -> Tensor:
-    return torch.where(s > 0, 1 / s, torch.zeros_like(s))
+    return torch.where(s > 0, 1 / s, 0.0)
 
 
 def _singular(null: Tensor) -> Tensor:

@@ -207,7 +207,7 @@ def _solve(costs: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]
     batch, (K, L) = costs.shape[:-2], costs.shape[-2:]
     # The solver wants a largest cost of one.
     largest = costs.flatten(-2).amax(-1)
-    largest = torch.where(largest > 0, largest, torch.ones_like(largest))
+    largest = torch.where(largest > 0, largest, 1.0)
     relative = costs / largest[..., None, None]
     flat = [t.reshape(-1, *t.shape[len(batch) :]).numpy(force=True) for t in (a, b, relative)]
     couplings = in_parallel(couple, list(zip(*flat, strict=True)))

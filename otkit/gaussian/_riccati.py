@@ -63,7 +63,7 @@ def correlate(A: Tensor, B: Tensor) -> Correlation:
 def _spectrum(cov: Tensor) -> tuple[Tensor, Tensor]:
     eigenvalues, vectors = torch.linalg.eigh(cov)
     zero = cov.shape[-1] * torch.finfo(cov.dtype).eps * eigenvalues[..., -1:]
-    return torch.where(eigenvalues > zero, eigenvalues, torch.zeros_like(eigenvalues)), vectors
+    return torch.where(eigenvalues > zero, eigenvalues, 0.0), vectors
 
 
 def q_plus_s(x: Tensor, s: Tensor) -> Tensor:

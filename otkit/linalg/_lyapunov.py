@@ -57,7 +57,7 @@ class _Lyapunov(Function):
     @staticmethod
     def forward(S: Tensor, s: Tensor, V: Tensor, C: Tensor, zero: float) -> Tensor:
         sums = s.unsqueeze(-1) + s.unsqueeze(-2)
-        inverse = torch.where(sums > zero * s[..., -1:, None], 1 / sums, torch.zeros_like(sums))
+        inverse = torch.where(sums > zero * s[..., -1:, None], 1 / sums, 0.0)
         return V @ ((V.mT @ C @ V) * inverse) @ V.mT
 
     @staticmethod
@@ -82,7 +82,7 @@ class _PseudoInverse(Function):
 
     @staticmethod
     def forward(S: Tensor, s: Tensor, V: Tensor, zero: float) -> Tensor:
-        inverse = torch.where(s > zero * s[..., -1:], 1 / s, torch.zeros_like(s))
+        inverse = torch.where(s > zero * s[..., -1:], 1 / s, 0.0)
         return symmetric((V * inverse.unsqueeze(-2)) @ V.mT)
 
     @staticmethod
