@@ -159,6 +159,8 @@ _OF_W2 = ("bounds", "Gelbrich bound", "convexity", "Talagrand's inequality", "kn
 
 
 def _laws_on(on: str, p: float) -> list[str]:
+    if on not in DOMAINS:
+        raise ValueError(f"on is {on!r}; expected one of {', '.join(DOMAINS)}")
     w2 = on not in _GAUSSIANS or p == 2
     return [name for name, law in LAWS.items() if on in law.domains and (w2 or name not in _OF_W2)]
 
@@ -173,9 +175,7 @@ def applicable_laws(
     equal_sizes: bool = False,
 ) -> list[str]:
     """The names of the laws that apply to a distance on a domain, of those in `LAWS`; see `check_laws`."""
-    if on not in DOMAINS:
-        raise ValueError(f"on is {on!r}; expected one of {', '.join(DOMAINS)}")
-    takes_p = Distance(distance).takes_p
+    known, takes_p = _laws_on(on, p), Distance(distance).takes_p
     has = {
         "": True,
         "p": takes_p,
@@ -184,7 +184,7 @@ def applicable_laws(
         _GELBRICH: takes_p or p >= 2,
         _SIZES: not equal_sizes,  # an atom that is split is one more
     }
-    return [name for name in _laws_on(on, p) if has[LAWS[name].needs]]
+    return [name for name in known if has[LAWS[name].needs]]
 
 
 def find_violation(
@@ -227,8 +227,6 @@ def find_violation(
         ValueError: An unknown law or domain, or a law that does not apply on the domain.
         TypeError: A distance without the parameters that the law or the domain needs.
     """
-    if on not in DOMAINS:
-        raise ValueError(f"on is {on!r}; expected one of {', '.join(DOMAINS)}")
     if law not in (known := _laws_on(on, p)):
         raise ValueError(f"law is {law!r}; expected one of {', '.join(known)}")
     sizes = (1,) if on == "line" else tuple(dimensions), equal_sizes, require_count("max_points", max_points)
