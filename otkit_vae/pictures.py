@@ -60,7 +60,7 @@ def _sheet(rows: Sequence[Tensor], path: Path, title: str, names: Sequence[str] 
     ax.set(xlim=(0, columns), ylim=(len(rows), 0))
     ax.axis("off")
     for row, name in enumerate(names):
-        ax.text(-0.1, row + 0.5, name, ha="right", va="center")
+        ax.text(-0.1, row + 0.5, name, ha="right", va="center", parse_math=False)
     _save(figure, path)
 
 
@@ -101,9 +101,12 @@ def latent_map(model: VAE, x: Tensor, labels: np.ndarray | None, path: Path) -> 
     loc, cov = (np.pad(part, (0, 2 - k)) for part in found.prior)
     for radius in (1, 2):
         ax.add_patch(ellipse(loc, cov, radius, linestyle="--", edgecolor="grey", linewidth=1))
-    scatter(ax, points, None if labels is None else labels[:n], s=9, alpha=0.9)
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(title="label", loc="center left", bbox_to_anchor=(1, 0.5))
+    drawn = scatter(ax, points, None if labels is None else labels[:n], s=9, alpha=0.9)
+    if drawn:
+        # Given by hand, as matplotlib leaves out names that begin with "_"; and those with a $ are no formulas.
+        names = [str(each.get_label()) for each in drawn]
+        for text in ax.legend(drawn, names, title="label", loc="center left", bbox_to_anchor=(1, 0.5)).get_texts():
+            text.set_parse_math(False)
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(xlabel="first direction", ylabel="second direction")
     ax.set_title("posterior means, and one and two standard deviations of the prior (dashed)", fontsize=10)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.patches import Ellipse
 from matplotlib.ticker import MaxNLocator
 
@@ -140,21 +141,26 @@ def latent_map(
         )
 
 
-def scatter(ax: Axes, points: np.ndarray, labels: np.ndarray | None, **style: Any) -> None:
-    """Points (n, 2), coloured as `legend` says by their labels (n,), or on a scale where these are too many for it."""
+def scatter(ax: Axes, points: np.ndarray, labels: np.ndarray | None, **style: Any) -> list[PathCollection]:
+    """Points (n, 2), coloured as `legend` says by their labels (n,), or on a scale where these are too many for it.
+
+    Returns:
+        The points of each label, for a legend; none where there are no labels or too many.
+    """
     if labels is None:
         ax.scatter(*points.T, color=COLOURS[0], **style)
-        return
+        return []
     classes, ranks = np.unique(labels, return_inverse=True)
-    for kind in legend(classes.tolist()):
-        ax.scatter(
-            *points[labels == kind.label].T, color=kind.colour, marker=kind.marker, label=str(kind.label), **style
-        )
+    drawn = [
+        ax.scatter(*points[labels == kind.label].T, color=kind.colour, marker=kind.marker, label=kind.label, **style)
+        for kind in legend(classes.tolist())
+    ]
     if len(classes) > 2 * len(COLOURS):
         named = labels.dtype.kind == "U"
         shown = ax.scatter(*points.T, c=ranks if named else labels, cmap="viridis", **style)
         said = "label, in alphabetical order" if named else "label"  # names may be longer than the scale
         ax.figure.colorbar(shown, ax=ax, label=said, shrink=0.7)
+    return drawn
 
 
 def spreads(t: np.ndarray, geodesic: np.ndarray, line: np.ndarray) -> Markup:

@@ -110,6 +110,15 @@ def test_the_name_of_a_row_is_beside_its_middle(tmp_path, monkeypatch):
     assert said == [(0.5, "one"), (1.5, "two")]
 
 
+def test_names_are_shown_letter_by_letter(tmp_path, monkeypatch):
+    names = np.array(["US$_$", "_hidden"])
+    legends, legend = [], Axes.legend
+    monkeypatch.setattr(Axes, "legend", lambda ax, *a, **k: legends.append(legend(ax, *a, **k)) or legends[-1])
+    pictures.latent_map(VAE.sized((6,), 2, widths=[4]), torch.rand(4, 6), names[[1, 0, 0, 1]], tmp_path / "a.png")
+    assert [text.get_text() for text in legends[0].get_texts()] == names.tolist()
+    pictures.side_by_side({name: torch.rand(2, 3) for name in names}, tmp_path / "b.png", title="")
+
+
 @pytest.mark.parametrize("length", [8, 12, 30])
 def test_long_names_are_not_cut_off(tmp_path, length):
     rows = {"M" * (length if k == 0 else k): torch.rand(12, 28, 28) for k in range(11)}
