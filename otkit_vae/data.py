@@ -97,7 +97,8 @@ def load_data(source: str, *, held_out: float = 0.2, root: str | None = None) ->
             - a .csv file with an observation in each row and, if its header has a column label, labels or target,
               labels there.
 
-            Labels are whole numbers, or texts, which are numbered in alphabetical order and kept as `Data.classes`.
+            Labels are whole numbers, or texts, which are numbered in alphabetical order and kept as `Data.classes`;
+            those of a .csv file are texts if one of them is no number, or has a zero before it as 01 has.
 
         held_out: The fraction to hold out, 0 < held_out < 1, where no split was published. The split depends on the
             number of observations only, so that runs with different seeds compare.
@@ -318,10 +319,12 @@ def _observations(path: Path, x: np.ndarray) -> Tensor:
 
 
 def _numbers(texts: list[str] | None) -> np.ndarray | None:
-    """The numbers that texts are, or the texts where one of them is none."""
+    """The numbers that texts are, or the texts where one of them is none: 01 is a name, and another one than 1."""
     if texts is None:
         return None
     cells = np.array(texts)
+    if any(text[:1] == "0" and text[1:].isdigit() for text in texts):
+        return cells
     try:
         return cells.astype(np.float64)
     except ValueError:

@@ -234,6 +234,17 @@ def test_broken_idx_files(idx, tmp_path):
         load_data("mnist", root=str(root))
 
 
+@pytest.mark.parametrize(
+    ("cells", "classes"),
+    [(("01", "1", "02"), ("01", "02", "1")), (("0", "1", "10"), ()), (("0.0", "1.0", "2.0"), ())],
+)
+def test_labels_of_a_csv_file_that_differ_are_different_classes(tmp_path, cells, classes):
+    written(tmp_path / "t.csv", ["a,label", *(f"{k},{cells[k % 3]}" for k in range(18))])
+    loaded = load_data(str(tmp_path / "t.csv"))
+    assert loaded.classes == classes
+    assert len(loaded.train_labels.unique()) == 3
+
+
 # Folders of images
 
 
