@@ -406,6 +406,14 @@ def test_gradients_in_the_weights_are_subgradients_also_at_kinks_and_zero_weight
             check(wrong)
 
 
+@pytest.mark.parametrize(("dtype", "off"), [(torch.float32, 0.0), (torch.float64, 5e-10)])
+def test_other_weights_may_have_the_sum_but_for_rounding(dtype, off):
+    """In float32 those of x sum to 1 + 1.5e-8, those of y to 1 + 3.7e-8."""
+    points, a, b = (torch.tensor(part, dtype=dtype) for part in (x[:3], [0.2, 0.3, 0.5], [0.6, 0.3, 0.1]))
+    others = np.array([0.7, 0.2, 0.1]) * (1 + off), [0.1, 0.2, 0.7]
+    check_gradient_in_weights(empirical.wasserstein, (points, a), (points + 1, b), *others)
+
+
 def test_plans_and_potentials():
     a, b = np.full(5, 0.2), np.array([0.1, 0.2, 0.3, 0.4])
     M = ot.dist(x, y[:4])
