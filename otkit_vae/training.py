@@ -119,7 +119,8 @@ def resume(folder: str | Path, **changes: Any) -> Run | None:
 def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | None:
     """Train, anew or on from a checkpoint, given what that says of the training: nothing where there is none yet."""
     with undisturbed(), restored():
-        data = data_of(config, None if begun is None else Path(str(config.out)))
+        # Without a checkpoint it cannot be known whether other data are the same, and no place is asked for.
+        data = data_of(config, Path(str(config.out)) if begun else None)
         if begun:
             same_data(begun["data"], data, config.data, Path(str(config.out)))
         config = config.with_weight(data.train.shape[1:])

@@ -145,6 +145,14 @@ def test_without_a_checkpoint_it_cannot_be_known_whether_data_only_moved(run, ca
     assert "data is 'there.npy', and run has no checkpoint" in capsys.readouterr().err
 
 
+def test_without_a_checkpoint_no_new_place_of_the_data_is_asked_for(bare, capsys):
+    Path("run").mkdir()
+    Path("run/config.yaml").write_text("data: x.npy\n")
+    message = refused(capsys, "--resume", "run")
+    assert "no file x.npy" in message
+    assert "--data PLACE" not in message
+
+
 def test_a_training_goes_on_in_its_own_folder(run, bare, capsys):
     message = refused(capsys, "--resume", "run", "--out", "elsewhere")
     assert "out is 'elsewhere', and resume goes on in run; expected no out" in message
