@@ -151,7 +151,7 @@ def read_table(name: str, path: Path, apart: Sequence[str] = ()) -> tuple[np.nda
         apart: Names for a column that need not be of numbers: the first that has one is not among them.
 
     Returns:
-        The numbers, and the cells of that column, None if there is none.
+        The numbers, and the cells of that column without the blanks around them, None if there is none.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{name}: no file {path}; expected a .npy, .npz or .csv file")
@@ -171,9 +171,12 @@ def read_table(name: str, path: Path, apart: Sequence[str] = ()) -> tuple[np.nda
                     raise ValueError(f"line {reader.line_num} has {len(cells)} cells; expected {width}")
                 for column, cell in enumerate(cells, start=1):
                     if column - 1 != at and not _is_number(cell):
-                        raise ValueError(f"line {reader.line_num}, column {column} is {cell!r}; expected a number")
+                        found = f"line {reader.line_num}, column {column} is {cell!r}; expected a number"
+                        if apart and at is None:
+                            found += f", or a header that calls the column {' or '.join(apart)}"
+                        raise ValueError(found)
                 if at is not None:
-                    texts.append(cells.pop(at))
+                    texts.append(cells.pop(at).strip())
                 rows.append([float(cell) for cell in cells])
     except UnicodeDecodeError as error:
         raise ValueError(f"{name}: {path} is not text in UTF-8 ({error}); expected numbers and commas") from None

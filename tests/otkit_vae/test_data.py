@@ -81,6 +81,20 @@ def test_labels_that_are_texts_are_numbered_in_alphabetical_order(tmp_path):
     np.testing.assert_array_equal(loaded.train, x[loaded.train_labels])
 
 
+def test_blanks_around_the_labels_of_a_table_are_none_of_their_names(tmp_path):
+    loaded = load_data(
+        written(tmp_path / "blanks.csv", ["a, label", *(f"{k}, cat\n{k}.5,cat \n{k}.2,dog" for k in "123")])
+    )
+    assert loaded.classes == ("cat", "dog")
+
+
+def test_a_column_of_texts_that_has_no_name_of_labels_is_told_which_ones_there_are(tmp_path):
+    expected = "column 2 is 'cat'; expected a number, or a header that calls the column label or labels or target$"
+    for header in ([], ["a,species"]):
+        with pytest.raises(ValueError, match=expected):
+            load_data(written(tmp_path / "bad.csv", [*header, "1,cat", "2,dog"]))
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
