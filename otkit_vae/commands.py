@@ -134,7 +134,7 @@ def augment(
 
     from otkit_vae import pictures
     from otkit_vae.evaluation import augment as generate
-    from otkit_vae.evaluation import labelled, labelled_subset
+    from otkit_vae.evaluation import labelled, labelled_subset, rarest, untrained
     from otkit_vae.runs import open_run
     from otkit_vae.sampling import checked_seed
 
@@ -150,6 +150,14 @@ def augment(
             "file with labels under y, labels or target, a .csv file with a column label, labels or target, or images "
             "in a folder for each class"
         )
+    least, never = rarest(opened.data), untrained(opened.data)
+    if least is not None and least.n < 2:
+        raise ValueError(
+            f"run: the class {least.name} of its data ({opened.config.data}) has one training observation; expected at "
+            "least 2 of each class to fit a Gaussian to their codes"
+        )
+    if never is not None:
+        print(f"{opened.folder}: {never}", file=sys.stderr)
     if labelled_per_class is not None:
         data = labelled_subset(*data, labelled_per_class, generator=generator)
     images, labels = generate(opened.model, data, n_per_class, generator=generator)

@@ -17,6 +17,7 @@ from otkit_vae.evaluation._latent import Latent, latent
 from otkit_vae.evaluation._likelihood import has_density, importance_weighted_bound
 from otkit_vae.evaluation._measures import Measure, Section, table
 from otkit_vae.evaluation._precision_recall import NEIGHBOUR
+from otkit_vae.evaluation._rare import rare_classes
 from otkit_vae.evaluation._reference import Reference
 from otkit_vae.evaluation._samples import Quality, sample_quality
 from otkit_vae.model import VAE
@@ -96,6 +97,7 @@ class FullEvaluation:
         bound: The importance-weighted bound; None for a posterior without a density.
         samples: What is generated.
         augmentation: What that is worth to a classifier; None without labels, or without two of each class.
+        rare: What to know of classes with few training observations, or none, in words.
     """
 
     held_out: Evaluation
@@ -103,6 +105,7 @@ class FullEvaluation:
     bound: Bound | None
     samples: Samples
     augmentation: Augmentation | None
+    rare: tuple[str, ...] = ()
 
     @property
     def sections(self) -> tuple[Section, ...]:
@@ -133,6 +136,7 @@ class FullEvaluation:
             *([few] if s.real.precision is None else []),
             *s.prior.notes("the prior", s.real),
             *s.mixture.notes("a mixture", s.real),
+            *(self.rare if s.accuracy is not None else ()),
             "classifier features: of a small classifier trained on these data, not Inception's"
             if s.accuracy is not None
             else "the data have no labels of two classes in both parts: samples are compared in data space, and what "
@@ -196,6 +200,7 @@ def evaluate_fully(
         _bound(model, data.held_out, options.importance_samples, generator),
         _samples(model, reference, options.seed, generator),
         _augmentation(model, reference, options),
+        rare_classes(data, options.labelled_per_class),
     )
 
 
