@@ -32,6 +32,9 @@ PUBLISHED = {"mnist": "mnist_784", "fashion-mnist": "Fashion-MNIST"}
 PACKAGED = {"fashion-mnist": Path("/usr/share/datasets/fashion-mnist")}
 """Where the packages of Debian put them (dataset-fashion-mnist)."""
 
+UNLIKE = 100
+"""How many times the standard deviation of others a column of a table has where they are not of one scale."""
+
 
 @dataclass(frozen=True)
 class Data:
@@ -130,6 +133,26 @@ def load_data(source: str, *, held_out: float = 0.2, root: str | None = None) ->
     else:
         name, observations = path.stem, _from_file(path)
     return _split(name, source, observations, held_out)
+
+
+def warn_of_unlike_columns(x: Tensor) -> None:
+    """Warn if columns of a table x (n, d) have scales too far apart for a likelihood that has one scale for all.
+
+    The largest standard deviation is compared with the lower quartile of them, without those of columns that do not
+    vary: some pixels of images that are given as rows hardly do. Observations of other shapes are images.
+
+    Warns:
+        UserWarning: It is more than a hundred times as large.
+    """
+    scales = x.double().std(0) if x.ndim == 2 else torch.empty(0)
+    scales = scales[scales > 0]
+    if len(scales) and scales.max() > UNLIKE * scales.quantile(0.25, interpolation="lower"):
+        warnings.warn(
+            f"data: columns have standard deviations from {scales.min():.3g} to {scales.max():.3g}, and the gaussian "
+            "likelihood has one scale for all, so that small ones hardly count; expected columns of one scale, such as "
+            "(x - x.mean(0)) / x.std(0)",
+            stacklevel=2,
+        )
 
 
 class Observations(NamedTuple):

@@ -17,7 +17,7 @@ from otkit import __version__
 from otkit_vae import checkpoint, engine, pictures, processes
 from otkit_vae._files import only_writer, replacing, write_text
 from otkit_vae.config import TrainConfig
-from otkit_vae.data import Data
+from otkit_vae.data import Data, warn_of_unlike_columns
 from otkit_vae.evaluation import Evaluation, evaluate
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective
@@ -129,6 +129,8 @@ def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | No
         same_epochs(begun or {}, trainer)
         folder, beginning = Path(config.out or "runs"), nullcontext()
         if trainer.is_global_zero:
+            if config.likelihood == "gaussian":
+                warn_of_unlike_columns(data.train)
             if begun is None:
                 folder = _new_folder(config.out, f"{data.name}-{config.penalty}")
             # A balanced weight is a result, not an option: given again it would be balanced again.

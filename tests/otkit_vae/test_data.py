@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from otkit_vae import data
-from otkit_vae.data import load_data
+from otkit_vae.data import load_data, warn_of_unlike_columns
 from otkit_vae.likelihoods import Bernoulli, Gaussian
 
 rng = np.random.default_rng(0)
@@ -86,6 +86,15 @@ def test_blanks_around_the_labels_of_a_table_are_none_of_their_names(tmp_path):
         written(tmp_path / "blanks.csv", ["a, label", *(f"{k}, cat\n{k}.5,cat \n{k}.2,dog" for k in "123")])
     )
     assert loaded.classes == ("cat", "dog")
+
+
+def test_columns_of_scales_far_apart_are_warned_of():
+    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    scales = torch.tensor([0.01, 1.0, 0.0, 3.0])
+    with pytest.warns(UserWarning, match=r"standard deviations from 0\.00\d+ to [234]\.\d+, and the gaussian"):
+        warn_of_unlike_columns(x * torch.tensor([0.01, 0.01, 0.0, 3.0]))
+    for alike in (x, 30 * x + 1e3, x * scales.sqrt(), 0 * x, (x * torch.tensor([1e-3, 1, 1, 1])).reshape(50, 2, 2)):
+        warn_of_unlike_columns(alike)
 
 
 def test_a_column_of_texts_that_has_no_name_of_labels_is_told_which_ones_there_are(tmp_path):

@@ -93,6 +93,18 @@ def test_a_users_data_and_the_pictures(tmp_path, capsys):
     assert train("--data", "curves.npy", "--likelihood", "gaussian", "--epochs", "1") == 0
 
 
+def test_a_table_whose_columns_have_scales_far_apart_is_warned_of(tmp_path, monkeypatch):
+    def begun(*_, **__):
+        raise ValueError("begun")
+
+    monkeypatch.setattr("otkit_vae.engine.fit", begun)
+    x = np.random.default_rng(0).normal(size=(20, 2)).round(3) * [1, 1000]
+    np.savetxt(tmp_path / "table.csv", x, delimiter=",")
+    options = "--data", tmp_path / "table.csv", "--latent_dim", 1, "--out", tmp_path / "run"
+    with pytest.warns(UserWarning, match="the gaussian likelihood has one scale for all"):
+        assert train("--likelihood", "gaussian", *options) == 2
+
+
 @pytest.mark.usefixtures("unreported")
 def test_reconstructions_are_closer_than_any_average(tmp_path):
     train("--epochs", "60", "--penalty", "gaussian_w2", "--weight", "0.03", "--out", str(tmp_path / "run"))
