@@ -120,7 +120,7 @@ def augment(
     out: str = "augmented.npz",
     seed: int = 0,
 ) -> None:
-    """Generate labelled observations, by a Gaussian of codes for each class: images, and labels as the data have them.
+    """Generate images (means of p(x|z)), by a Gaussian of codes for each class, and labels as the data have them.
 
     Args:
         run: The folder of a finished training, whose data have labels.

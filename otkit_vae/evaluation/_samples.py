@@ -7,8 +7,9 @@ With the features of n held-out observations and of as many samples: the Fréche
 
 between their Gaussian fits (`otkit.gaussian.frechet_distance`; a square, as FID is), the exact and the sliced
 :math:`W_2` between the points themselves, and improved precision and recall. The null value of each is the same number
-with as many *training observations* in place of the samples: what a perfect generator would get. Exact transport takes
-at most 2,000 points of each kind, precision and recall at most 5,000, and their titles say how many.
+with as many *training observations* in place of the samples: what a generator would get that repeats them. The
+classifier learned these, and fresh observations may be closer to the held-out ones in its features. Exact transport
+takes at most 2,000 points of each kind, precision and recall at most 5,000, and their titles say how many.
 """
 
 from __future__ import annotations
