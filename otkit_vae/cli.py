@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentError
 from collections.abc import Sequence
 from typing import Any
+
+import torch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with the given arguments (those of the process by default); return its exit status."""
     try:
-        import jsonargparse
-        import pytorch_lightning  # noqa: F401
-        import torch
-    except ImportError as error:
-        print(f"otkit-vae: error: {error}; install the train extra: pip install 'otkit[train]'", file=sys.stderr)
-        return 2
-    try:
         arguments = [_underscored(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
-        parser = _parser(jsonargparse)
+        parser = _parser(engine="train" in arguments)
         options = parser.parse_args(arguments)
         command = options.command
         if command == "train" and options.train.resume is not None:
@@ -26,12 +22,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _resume(parser.parse_args(arguments, defaults=False).train)
         else:
             _run(command, options[command])
+    except ImportError as error:
+        print(f"otkit-vae: error: {error}; install the train extra: pip install 'otkit[train]'", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as interrupt:
         said = f"interrupted; {interrupt}" if str(interrupt) else "interrupted; what was written is kept"
         print(f"otkit-vae: {said}", file=sys.stderr)
         return 130
     except (
-        *(jsonargparse.ArgumentError, ValueError, TypeError, ArithmeticError),
+        *(ArgumentError, ValueError, TypeError, ArithmeticError),
         *(OSError, MemoryError, torch.OutOfMemoryError),
     ) as error:
         print(f"otkit-vae: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -44,10 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser(jsonargparse: Any) -> Any:
-    """The options of every command, from the classes and functions that take them."""
+def _parser(*, engine: bool) -> Any:
+    """The options of every command, from the classes and functions that take them.
+
+    Those of the engine, whose import takes as long as all else, are there only where they are asked for.
+    """
+    import jsonargparse
+
     from otkit import __version__
-    from otkit_vae import commands, trainer
+    from otkit_vae import commands
     from otkit_vae.config import TrainConfig
     from otkit_vae.evaluation import EvaluationOptions
 
@@ -72,7 +76,10 @@ def _parser(jsonargparse: Any) -> Any:
         "and data_root where the same data have moved.",
     )
     training.add_class_arguments(TrainConfig, skip={"trainer"})
-    trainer.add_options(training)
+    if engine:
+        from otkit_vae import trainer
+
+        trainer.add_options(training)
 
     evaluation = command(
         "Evaluate a run on its held-out data: reconstruction, codes against the prior, a bound of log p(x), samples in "
@@ -169,11 +176,11 @@ def _resume(options: Any) -> None:
 
 def _plain(options: Any) -> dict[str, Any]:
     """The options by their names; of the training engine's, only those that are not as they are by default."""
-    from otkit_vae import trainer
-
     chosen = options.as_dict()
     chosen.pop("config", None)
     if "trainer" in options:
+        from otkit_vae import trainer
+
         chosen["trainer"] = trainer.chosen(options.trainer)
     return chosen
 

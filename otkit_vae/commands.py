@@ -11,9 +11,10 @@ from otkit._arguments import require_count
 if TYPE_CHECKING:
     from otkit_vae.config import TrainConfig
     from otkit_vae.evaluation import EvaluationOptions
-    from otkit_vae.training import Run
+    from otkit_vae.runs import Run
 
-# Imports are within the functions: --help should not wait for the engine and the pictures.
+# Imports are within the functions, and none is of the engine above, as the parser makes those of types too: --help
+# should not wait for the engine and the pictures.
 
 
 def train(config: TrainConfig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from otkit_vae import checkpoint
 from otkit_vae._files import write_text
 from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data, load_data
-from otkit_vae.evaluation import EvaluationOptions, FullEvaluation, Reference, evaluate_fully
+from otkit_vae.evaluation import Evaluation, EvaluationOptions, FullEvaluation, Reference, evaluate_fully
 from otkit_vae.model import VAE
 from otkit_vae.objective import Objective
 
@@ -24,6 +24,15 @@ CONFIG = "config.yaml"
 
 EVALUATION = "evaluation.json"
 """The file of a run's numbers."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training left: its folder, the model, and its numbers on held-out data."""
+
+    folder: Path
+    model: VAE
+    evaluation: Evaluation
 
 
 class SavedRun(NamedTuple):

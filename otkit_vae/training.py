@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from otkit_vae.runs import (
     CONFIG,
     EVALUATION,
     PLACE,
+    Run,
     SavedRun,
     data_of,
     fixed_options,
@@ -37,15 +38,6 @@ from otkit_vae.runs import (
 )
 from otkit_vae.sampling import undisturbed
 from otkit_vae.trainer import Refused, make_trainer, restored, same_epochs
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a training left: its folder, the model, and its numbers on held-out data."""
-
-    folder: Path
-    model: VAE
-    evaluation: Evaluation
 
 
 def train(config: TrainConfig) -> Run | None:

@@ -7,6 +7,9 @@ from types import ModuleType
 
 import pytest
 
+import otkit_vae
+from otkit_vae import cli
+
 FACES = (
     "otkit",
     "otkit.linalg",
@@ -45,3 +48,14 @@ def test_import_needs_no_extra():
     assert done.returncode == 2, done.stderr
     assert "install the train extra" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_help_does_without_the_engine_where_it_has_none_of_its_options(monkeypatch, capsys):
+    engine = ("training", "engine", "trainer", "callbacks")
+    for name in engine:
+        monkeypatch.delitem(sys.modules, f"otkit_vae.{name}", raising=False)
+        monkeypatch.delattr(otkit_vae, name, raising=False)
+    for command in ((), ("sample",), ("compare",)):
+        with pytest.raises(SystemExit, match="0"):
+            cli.main([*command, "--help"])
+    assert not {f"otkit_vae.{name}" for name in engine} & sys.modules.keys()
