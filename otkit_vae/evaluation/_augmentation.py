@@ -88,20 +88,23 @@ class Augmentation:
     """Accuracies on held-out data, over several seeds of the classifier.
 
     Attributes:
-        labelled_per_class: How many real observations of each class.
+        labelled_per_class: How many real observations of each class; of the largest, where classes have fewer.
         generated_per_class: How many generated ones of each class.
         real: The accuracies of classifiers trained on real observations only.
         augmented: The accuracies of classifiers trained on real and generated observations.
+        fewest: How many of the smallest class then; None where all have as many.
     """
 
     labelled_per_class: int
     generated_per_class: int
     real: tuple[float, ...]
     augmented: tuple[float, ...]
+    fewest: int | None = None
 
     def measures(self) -> list[Measure]:
         """The mean accuracies, for a table."""
-        title = f"accuracy, {self.labelled_per_class} real + {self.generated_per_class} generated a class"
+        fewest = "" if self.fewest is None else f"{self.fewest} to "
+        title = f"accuracy, {fewest}{self.labelled_per_class} real + {self.generated_per_class} generated a class"
         augmented, real = (float(np.mean(accuracies)) for accuracies in (self.augmented, self.real))
         return [Measure("augmented_accuracy", title, augmented, real, "higher")]
 
@@ -141,7 +144,9 @@ def augmentation(
         generated = augment(model, labelled, generated_per_class, generator=torch.Generator().manual_seed(k))
         both = Labelled(*(torch.cat(parts) for parts in zip(labelled, generated, strict=True)))
         augmented.append(fit_classifier(*both, steps=STEPS, seed=k).accuracy(*held_out))
-    return Augmentation(labelled_per_class, generated_per_class, tuple(real), tuple(augmented))
+    counts = train.labels.unique(return_counts=True)[1].clamp(max=labelled_per_class)
+    fewest, most = int(counts.min()), int(counts.max())
+    return Augmentation(most, generated_per_class, tuple(real), tuple(augmented), fewest if fewest < most else None)
 
 
 def real_accuracies(

@@ -236,6 +236,15 @@ def test_augmentation_compares_over_seeds_and_sees_labels_that_are_wrong(monkeyp
     assert measure.null == sum(found.real) / 2
 
 
+@pytest.mark.parametrize(("sizes", "said"), [((5, 5), "5 real"), ((5, 12), "5 to 10 real"), ((10, 12), "10 real")])
+def test_augmentation_says_how_many_real_observations_there_are(monkeypatch, sizes, said):
+    monkeypatch.setattr("otkit_vae.evaluation._augmentation.STEPS", 1)
+    x, labels = torch.rand(sum(sizes), 6), torch.arange(2).repeat_interleave(torch.tensor(sizes))
+    some = Labelled(x, labels)
+    (measure,) = augmentation(VAE.sized((6,), 2, widths=[8]), some, some, n_seeds=1, real=[0.5]).measures()
+    assert measure.title == f"accuracy, {said} + 30 generated a class"
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
