@@ -2,8 +2,8 @@
 
 A comparison is a folder with a run folder for each penalty and seed. A run is finished once it has the comparison's
 evaluation.json, written last and in one step, which says that the training has ended; a comparison that is started
-again goes on with the first run that is not finished, from its last checkpoint. Penalties and seeds can be added later;
-all other options must stay, or the runs could not be compared.
+again goes on with the first run that is not finished, from its last checkpoint. Penalties and seeds can be added later,
+and the data may have moved; all other options must stay, or the runs could not be compared.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from otkit_vae.report import write_comparison, write_report
 from otkit_vae.runs import (
     CONFIG,
     EVALUATION,
+    PLACE,
     data_of,
     evaluated,
     open_run,
@@ -153,7 +154,8 @@ def _claim(out: Path, config: TrainConfig, data: Data) -> None:
     }
     if file.is_file():
         known = _options(file)
-        other = [name for name in options if name not in known or known[name] != options[name]]
+        # Data may have moved: whether they are the same, their fingerprint says.
+        other = [name for name in options if name not in PLACE and (name not in known or known[name] != options[name])]
         if other:
             raise FileExistsError(
                 f"out: {out} is a comparison with other options: "
@@ -198,7 +200,7 @@ def _run(config: TrainConfig, reference: Reference) -> dict[str, Any]:
     folder, options = Path(str(config.out)), EvaluationOptions(seed=config.seed)
     known = _begun(config)
     if not known and (folder / CONFIG).is_file():
-        resume(folder)
+        resume(folder, data=config.data, data_root=config.data_root)
     elif not known:
         _clear(folder)
         train(config)
@@ -238,7 +240,7 @@ def _same(folder: Path, known: Mapping[str, Any], config: TrainConfig) -> None:
     other = ", ".join(
         f"{name} {known.get(name)!r}, not {value!r}"
         for name, value in result_options(config).items()
-        if known.get(name) != value
+        if name not in PLACE and known.get(name) != value
     )
     if other:
         raise FileExistsError(f"out: {folder} was trained with {other}; expected the same options, or a new folder")

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 
 def compare(penalties=("kl",), weights=None, **options):
-    base = TrainConfig(data="x.npy", epochs=1, widths=[8], latent_dim=2, progress=False, **options)
+    base = TrainConfig(**{"data": "x.npy", "epochs": 1, "widths": [8], "latent_dim": 2, "progress": False} | options)
     return comparison.compare(base, penalties, n_seeds=1, out="out", weights=weights, progress=False)
 
 
@@ -83,7 +83,7 @@ def test_an_evaluation_of_another_version_is_made_anew(done, other):
 
 def test_a_run_that_was_evaluated_by_hand_is_gone_on_with(done, monkeypatch):
     expected, resumed = json.loads((done / "out" / "kl-0" / "evaluation.json").read_text()), []
-    monkeypatch.setattr(comparison, "resume", lambda folder: resumed.append(folder.name))
+    monkeypatch.setattr(comparison, "resume", lambda folder, **_: resumed.append(folder.name))
     commands.evaluate("out/kl-0", EvaluationOptions())  # as in the middle of the training
     compare()
     assert resumed == ["kl-0"]
@@ -101,6 +101,19 @@ def test_the_evaluation_of_a_run_is_written_last(done, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         compare()
     assert "log p(x) &gt;=" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_data_that_moved_are_those_of_the_comparison_by_what_they_are(done, ended):
+    file = done / "out" / "kl-0" / "evaluation.json"
+    measures = json.loads(file.read_text())["measures"]
+    if not ended:
+        file.unlink()
+    np.save("x.npy", 1 - np.load((done / "x.npy").rename("there.npy")))
+    with pytest.raises(ValueError, match=r"data: x\.npy has changed since out was trained on it"):
+        compare()
+    compare(data="there.npy")
+    assert json.loads(file.read_text())["measures"] == measures
 
 
 def test_other_weights_are_refused_before_the_first_training(done):
