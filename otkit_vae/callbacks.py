@@ -121,14 +121,19 @@ class Folder(Checkpoint):
         self.saved, self._due = steps, False
 
     def write_metrics(self, trainer: lightning.Trainer, training: Training) -> None:
-        """Write metrics.csv, from the first process."""
+        """Write metrics.csv, from the first process; before the first epoch's end, a row of what there is of it."""
         if not trainer.is_global_zero:
             return
-        names = dict.fromkeys(name for row in training.history for name in row)
+        rows: list[dict[str, Any]] = [*training.history]
+        if not rows:
+            parts = {part: training.means(part) for part in ("train", "held_out")}
+            row = {f"{part}_{name}": mean for part, means in parts.items() for name, mean in means.items()}
+            rows = [{"epoch": 0, **row, "step": self.saved}]
+        names = dict.fromkeys(name for row in rows for name in row)
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, list(names), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(training.history)
+        writer.writerows(rows)
         write_text(self.out / METRICS, text.getvalue())
 
 

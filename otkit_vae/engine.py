@@ -131,9 +131,8 @@ def fit(
     # A process on another machine need not see the file.
     if folder.saved is None and not (folder.out / checkpoints.CHECKPOINT).is_file():
         raise Refused("trainer: the training ended before its first checkpoint; expected a longer max_time")
-    if training.history:
-        # Of a training that had ended too, where a kill may have left other rows.
-        folder.write_metrics(trainer, training)
+    # Of a training that had ended too, where a kill may have left other rows.
+    folder.write_metrics(trainer, training)
     model.eval()
 
 

@@ -279,6 +279,18 @@ def test_metrics_have_columns_that_come_in_later_epochs(tmp_path):
     assert float(second["held_out_loss"]) > 0
 
 
+def test_a_training_that_ends_within_its_first_epoch_has_a_row_of_what_there_is_of_it(tmp_path):
+    for options in ({"max_steps": 2}, {"max_steps": 3}):
+        train(tmp_path / "parts", options=options, resume=True)
+        with (tmp_path / "parts" / "metrics.csv").open() as file:
+            (row,) = csv.DictReader(file)
+        assert (row["epoch"], row["step"]) == ("0", str(options["max_steps"]))
+        assert float(row["train_loss"]) > 0
+    train(tmp_path / "parts", resume=True)
+    train(tmp_path / "whole")
+    assert_alike(tmp_path / "parts", tmp_path / "whole")
+
+
 @pytest.mark.parametrize("within", [1.0, 0.5])
 def test_callbacks_can_monitor_what_a_row_of_metrics_has(tmp_path, within):
     arguments = {"monitor": "held_out_loss", "patience": 1, "min_delta": 1e9, "check_on_train_epoch_end": True}
