@@ -160,6 +160,19 @@ def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int
     return trainer
 
 
+def write_into(folder: Path, trainer: lightning.Trainer, options: Mapping[str, Any]) -> None:
+    """Let what the engine writes of its own be in the folder of the run, which had no name when the engine was made.
+
+    Args:
+        folder: The folder.
+        trainer: The engine.
+        options: Its options, by which it has a logger of its own or does not.
+    """
+    trainer._default_root_dir = str(folder)  # pyright: ignore[reportAttributeAccessIssue]
+    if options.get("logger") is True:
+        trainer._logger_connector.configure_logger(True)
+
+
 def _instantiated(options: dict[str, Any]) -> dict[str, Any]:
     """All options of the engine, those that are not given by default, with callbacks and loggers made."""
     taken = sorted(OURS & options.keys())

@@ -37,7 +37,7 @@ from otkit_vae.runs import (
     same_training,
 )
 from otkit_vae.sampling import undisturbed
-from otkit_vae.trainer import Refused, make_trainer, restored, same_epochs
+from otkit_vae.trainer import Refused, make_trainer, restored, same_epochs, write_into
 
 
 def train(config: TrainConfig) -> Run | None:
@@ -136,6 +136,7 @@ def _train(config: TrainConfig, begun: dict[str, Any] | None = None) -> Run | No
                 + (f"; all in one batch, as batch_size is {config.batch_size}" * (config.batch_size > len(data.train))),
                 file=sys.stderr,
             )
+        write_into(folder, trainer, config.trainer)
         with only_writer(folder) if trainer.is_global_zero else nullcontext(), beginning:
             engine.fit(
                 trainer,

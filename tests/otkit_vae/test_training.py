@@ -366,6 +366,13 @@ def test_callbacks_and_loggers_of_the_engine_are_lists(tmp_path):
     assert len(list((tmp_path / "logs").rglob("metrics.csv"))) == 3
 
 
+@pytest.mark.usefixtures("bare")
+def test_the_engines_own_logger_writes_into_the_run(tmp_path):
+    assert train("--trainer.logger", "true", "--epochs", "1", "--penalty", "kl", "--widths", "[8]", "--out", "run") == 0
+    assert list((tmp_path / "run" / "lightning_logs" / "version_0").iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 def test_a_loss_that_is_not_finite_stops(capsys):
     assert train("--epochs", "3", "--learning_rate", "1e12", "--penalty", "kl", "--likelihood", "gaussian") == 2
     assert re.search(r"(the loss is|was not) .* at step \d+ \(epoch 0, batch \d+, of the", capsys.readouterr().err)
