@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+UNION = re.compile(
+    "Does not validate against any of the Union subtypes Subtypes: .* Errors: - (.*) Given value type: .* Given value:"
+)
+"""What the parser says where no type of a union takes a value; the group is what each of them expected."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         *(ArgumentError, ValueError, TypeError, ArithmeticError),
         *(OSError, MemoryError, torch.OutOfMemoryError),
     ) as error:
-        print(f"otkit-vae: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"otkit-vae: error: {_one_line(str(error))}", file=sys.stderr)
         return 2
     except RuntimeError as error:
         if "DefaultCPUAllocator" not in str(error):  # torch's word for too little memory, on a CPU
@@ -183,6 +189,12 @@ def _plain(options: Any) -> dict[str, Any]:
 
         chosen["trainer"] = trainer.chosen(options.trainer)
     return chosen
+
+
+def _one_line(message: str) -> str:
+    """A message without line breaks and, where no type of a union takes a value, without what the parser says twice."""
+    line = UNION.sub(lambda said: f"{said[1].replace(' - Expected', ' or')}. Got value:", " ".join(message.split()))
+    return re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", re.sub("(a )?<class 'NoneType'>", "null", line))
 
 
 def _underscored(argument: str) -> str:

@@ -216,3 +216,15 @@ def test_the_adversary_refuses_accumulation_and_clipping_before_anything_is_writ
         message = refused(capsys, "--penalty", "wae_gan", f"--trainer.{option}", "--out", "new")
         assert option.split("=")[0] in message
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("weight", 'Parser key "weight": Expected a float or null. Got value: x'),
+        ("widths", 'Parser key "widths": Expected a list or null. Got value: x'),
+        ("trainer.gradient_clip_val", "Expected a int or a float or null. Got value: x"),
+    ],
+)
+def test_a_value_of_none_of_several_types_is_told_them_in_short(capsys, option, said):
+    assert refused(capsys, f"--{option}", "x").endswith(said)
