@@ -63,7 +63,7 @@ def evaluate(run: str, options: EvaluationOptions) -> None:
     opened = open_run(run)
     if opened.unfinished:
         print(opened.unfinished, file=sys.stderr)
-    evaluation = evaluated(opened, options, Reference(opened.data, opened.folder / "classifier.pt"))
+    evaluation = evaluated(opened, options, Reference(opened.data, opened.folder / "classifier.pt"), progress=True)
     print(evaluation.table())  # first, as a folder that cannot be written should not cost the numbers
     write_evaluation(opened, options, evaluation)
     print(f"\n{opened.folder / EVALUATION}\n{write_report(opened, evaluation)}")

@@ -220,16 +220,25 @@ def _without(config: TrainConfig, names: Sequence[str]) -> dict[str, Any]:
     return json.loads(json.dumps({name: value for name, value in asdict(config).items() if name not in names}))
 
 
-def evaluated(run: SavedRun, options: EvaluationOptions, reference: Reference) -> FullEvaluation:
+def evaluated(
+    run: SavedRun, options: EvaluationOptions, reference: Reference, *, progress: bool = False
+) -> FullEvaluation:
     """Evaluate a run fully.
 
     Args:
         run: The run.
         options: The options of the evaluation.
         reference: What models of the run's data are judged against.
+        progress: Whether to show, on a terminal, which part is computed.
     """
     return evaluate_fully(
-        run.model, run.objective, run.data, options, batch_size=run.config.batch_size, reference=reference
+        run.model,
+        run.objective,
+        run.data,
+        options,
+        batch_size=run.config.batch_size,
+        reference=reference,
+        progress=progress,
     )
 
 

@@ -2,6 +2,7 @@ r"""All numbers of a trained model: on held-out data, of its codes, likelihood a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,6 +177,7 @@ def evaluate_fully(
     *,
     batch_size: int = 128,
     reference: Reference | None = None,
+    progress: bool = False,
 ) -> FullEvaluation:
     """Compute all numbers of a trained model.
 
@@ -189,19 +191,31 @@ def evaluate_fully(
         options: The options of the evaluation: how many of what.
         batch_size: The batch size at which the penalty is computed.
         reference: The `Reference` of these data, to be shared by models of them; made anew if None.
+        progress: Whether to show, on a terminal, which part is computed.
     """
     reference = Reference(data) if reference is None else reference
     generator = torch.Generator().manual_seed(options.seed)
-    held_out = evaluate(model, objective, data.held_out, batch_size=batch_size, seed=options.seed)
-    codes = encode(model, data.held_out, generator=generator)
-    return FullEvaluation(
-        held_out,
-        latent(codes, model.prior, generator=generator, seed=options.seed),
-        _bound(model, data.held_out, options.importance_samples, generator),
-        _samples(model, reference, options.seed, generator),
-        _augmentation(model, reference, options),
-        rare_classes(data, options.labelled_per_class),
-    )
+    parts: dict[str, Callable[[], Any]] = {
+        "held-out data": lambda: evaluate(model, objective, data.held_out, batch_size=batch_size, seed=options.seed),
+        "codes": lambda: latent(
+            encode(model, data.held_out, generator=generator), model.prior, generator=generator, seed=options.seed
+        ),
+        "bound of log p(x)": lambda: _bound(model, data.held_out, options.importance_samples, generator),
+        "samples": lambda: _samples(model, reference, options.seed, generator),
+        "augmented training": lambda: _augmentation(model, reference, options),
+    }
+    found = [part() for part in (_shown(parts) if progress else parts.values())]
+    return FullEvaluation(*found, rare_classes(data, options.labelled_per_class))
+
+
+def _shown(parts: Mapping[str, Callable[[], Any]]) -> Iterator[Callable[[], Any]]:
+    """The parts, and on a terminal a bar that says which is computed, gone once all are."""
+    from tqdm import tqdm
+
+    with tqdm(parts.items(), unit="part", disable=None, leave=False) as bar:
+        for name, part in bar:
+            bar.set_description(f"evaluation: {name}")
+            yield part
 
 
 def _augmentation(model: VAE, reference: Reference, options: EvaluationOptions) -> Augmentation | None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,6 +102,14 @@ def test_numbers_that_cannot_be_written_are_printed_all_the_same(trained, tmp_pa
     out, err = capsys.readouterr()
     assert "log p(x) >= (K = 2" in out
     assert "evaluation.json cannot be written" in err
+
+
+def test_evaluate_shows_its_progress(trained, monkeypatch):
+    told = []
+    monkeypatch.setattr(runs, "evaluate_fully", lambda *_, **given: told.append(given["progress"]) or sys.exit(0))
+    with pytest.raises(SystemExit):
+        command("evaluate", trained / "bare")
+    assert told == [True]
 
 
 def test_evaluate_without_labels_compares_the_observations(trained, capsys):

@@ -1,5 +1,8 @@
 """Features, the quality of samples in them, and augmented training: on data whose answers are known."""
 
+import io
+import sys
+
 import pytest
 import torch
 
@@ -170,6 +173,17 @@ def test_without_labels_of_both_parts_samples_are_compared_as_they_are(missing):
     assert found.sections[2].heading == "samples of the prior, in data space"
     assert found.augmentation is None
     assert any("in both parts: samples are compared in data space" in n for n in found.notes)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_evaluation_shows_on_a_terminal_which_part_is_computed(monkeypatch, terminal):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    model, data = VAE.sized((5,), 2), Data("some", torch.rand(14, 5), torch.rand(9, 5))
+    evaluate_fully(model, Objective(penalties.get("kl")), data, progress=True)
+    shown = sys.stderr.getvalue()
+    assert all((f"evaluation: {part}" in shown) is terminal for part in ("codes", "samples", "augmented training"))
+    assert bool(shown) is terminal
 
 
 def test_samples_of_the_right_codes_are_better():
