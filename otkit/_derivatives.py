@@ -14,9 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Not by super(), which torch.compile does not follow where it meets `Function.apply` by itself.
-_apply = torch.autograd.Function.apply.__func__
-
 
 class Function(torch.autograd.Function):
     """An operation whose passes consist of operations that torch can map and differentiate, backwards.
@@ -32,10 +29,11 @@ class Function(torch.autograd.Function):
         cls.forward.__signature__ = inspect.signature(cls.forward)  # pyright: ignore[reportFunctionMemberAccess]
 
     @classmethod
-    def apply(cls, *arguments: Any) -> Any:
-        """The operation, on positional arguments."""
+    def at(cls, *arguments: Any) -> Any:
+        """The operation at these arguments, with its derivatives."""
+        # Not an override of torch's own `apply`, which is a method of Python or of C, as the version goes.
         try:
-            return _apply(cls, *arguments)
+            return cls.apply(*arguments)
         except NotImplementedError as error:
             if "jvp" not in str(error):
                 raise
@@ -64,7 +62,7 @@ def attach(
             itself; second derivatives then follow it.
         refuse: What the error says when a second derivative is asked for, where gradients have no such history.
     """
-    return _Attach.apply(refuse, value, *inputs, *gradients)
+    return _Attach.at(refuse, value, *inputs, *gradients)
 
 
 def refuse_second(first: Tensor | None, inputs: tuple[Tensor, ...], message: str) -> Tensor | None:
@@ -85,7 +83,7 @@ def refuse_second(first: Tensor | None, inputs: tuple[Tensor, ...], message: str
 
 def refuse_gradient(value: Tensor, inputs: tuple[Tensor, ...], message: str) -> Tensor:
     """The value, such that differentiating it in the inputs raises a RuntimeError with the message."""
-    return _Refusal.apply(message, value, *inputs)
+    return _Refusal.at(message, value, *inputs)
 
 
 class _Attach(Function):

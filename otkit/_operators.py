@@ -85,7 +85,7 @@ def checked(check: Check, name: str, tensor: Tensor, eps: float = 0.0) -> Tensor
     if not transforming():
         check(name, tensor, eps)
         return tensor
-    return _Checked.apply(tensor, check.__name__, name, eps)
+    return _Checked.at(tensor, check.__name__, name, eps)
 
 
 @operator("checked", lambda tensor, check, name, eps: torch.empty_like(tensor))

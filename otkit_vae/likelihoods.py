@@ -99,7 +99,7 @@ class _BernoulliPixels(Independent):
         # Other shapes, such as many draws of one code, are rare, and left to the general code.
         if value.shape != logits.shape or value.dtype != logits.dtype:
             return super().log_prob(value)
-        return _LogLikelihood.apply(logits, value, self.reinterpreted_batch_ndims)
+        return _LogLikelihood.at(logits, value, self.reinterpreted_batch_ndims)
 
 
 class _LogLikelihood(Function):

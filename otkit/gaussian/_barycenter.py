@@ -123,7 +123,7 @@ def barycenter(
     w = torch.full_like(C[..., 0, 0], 1 / C.shape[-3]) if w is None else working_precision(w)
     w = w / w.sum(-1, keepdim=True)
     together = torch.broadcast_shapes(C.shape[:-3], w.shape[:-1])
-    S = _Barycenter.apply(C.expand(*together, *C.shape[-3:]), w.expand(*together, -1), tol, max_iter)
+    S = _Barycenter.at(C.expand(*together, *C.shape[-3:]), w.expand(*together, -1), tol, max_iter)
     loc = (w.unsqueeze(-1) * m).sum(-2)
     return restore(loc.expand(*batch, -1)), restore(S.expand(*batch, -1, -1))
 

@@ -136,7 +136,7 @@ def _between(dispersion: Any, loc1: Any, cov1: Any, loc2: Any, cov2: Any, reg: f
     C1, C2 = torch.broadcast_tensors(C1, C2)
     eps, tiny = torch.finfo(C1.dtype).eps, torch.finfo(C1.dtype).tiny
     s = (eps * trace(C1 + C2)).detach().clamp(min=max(reg / 2, tiny))
-    return restore((m1 - m2).square().sum(-1) + dispersion.apply(C1, C2, s[..., None])[0])
+    return restore((m1 - m2).square().sum(-1) + dispersion.at(C1, C2, s[..., None])[0])
 
 
 class _EntropicCost(Function):

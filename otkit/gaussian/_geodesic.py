@@ -87,7 +87,7 @@ def geodesic(
     if validate:
         time = checked(require_time, "t", time)
     m1, C1, m2, C2, time = (working_precision(each) for each in (m1, C1, m2, C2, time))
-    cross = _CrossCovariance.apply(*torch.broadcast_tensors(C1, C2))[0]
+    cross = _CrossCovariance.at(*torch.broadcast_tensors(C1, C2))[0]
     t1 = time.unsqueeze(-1)
     loc = (1 - t1) * m1 + t1 * m2
     t2 = t1.unsqueeze(-1)

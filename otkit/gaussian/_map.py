@@ -90,7 +90,7 @@ def transport_map(loc1: Array, cov1: Array, loc2: Array, cov2: Array, *, validat
 
 def differentiable_map(cov1: Tensor, cov2: Tensor) -> tuple[Tensor, Coupling]:
     """T, with its derivatives, and the coupling that it comes from, without derivatives."""
-    T, *coupling = _Map.apply(cov1, cov2)
+    T, *coupling = _Map.at(cov1, cov2)
     return T, Coupling(*coupling)
 
 
@@ -98,7 +98,7 @@ def only_first(gradient: Tensor, coupling: Coupling, what: str) -> Tensor:
     """A gradient that must not be differentiated again where a covariance is singular."""
     if not torch.is_grad_enabled():
         return gradient
-    return _OnlyFirst.apply(gradient, coupling.null1 + coupling.null2, what)
+    return _OnlyFirst.at(gradient, coupling.null1 + coupling.null2, what)
 
 
 class _Map(Function):

@@ -173,11 +173,11 @@ def _discrete_problem(
     dispersions = squared_bures(C1, C2, eps=restore.eps, validate=False)
     held = (a > 0).unsqueeze(-1) & (b > 0).unsqueeze(-2)
     if ordinary(m1, m2):
-        costs, unit = SquaredDifferences.apply(m1, m2, None) + dispersions, m1.new_ones(())
+        costs, unit = SquaredDifferences.at(m1, m2, None) + dispersions, m1.new_ones(())
     else:
         sizes = (torch.where(held, each, 0.0) for each in (extents(m1, m2), dispersions))
         largest = units(*(each.amax((-2, -1), keepdim=True) for each in sizes))
-        costs = SquaredDifferences.apply(m1, m2, largest) + dispersions / largest / largest
+        costs = SquaredDifferences.at(m1, m2, largest) + dispersions / largest / largest
         unit = largest[..., 0, 0]
     # Components of weight zero are moved no farther away than float64 can hold costs beside those of the others.
     longest = torch.where(held, costs.detach(), 0.0).amax((-2, -1), keepdim=True)

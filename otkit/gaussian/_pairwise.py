@@ -76,7 +76,7 @@ def pairwise_w2_squared(
         (3, 1)
     """
     m1, m2, dispersions, restore = _all_pairs(locs1, covs1, locs2, covs2, validate)
-    return restore(SquaredDifferences.apply(m1, m2, None) + dispersions)
+    return restore(SquaredDifferences.at(m1, m2, None) + dispersions)
 
 
 def pairwise_w2(
@@ -100,9 +100,9 @@ def pairwise_w2(
     """
     m1, m2, dispersions, restore = _all_pairs(locs1, covs1, locs2, covs2, validate)
     if ordinary(m1, m2):
-        return restore(root(SquaredDifferences.apply(m1, m2, None) + dispersions, 2))
+        return restore(root(SquaredDifferences.at(m1, m2, None) + dispersions, 2))
     unit = units(extents(m1, m2), dispersions)
-    return restore(hypotenuse(SquaredDifferences.apply(m1, m2, unit), dispersions, unit))
+    return restore(hypotenuse(SquaredDifferences.at(m1, m2, unit), dispersions, unit))
 
 
 def _all_pairs(
@@ -143,7 +143,7 @@ def squared_bures(covs1: Tensor, covs2: Tensor | None, *, eps: float, validate: 
     batch = torch.broadcast_shapes(covs1.shape[:-3], second.shape[:-3])
     first = covs1.expand(*batch, *covs1.shape[-3:])
     second = first.detach() if half else second.expand(*batch, *second.shape[-3:])
-    return (_Crossed.apply if needs_gradient(first, second) else _values)(first, second, half, eps, validate)
+    return (_Crossed.at if needs_gradient(first, second) else _values)(first, second, half, eps, validate)
 
 
 @operator("crossed_bures", lambda covs1, covs2, *_: covs1.new_empty(*covs1.shape[:-2], covs2.shape[-3]))
@@ -226,7 +226,7 @@ class _Crossed(Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         covs1, covs2, values = ctx.saved_tensors
-        first, second = _CrossedGradients.apply(covs1, covs2, values.detach(), grad_outputs[0], ctx.half, ctx.eps)
+        first, second = _CrossedGradients.at(covs1, covs2, values.detach(), grad_outputs[0], ctx.half, ctx.eps)
         return (first + second, None, None, None, None) if ctx.half else (first, second, None, None, None)
 
 

@@ -37,7 +37,7 @@ from otkit.linalg._symmetric import symmetric
 
 def entropic_map(A: Tensor, B: Tensor, s: Tensor) -> Tensor:
     """T, with shape (..., d, d), differentiable to any order in both covariances; s has shape (..., 1)."""
-    return _Riccati.apply(A, B, s)[0]
+    return _Riccati.at(A, B, s)[0]
 
 
 class Correlation(NamedTuple):
@@ -93,7 +93,7 @@ class _Riccati(Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
         A, s, T, P, Nk, z = ctx.saved_tensors
-        Y = _Sylvester.apply(A @ T, symmetric(grad_outputs[0]), s, P, Nk, z)
+        Y = _Sylvester.at(A @ T, symmetric(grad_outputs[0]), s, P, Nk, z)
         return -(T @ Y @ T), Y, None
 
 
@@ -129,5 +129,5 @@ class _Sylvester(Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         M, s, L, R, z, X = ctx.saved_tensors
-        Y = _Sylvester.apply(M.mT, grad_outputs[0], s, R, L, z)
+        Y = _Sylvester.at(M.mT, grad_outputs[0], s, R, L, z)
         return -(Y @ X.mT + Y.mT @ X), Y, None, None, None, None

@@ -33,7 +33,7 @@ def solve_lyapunov(S: Tensor, s: Tensor, V: Tensor, C: Tensor, *, zero: float) -
     Returns:
         X, with shape (..., d, d), symmetric (skew-symmetric) where C is.
     """
-    return _Lyapunov.apply(S, s, V, C, zero)
+    return _Lyapunov.at(S, s, V, C, zero)
 
 
 def rounding(s: Tensor, eps: float = 0.0) -> float:
@@ -46,7 +46,7 @@ def rounding(s: Tensor, eps: float = 0.0) -> float:
 
 def pseudo_inverse(S: Tensor, s: Tensor, V: Tensor, *, zero: float) -> Tensor:
     """The pseudo-inverse of S, for the arguments of `solve_lyapunov`, differentiable to any order at fixed rank."""
-    return _PseudoInverse.apply(S, s, V, zero)
+    return _PseudoInverse.at(S, s, V, zero)
 
 
 class _Lyapunov(Function):
@@ -68,7 +68,7 @@ class _Lyapunov(Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, Tensor, None]:
         S, s, V, X = ctx.saved_tensors
-        Y = _Lyapunov.apply(S, s, V, grad_outputs[0], ctx.zero)
+        Y = _Lyapunov.at(S, s, V, grad_outputs[0], ctx.zero)
         return -symmetric(Y @ X.mT + X.mT @ Y), None, None, Y, None
 
 

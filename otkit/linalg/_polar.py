@@ -69,7 +69,7 @@ def polar_factor(M: Tensor, eps: float = 0.0) -> Tensor:
     Completed where M lacks full rank. For n > d the differential has a part outside the range of R as well,
     :math:`dR = R\,\Omega + (I - R R^\top)\,dM\,H^{-1}`, with the pseudo-inverse of H where it is singular.
     """
-    return _PolarFactor.apply(M, eps)[0]
+    return _PolarFactor.at(M, eps)[0]
 
 
 class _PolarFactor(Function):

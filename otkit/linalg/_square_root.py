@@ -92,7 +92,7 @@ def square_root(matrix: Tensor, eps: float = 0.0, *, validate: bool) -> tuple[Te
     require_square("A", matrix)
     if validate:
         matrix = checked(require_symmetric, "A", matrix, eps)
-    return _SquareRoot.apply(matrix, eps, validate)
+    return _SquareRoot.at(matrix, eps, validate)
 
 
 class _SquareRoot(Function):

@@ -162,11 +162,10 @@ def _gaussians(name: str, collection: Any) -> tuple[Gaussians, Restore, torch.de
 
 
 def _one_kind(read: Sequence[tuple[Any, Restore, torch.device | None]]) -> tuple[Restore, torch.device | None]:
-    restores = {restore for _, restore, _ in read}
-    if len(restores) > 1:
-        kinds = ", ".join(f"{'torch' if r.to_torch else 'numpy'} {r.dtype}" for r in restores)
-        raise TypeError(f"measures of one kind and dtype expected; got {kinds}")
-    (restore,) = restores
+    restore, *others = (restore for _, restore, _ in read)
+    if any(other != restore for other in others):
+        kinds = dict.fromkeys(f"{'torch' if r.to_torch else 'numpy'} {r.dtype}" for r in (restore, *others))
+        raise TypeError(f"measures of one kind and dtype expected; got {', '.join(kinds)}")
     return restore, read[0][2] if restore.to_torch else None
 
 

@@ -203,9 +203,9 @@ def evaluate_fully(
         "bound of log p(x)": lambda: _bound(model, data.held_out, options.importance_samples, generator),
         "samples": lambda: _samples(model, reference, options.seed, generator),
         "augmented training": lambda: _augmentation(model, reference, options),
+        "rare classes": lambda: rare_classes(data, options.labelled_per_class),
     }
-    found = [part() for part in (_shown(parts) if progress else parts.values())]
-    return FullEvaluation(*found, rare_classes(data, options.labelled_per_class))
+    return FullEvaluation(*(part() for part in (_shown(parts) if progress else parts.values())))
 
 
 def _shown(parts: Mapping[str, Callable[[], Any]]) -> Iterator[Callable[[], Any]]:

@@ -87,7 +87,7 @@ class AggregatedGaussianW2(AggregatedPenalty):
         form = gaussian_form(prior)
         if form is not None and _is_isotropic(form):
             shift = (mean - form.loc).square().sum()
-            return (shift + _ToIsotropic.apply(cov, form.scale[0].double())[0]).to(form.loc.dtype)
+            return (shift + _ToIsotropic.at(cov, form.scale[0].double())[0]).to(form.loc.dtype)
         known = _prior_moments(prior)
         prior_mean, prior_cov = (moment.double() for moment in known)
         if factors.shape[-1] == 0 and n <= len(mean):

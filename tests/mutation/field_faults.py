@@ -64,7 +64,7 @@ FAULTS = {
     "a missing symmetrisation of its gradient": Fault(ROOTS_FILE, "symmetric(grad_outputs[0])", "grad_outputs[0]", ROOTS),
     "dropped factor two in Lyapunov's equation": Fault(LYAPUNOV, "s.unsqueeze(-1) + s.unsqueeze(-2)", "s.unsqueeze(-1)", ROOTS),
     "divisions by gaps of eigenvalues": Fault(LYAPUNOV, "s.unsqueeze(-1) + s.unsqueeze(-2)", "s.unsqueeze(-1) - s.unsqueeze(-2)", ROOTS),
-    "detached third derivative of the root": Fault(LYAPUNOV, "Y = _Lyapunov.apply(S, s, V,", "Y = _Lyapunov.apply(S.detach(), s, V,", ROOTS),
+    "detached third derivative of the root": Fault(LYAPUNOV, "Y = _Lyapunov.at(S, s, V,", "Y = _Lyapunov.at(S.detach(), s, V,", ROOTS),
     "the sign of the derivative of the inverse": Fault(LYAPUNOV, "@ X @ X - X @ grad @ X", "@ X @ X + X @ grad @ X", ROOTS),
     "a range that does not turn": Fault(LYAPUNOV, "return X @ X @ grad @ N + N.mT @ grad @ X @ X - X @ grad @ X", "return -(X @ grad @ X)", ROOTS),
     "small eigenvalues of few digits inverted": Fault(ROOTS_FILE, "zero=rounding(s, restore.eps) ** 0.5", "zero=rounding(s) ** 0.5", ROOTS),

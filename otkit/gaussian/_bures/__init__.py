@@ -36,7 +36,7 @@ def bures_squared(cov1: Tensor, cov2: Tensor, *, eps: float, validate: bool) -> 
     """
     if not needs_gradient(cov1, cov2):
         return _numbers(cov1, cov2, eps, validate, False)[0]
-    value, gradient1, gradient2 = _ValueAndGradients.apply(cov1, cov2, eps, validate)
+    value, gradient1, gradient2 = _ValueAndGradients.at(cov1, cov2, eps, validate)
     return attach(value, (cov1, cov2), (gradient1, gradient2))
 
 

@@ -219,7 +219,7 @@ def test_means_that_are_compared_some_at_a_time(relative, m):
     first, second, weights = (torch.from_numpy(rng.normal(size=shape)) for shape in ((3, 1), (m, 1), (3, m)))
     inputs = [t.requires_grad_() for t in (first, second)]
     unit = torch.from_numpy(2.0 ** rng.integers(-3, 3, size=(3, m))) if relative else None
-    value = SquaredDifferences.apply(first, second, unit)
+    value = SquaredDifferences.at(first, second, unit)
     expected = ((first - second.mT) / (1 if unit is None else unit)).square()
     torch.testing.assert_close(value, expected)
     for ours, theirs in zip(*(torch.autograd.grad(each, inputs, weights) for each in (value, expected)), strict=True):

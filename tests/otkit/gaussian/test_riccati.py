@@ -44,8 +44,8 @@ def test_the_sylvester_equation_with_any_right_hand_side():
 
     def solution(X, Y, C):
         A = X @ X.mT
-        T, *help_to_solve = _Riccati.apply(A, Y @ Y.mT, s)
-        return A @ T, _Sylvester.apply(A @ T, C, s, *help_to_solve)
+        T, *help_to_solve = _Riccati.at(A, Y @ Y.mT, s)
+        return A @ T, _Sylvester.at(A @ T, C, s, *help_to_solve)
 
     inputs = [t.requires_grad_() for t in (random(3, 2), random(3, 2, seed=1), random(3, 3, seed=2))]
     M, X = solution(*inputs)
