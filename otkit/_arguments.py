@@ -29,7 +29,7 @@ HALF = (torch.float16, torch.bfloat16)
 FLOATING = (torch.float64, torch.float32, *HALF)
 
 
-@dataclass  # not frozen, which older torch cannot trace
+@dataclass(frozen=True)
 class Restore:
     """The way back from a tensor result to the caller's kind of array and dtype.
 
@@ -210,7 +210,7 @@ def require_broadcast(**named: tuple[int, ...]) -> torch.Size:
 
 def require_exponent(p: float) -> float:
     """Return p as a float if W_p is a distance that is computed here: 1 <= p < inf."""
-    if isinstance(p, bool) or not isinstance(p, (int, float, np.number)):
+    if isinstance(p, bool) or not isinstance(p, int | float | np.number):
         raise TypeError(f"p is {p!r} of type {type(p).__name__}; expected a number p >= 1")
     if not 1 <= p < math.inf:
         raise ValueError(f"p is {p}; expected 1 <= p < inf (for p < 1 and p = inf W_p is another problem)")
@@ -219,7 +219,7 @@ def require_exponent(p: float) -> float:
 
 def require_positive(name: str, value: float) -> float:
     """Return value as a float if it is a finite number > 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; expected a number > 0")
     if not 0 < value < math.inf:
         raise ValueError(f"{name} is {value}; expected a finite number > 0")
@@ -228,7 +228,7 @@ def require_positive(name: str, value: float) -> float:
 
 def require_count(name: str, value: Any, least: int = 1) -> int:
     """Return value as an int if it is a whole number >= least."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name} is {value!r}; expected a whole number >= {least}")
     return int(value)
 

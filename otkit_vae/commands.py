@@ -135,7 +135,8 @@ def augment(
 
     from otkit_vae import pictures
     from otkit_vae.evaluation import augment as generate
-    from otkit_vae.evaluation import labelled, labelled_subset, rarest, untrained
+    from otkit_vae.evaluation import labelled, labelled_subset
+    from otkit_vae.evaluation._rare import rarest, untrained
     from otkit_vae.runs import open_run
     from otkit_vae.sampling import checked_seed
 

@@ -47,19 +47,19 @@ def couple(cov1: Tensor, cov2: Tensor) -> Coupling:
     return Coupling(*_couple(cov1, cov2))
 
 
-def _shapes(cov1: Tensor, cov2: Tensor) -> tuple[Tensor, ...]:
-    return tuple(cov1.new_empty(cov1.shape[:-1] if name == "s" else cov1.shape) for name in Coupling._fields)
+def _shapes(cov1: Tensor, cov2: Tensor) -> list[Tensor]:
+    return [cov1.new_empty(cov1.shape[:-1] if name == "s" else cov1.shape) for name in Coupling._fields]
 
 
 @operator("couple", _shapes)
-def _couple(cov1: Tensor, cov2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _couple(cov1: Tensor, cov2: Tensor) -> list[Tensor]:
     F, F_inverse, null1 = factor("cov1", cov1)
     G, G_inverse, null2 = factor("cov2", cov2)
     U, s, Vh = torch.linalg.svd(G.mT @ F)
     size = F.square().sum((-2, -1)).sqrt() * G.square().sum((-2, -1)).sqrt()
     zero = s.shape[-1] * torch.finfo(s.dtype).eps * size
     s = torch.where(s > zero.unsqueeze(-1), s, 0.0)
-    return F @ Vh.mT, Vh @ F_inverse, G @ U, U.mT @ G_inverse, s, reciprocal_sums(s), null1, null2
+    return [F @ Vh.mT, Vh @ F_inverse, G @ U, U.mT @ G_inverse, s, reciprocal_sums(s), null1, null2]
 
 
 def reciprocal_sums(s: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ def _loc_and_cov(samples: Tensor, correction: float) -> tuple[Tensor, Tensor]:
 
 
 def _require_samples(name: str, samples: Tensor, correction: float) -> None:
-    if not isinstance(correction, (int, float, np.integer, np.floating)) or not correction >= 0:
+    if not isinstance(correction, int | float | np.integer | np.floating) or not correction >= 0:
         raise ValueError(f"correction is {correction!r}; expected a number >= 0")
     if samples.ndim < 2 or samples.shape[-1] == 0:
         raise ValueError(f"{name} has shape {shape(samples)}; expected samples (..., n, d)")

@@ -34,10 +34,6 @@ from otkit_vae.evaluation._likelihood import importance_weighted_bound as import
 from otkit_vae.evaluation._measures import Measure as Measure
 from otkit_vae.evaluation._precision_recall import PrecisionRecall as PrecisionRecall
 from otkit_vae.evaluation._precision_recall import precision_recall as precision_recall
-from otkit_vae.evaluation._rare import Rarest as Rarest
-from otkit_vae.evaluation._rare import rare_classes as rare_classes
-from otkit_vae.evaluation._rare import rarest as rarest
-from otkit_vae.evaluation._rare import untrained as untrained
 from otkit_vae.evaluation._reference import Reference as Reference
 from otkit_vae.evaluation._reference import labelled as labelled
 from otkit_vae.evaluation._samples import Quality as Quality
@@ -57,7 +53,6 @@ __all__ = [
     "Measure",
     "PrecisionRecall",
     "Quality",
-    "Rarest",
     "Reference",
     "Samples",
     "active_units",
@@ -79,9 +74,6 @@ __all__ = [
     "noiseless_units",
     "precision_recall",
     "quality",
-    "rare_classes",
-    "rarest",
     "real_accuracies",
     "sample_quality",
-    "untrained",
 ]

@@ -7,7 +7,8 @@ import torch
 from otkit_vae import VAE, Objective, commands, penalties, runs
 from otkit_vae.config import TrainConfig
 from otkit_vae.data import Data
-from otkit_vae.evaluation import Classifier, EvaluationOptions, evaluate_fully, rare_classes, rarest
+from otkit_vae.evaluation import Classifier, EvaluationOptions, evaluate_fully
+from otkit_vae.evaluation._rare import rare_classes, rarest
 from otkit_vae.runs import SavedRun
 
 NAMES = ("ape", "bee", "cat")
