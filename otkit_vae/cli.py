@@ -193,8 +193,13 @@ def _plain(options: Any) -> dict[str, Any]:
 
 def _one_line(message: str) -> str:
     """A message without line breaks and, where no type of a union takes a value, without what the parser says twice."""
-    line = UNION.sub(lambda said: f"{said[1].replace(' - Expected', ' or')}. Got value:", " ".join(message.split()))
+    line = UNION.sub(lambda said: f"Expected {_either(said[1])}. Got value:", " ".join(message.split()))
     return re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", re.sub("(a )?<class 'NoneType'>", "null", line))
+
+
+def _either(expected: str) -> str:
+    # In an order of their own, None last, as Python's typing has a union's types in that of its first use anywhere.
+    return " or ".join(sorted(expected.removeprefix("Expected ").split(" - Expected "), reverse=True))
 
 
 def _underscored(argument: str) -> str:

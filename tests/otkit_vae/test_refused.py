@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from otkit_vae import checkpoint
+from otkit_vae import checkpoint, cli
 from otkit_vae._files import only_writer
 from otkit_vae.data import load_data
 from tests.otkit_vae.shell import command, train
@@ -228,3 +228,14 @@ def test_the_adversary_refuses_accumulation_and_clipping_before_anything_is_writ
 )
 def test_a_value_of_none_of_several_types_is_told_them_in_short(capsys, option, said):
     assert refused(capsys, f"--{option}", "x").endswith(said)
+
+
+@pytest.mark.parametrize(
+    "order", [("int", "float", "NoneType"), ("float", "int", "NoneType"), ("NoneType", "float", "int")]
+)
+def test_types_of_a_union_are_told_in_one_order(order):
+    """Which order they come in depends on who used that union first in the process."""
+    each = "\n".join(f"  - Expected a <class '{name}'>" for name in order)
+    message = f"Does not validate against any of the Union subtypes\nSubtypes: {order}\nErrors:\n{each}\n"
+    message += "Given value type: <class 'str'>\nGiven value: x"
+    assert cli._one_line(message) == "Expected a int or a float or null. Got value: x"
