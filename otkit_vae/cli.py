@@ -105,7 +105,8 @@ def _parser(*, engine: bool) -> Any:
         "--from",
         choices=["prior", "mixture"],
         default="prior",
-        help="Where the codes are drawn from: the prior, or a mixture of Gaussians fitted to the training codes.",
+        help="Where the codes are drawn from: the prior, for which the data need not be there, or a mixture of "
+        "Gaussians fitted to the training codes.",
     )
 
     reporting = command(

@@ -88,27 +88,30 @@ def sample(run: str, n: int = 100, out: str = "samples.npz", source: str = "prio
         run: The folder of a finished training.
         n: How many samples.
         out: The .npz file to write, which must be new.
-        source: Where the codes are drawn from: "prior", or "mixture", Gaussians fitted to the training codes.
+        source: Where the codes are drawn from: "prior", for which the data need not be there, or "mixture",
+            Gaussians fitted to the training codes.
         seed: Seeds the draws.
     """
     import torch
 
     from otkit_vae import pictures
     from otkit_vae.evaluation import decode, ex_post
-    from otkit_vae.runs import open_run
+    from otkit_vae.runs import open_model, open_run
     from otkit_vae.sampling import checked_seed
     from otkit_vae.sampling import sample as draw
 
     if not 1 <= n < 2**63:
         raise ValueError(f"n is {n}; expected a whole number from 1 to 2**63 - 1")
     file, generator = _new_file(out), torch.Generator().manual_seed(checked_seed(seed))
-    opened = open_run(run)
-    codes = opened.model.prior
     if source == "mixture":
-        codes = ex_post(opened.model, opened.data.train, seed=seed, generator=generator)
+        opened = open_run(run)
+        model, codes = opened.model, ex_post(opened.model, opened.data.train, seed=seed, generator=generator)
+    else:
+        model = open_model(run)
+        codes = model.prior
     with torch.no_grad():
         z = draw(codes, n, generator)
-    images = decode(opened.model, z)
+    images = decode(model, z)
     _save(file, images=images, codes=z)
     pictures.grid(images[:100], file.with_suffix(".png"), title=f"samples: decoded from z ~ the {source}")
     print(f"{n} samples of shape {tuple(images.shape[1:])}\n\n{file}\n{file.with_suffix('.png')}")

@@ -91,9 +91,7 @@ def open_run(folder: str | Path, data: Data | None = None) -> SavedRun:
             are not those that the model was trained on.
     """
     folder = Path(folder)
-    config, file = read_config(folder / CONFIG), folder / checkpoint.CHECKPOINT
-    content = checkpoint.read(file)
-    same_training(content[checkpoint.KEY]["config"], config, folder)
+    config, file, content = _read(folder)
     data = data_of(config, folder) if data is None else data
     same_data(content[checkpoint.KEY]["data"], data, config.data, folder)
     # A balanced weight is a result of the training, not an option.
@@ -104,6 +102,20 @@ def open_run(folder: str | Path, data: Data | None = None) -> SavedRun:
     steps = step // len(content["optimizer_states"])
     model, ended = checkpoint.model_of(content, file), _ended(content, config, steps)
     return SavedRun(folder, config, data, model, objective.eval(), epochs, step, steps, ended)
+
+
+def open_model(folder: str | Path) -> VAE:
+    """The model of a run folder, as `open_run` has it: its data need not be there."""
+    _, file, content = _read(Path(folder))
+    return checkpoint.model_of(content, file)
+
+
+def _read(folder: Path) -> tuple[TrainConfig, Path, dict[str, Any]]:
+    """The options of a run, the file of its checkpoint and what is in it, which belong together."""
+    config, file = read_config(folder / CONFIG), folder / checkpoint.CHECKPOINT
+    content = checkpoint.read(file)
+    same_training(content[checkpoint.KEY]["config"], config, folder)
+    return config, file, content
 
 
 def _ended(content: Mapping[str, Any], config: TrainConfig, steps: int) -> str:

@@ -134,6 +134,16 @@ def test_sample_writes_images_codes_and_a_picture(run, source):
     assert matplotlib.image.imread("a.png")[..., :3].std() > 0.02
 
 
+def test_samples_of_the_prior_need_no_data_and_those_of_the_mixture_say_where_they_are_told_of(trained, capsys):
+    run = Path(shutil.copytree(trained / "bare", "bare"))
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("bare.npy", "gone.npy"))
+    assert command("sample", run, "--n", 2, "--out", "a.npz") == 0
+    assert np.load("a.npz")["images"].shape == (2, 6, 5)
+    assert command("sample", run, "--n", 2, "--from", "mixture", "--out", "b.npz") == 2
+    assert "gone.npy" in capsys.readouterr().err
+
+
 def test_a_killed_sample_leaves_no_file_that_the_next_one_would_refuse(run, monkeypatch):
     def killed(file, **_):
         (file.write if hasattr(file, "write") else Path(file).write_bytes)(b"PK")
