@@ -55,6 +55,36 @@ def test_a_ladder_takes_every_singular_value_to_one(lowest):
     np.testing.assert_allclose(np.linalg.svd(found)[1], 1, atol=1e-13)
 
 
+@pytest.mark.parametrize("k", range(1, len(ladder.LADDER)))
+def test_a_step_leads_into_the_next_and_stays_below_one_by_more_than_rounding(k):
+    n = 100_001
+    for step in ladder.LADDER[k]:
+        buffers = [polar.Scratch(n, 1) for _ in range(4)]
+        buffers[0].matrices[...] = np.geomspace(step.lowest, 1, n)[:, None, None]
+        found = polar.climb(buffers[0], (step,), *buffers[1:], scale=np.ones(n)).matrices
+        assert found.min() > ladder.LADDER[k - 1][-1].lowest - 1e-13
+        assert found.max() < 1 - 0.99e-10
+
+
+@pytest.mark.parametrize("lowest", [1e-8, 2e-9])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_longest_ladders_end_at_one_whatever_the_matrix(seed, lowest):
+    n, d = 400, 6
+    own = np.random.default_rng(seed)
+    (U, V), spectrum = np.linalg.qr(own.normal(size=(2, n, d, d)))[0], lowest ** own.random((n, d))
+    spectrum[:, 0], spectrum[:, 1] = lowest, 1.0
+    matrices, steps = U * spectrum[:, None] @ V, ladder.ladder(lowest)
+    loops = [polar.Scratch(n, d) for _ in range(4)]
+    loops[0].matrices[...] = matrices
+    buffers = (torch.from_numpy(matrices), *torch.empty(3, n, d, d, dtype=torch.float64))
+    for found in (
+        polar.climb(loops[0], steps, *loops[1:], scale=np.ones(n)).matrices,
+        fused.climb(buffers, steps)[0].numpy(),
+    ):
+        np.testing.assert_allclose(np.linalg.svd(found)[1], 1, rtol=0, atol=1e-14)
+        np.testing.assert_allclose(found, U @ V, rtol=0, atol=np.finfo(float).eps / lowest)
+
+
 @pytest.mark.parametrize("spread", [1.0, 1e2, 1e4])
 @pytest.mark.parametrize("room", [polar.Loops, fused.Fused])
 def test_residuals_need_no_second_way(room, spread):

@@ -33,6 +33,26 @@ def test_a_batch_of_all_kinds_is_its_pairs_one_by_one(d, route):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=64 * EPS * cond[k] * np.abs(theirs).max())
 
 
+@pytest.mark.parametrize("d", [6, 20])
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_large_direction_among_the_smallest_that_polynomials_serve_needs_no_second_way(d, route, monkeypatch):
+    """Of covariances that commute, W2² = Σ(√a - √b)² and the gradients are I - √(B A⁻¹) and I - √(A B⁻¹)."""
+    rng, n = np.random.default_rng(d), 200
+    Q = np.linalg.qr(rng.standard_normal((n, d, d)))[0]
+    a, b = 2e-9 * (1 + 0.3 * rng.random((2, n, d)))
+    a[:, 0] = b[:, 0] = 1
+    b *= 4
+    root = np.sqrt(b / a)
+    A, B, first, second = ((Q * each[:, None]) @ Q.swapaxes(1, 2) for each in (a, b, 1 - root, 1 - 1 / root))
+    A, B, zero = (A + A.swapaxes(1, 2)) / 2, (B + B.swapaxes(1, 2)) / 2, np.zeros((n, d))
+    monkeypatch.delattr(procrustes, "value_and_gradients")
+    with by(route):
+        value, (_, gradient1, _, gradient2) = differentiated(w2_squared, zero, A, zero, B)
+    np.testing.assert_allclose(value, ((np.sqrt(a) - np.sqrt(b)) ** 2).sum(1), rtol=1e-14)
+    for ours, theirs in ((gradient1, first), (gradient2, second)):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=16 * EPS / 2e-9)
+
+
 @pytest.mark.parametrize("d", [2, 3, 8, 12, 40, 136])
 @pytest.mark.parametrize("route", [*ROUTES, "pairwise", "procrustes"])
 def test_singular_covariances_are_so_whether_or_not_rounding_gives_them_a_factor(d, route):
