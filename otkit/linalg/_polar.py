@@ -72,6 +72,11 @@ def polar_factor(M: Tensor, eps: float = 0.0) -> Tensor:
     return _PolarFactor.at(M, eps)[0]
 
 
+def polar_factor_and_singular_values(M: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same R, with the singular values (..., d) of M, ascending, and its right singular vectors (..., d, d)."""
+    return _PolarFactor.at(M, 0.0)
+
+
 class _PolarFactor(Function):
     """M -> (R, h, V), of which R carries the derivative; h and V are the eigenvalues, ascending, and vectors of H."""
 

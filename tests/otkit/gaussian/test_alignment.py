@@ -1,0 +1,60 @@
+"""The gradient of W2 between factors shows Q: in every direction that the factors know, however small."""
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+
+from otkit.gaussian import w2_squared_from_factors
+
+EPS = np.finfo(float).eps
+
+
+def value_and_gradients(F, G):
+    zero = torch.zeros(len(F), dtype=torch.float64)
+    F, G = (torch.tensor(factor, requires_grad=True) for factor in (F, G))
+    value = w2_squared_from_factors(zero, F, zero, G)
+    return value.item(), *(gradient.numpy() for gradient in torch.autograd.grad(value, (F, G)))
+
+
+def at_ninety_digits(F, G):
+    """|F - G Qᵀ|² and its gradients, Q being the polar factor of FᵀG, whose null space is that of F or G."""
+    if F.shape[1] < G.shape[1]:
+        value, second, first = at_ninety_digits(G, F)
+        return value, first, second
+    with mpmath.workdps(90):
+        F, G = mpmath.matrix(F.tolist()), mpmath.matrix(G.tolist())
+        M = F.T * G
+        h, V = mpmath.eigsy(M.T * M)
+        Q = M * V * mpmath.diag([1 / mpmath.sqrt(each) if each > 1e-70 else 0 for each in h]) * V.T
+        parts = F - G * Q.T, G - F * Q
+        value = float(sum(each**2 for each in parts[0]))
+        return value, *(2 * np.array(part.tolist(), dtype=float) for part in parts)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1e-6, 2e-6), (1, 1e-9, 3e-9), (1, 1e-9, 1e-12), (1, 1e-7, 1e-13), (1, 1, 1e-11)])
+@pytest.mark.parametrize(("r", "s"), [(3, 3), (3, 2), (2, 5), (4, 5)])
+def test_gradients_of_graded_factors_against_ninety_digits(sizes, r, s):
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        U, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+        F, G = (U @ (np.array(sizes)[:, None] * rng.normal(size=(3, n))) for n in (r, s))
+        value, first, second = value_and_gradients(F, G)
+        expected = at_ninety_digits(F, G)
+        assert value == pytest.approx(expected[0], rel=1e-12)
+        # The smallest direction that counts is known to EPS / size, as the entries of the factors are.
+        for gradient, right in ((first, expected[1]), (second, expected[2])):
+            for k in range(min(r, s, 3)):
+                along = U[:, k]
+                np.testing.assert_allclose(along @ gradient, along @ right, rtol=0, atol=100 * EPS)
+
+
+def test_the_distance_of_nearly_equal_factors_is_that_of_their_smallest_direction():
+    """Between U diag(1, e) and U diag(1, 3e), turned on the right, W2² is (2e)², and not (4e)²."""
+    rng = np.random.default_rng(0)
+    for small in (1e-8, 1e-9, 1e-11):
+        for _ in range(10):
+            U, A, B = (np.linalg.qr(rng.normal(size=(2, 2)))[0] for _ in range(3))
+            F, G = U @ np.diag([1, small]) @ A, U @ np.diag([1, 3 * small]) @ B
+            value, *_ = value_and_gradients(F, G)
+            assert value == pytest.approx((2 * small) ** 2, rel=1e2 * EPS / small, abs=0)
