@@ -58,3 +58,16 @@ def test_the_distance_of_nearly_equal_factors_is_that_of_their_smallest_directio
             F, G = U @ np.diag([1, small]) @ A, U @ np.diag([1, 3 * small]) @ B
             value, *_ = value_and_gradients(F, G)
             assert value == pytest.approx((2 * small) ** 2, rel=1e2 * EPS / small, abs=0)
+
+
+def test_its_accuracy_is_that_of_the_documentation():
+    """16 EPS (Tr / W2²)^½, at all scales of the factors' directions and of what tells them apart."""
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        d = rng.integers(2, 6)
+        sizes, apart = 10 ** -rng.uniform(0, rng.uniform(0, 13), d), 10 ** rng.uniform(-8, 0.5)
+        U, A, B = (np.linalg.qr(rng.normal(size=(d, d)))[0] for _ in range(3))
+        F, G = U @ np.diag(sizes) @ A, U @ np.diag(sizes * np.exp(apart * rng.normal(size=d))) @ B
+        value, expected = value_and_gradients(F, G)[0], at_ninety_digits(F, G)[0]
+        trace = np.square(F).sum() + np.square(G).sum()
+        assert value == pytest.approx(expected, rel=max(1e-13, 16 * EPS * (trace / expected) ** 0.5), abs=0)
