@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -240,7 +241,9 @@ def _from_idx(name: str, folder: Path) -> Data:
 def _from_images(folder: Path) -> Observations:
     from PIL import Image
 
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    # Sub-folders may be links; a link to where it is itself ends in an error of the system.
+    walk = os.walk(folder, onerror=_unreadable, followlinks=True)
+    files = sorted(file for at, _, names in walk for file in map(Path(at).joinpath, names) if _is_image(file))
     if not files:
         raise FileNotFoundError(
             f"data: {folder} has no images; expected files {', '.join(IMAGE_SUFFIXES)}, or IDX files such as "
@@ -267,6 +270,14 @@ def _from_images(folder: Path) -> Observations:
         x = x / np.float32(65535)
     labels = np.array([str(file.parent.relative_to(folder)) for file in files])
     return Observations(_observations(folder, x), *_labels(folder, labels if len(set(labels)) > 1 else None, len(x)))
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise OSError(f"data: {error.filename} cannot be read ({error.strerror or error})") from None
 
 
 def _pixels(image: Image.Image) -> np.ndarray:

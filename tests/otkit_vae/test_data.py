@@ -359,6 +359,15 @@ def test_bytes_that_are_0_and_1_are_a_mask_to_be_warned_of(tmp_path):
     assert load_data(str(tmp_path / "bool.npy")).train.max() == 1
 
 
+def test_a_class_whose_folder_is_a_link_is_one_of_the_classes(tmp_path):
+    for name in ("images/a", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+        for k in range(5):
+            Image.fromarray(np.full((4, 4), 40 * k, dtype=np.uint8)).save(tmp_path / name / f"{k}.png")
+    (tmp_path / "images" / "b").symlink_to(tmp_path / "elsewhere")
+    assert load_data(str(tmp_path / "images")).classes == ("a", "b")
+
+
 def test_bad_folders(tmp_path):
     with pytest.raises(FileNotFoundError, match="has no images; expected files"):
         load_data(str(tmp_path))
