@@ -35,7 +35,7 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from otkit_vae import checkpoint as checkpoints
 from otkit_vae import processes
-from otkit_vae.penalties import AdversarialPenalty, LatentPenalty, NoPenalty
+from otkit_vae.penalties import AdversarialPenalty, AggregatedPenalty, LatentPenalty, NoPenalty, PerSamplePenalty
 
 OURS = {
     *("max_epochs", "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "num_sanity_val_steps"),
@@ -152,6 +152,12 @@ def make_trainer(options: dict[str, Any], penalty: LatentPenalty, *, epochs: int
         raise ValueError(
             f"trainer: devices {given['devices']} and num_nodes {given['num_nodes']} make {trainer.world_size}; "
             f"expected {dist.get_world_size()} processes, which this program has begun with: that cannot change in it"
+        )
+    if trainer.world_size > 1 and not isinstance(penalty, AggregatedPenalty | PerSamplePenalty):
+        raise ValueError(
+            f"trainer: there are {trainer.world_size} processes, and the penalty {type(penalty).__name__} would be "
+            "computed of the part of the batch that one has; expected one derived from AggregatedPenalty or "
+            "PerSamplePenalty"
         )
     if isinstance(trainer.strategy, DDPStrategy):
         # The buffers of a model are constants: they are alike from the start, and not sent at every step.
