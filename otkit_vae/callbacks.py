@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,8 @@ class Folder(Checkpoint):
         file = self.out / CHECKPOINT
         if self.saved is None:
             return "there is no checkpoint of this training yet"
-        return f"the last checkpoint is {file}, of step {self.saved}: otkit-vae train --resume {self.out} goes on there"
+        command = f"otkit-vae train --resume {shlex.quote(str(self.out))}"
+        return f"the last checkpoint is {file}, of step {self.saved}: {command} goes on there"
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:  # noqa: D102
         self.begun = True

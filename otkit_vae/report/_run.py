@@ -170,7 +170,7 @@ def read_metrics(folder: Path) -> dict[str, dict[int, float]]:
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise ValueError(
             f"run: {file} does not hold the metrics of epochs ({error}); expected it as it was written: "
-            f"otkit-vae train --resume {folder} writes it again"
+            f"otkit-vae train --resume {shlex.quote(str(folder))} writes it again"
         ) from None
 
 

@@ -12,9 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from otkit_vae import checkpoint, cli
+from otkit_vae import checkpoint, cli, penalties
 from otkit_vae._files import only_writer
+from otkit_vae.callbacks import Folder
+from otkit_vae.config import TrainConfig
 from otkit_vae.data import load_data
+from otkit_vae.runs import data_of
+from otkit_vae.trainer import make_trainer
 from tests.otkit_vae.shell import command, train
 
 # The engine and its dependencies warn of their own deprecations in a first import.
@@ -209,6 +213,27 @@ def test_a_folder_that_cannot_be_written_to_says_so(capsys, monkeypatch):
         shutil.rmtree(folder)
     assert "new cannot be made (Permission denied); expected a folder that can be written" in new
     assert "run/config.yaml cannot be written (Permission denied)" in there
+
+
+def test_commands_that_a_message_gives_can_be_pasted(tmp_path):
+    """Also where a folder has blanks in its name."""
+    folder = tmp_path / "my run"
+    told = Folder(folder, None, -1)
+    told.saved = 3
+    assert told.last().endswith(f"otkit-vae train --resume '{folder}' goes on there")
+    with pytest.raises(FileNotFoundError, match=rf"otkit-vae train --resume '{folder}' --data PLACE"):
+        data_of(TrainConfig(data="gone.npz"), folder)
+
+
+def test_a_penalty_of_one_process_is_refused_before_a_training_of_several_begins():
+    class OfOne(penalties.LatentPenalty):
+        estimand = "aggregated"
+
+        def forward(self, posterior, z, prior, *, generator=None):
+            return z.square().mean()
+
+    with pytest.raises(ValueError, match="there are 2 processes, and the penalty OfOne would be computed of the part"):
+        make_trainer({"devices": 2, "accelerator": "cpu"}, OfOne(), epochs=1)
 
 
 def test_the_adversary_refuses_accumulation_and_clipping_before_anything_is_written(capsys, tmp_path):
