@@ -178,6 +178,8 @@ def read_table(name: str, path: Path, apart: Sequence[str] = ()) -> tuple[np.nda
                 if at is not None:
                     texts.append(cells.pop(at).strip())
                 rows.append([float(cell) for cell in cells])
+    except OSError as error:
+        raise OSError(f"{name}: {path} cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{name}: {path} is not text in UTF-8 ({error}); expected numbers and commas") from None
     except (ValueError, csv.Error) as error:

@@ -66,6 +66,8 @@ def read(file: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         what = "has code in it, which is not run" if "Unsupported" in str(error) else "is cut off or damaged"
         raise ValueError(f"path: {file} is not a checkpoint of otkit-vae train: it {what}") from None
+    except PermissionError as error:
+        raise PermissionError(f"path: {file} cannot be read ({error.strerror})") from None
     except (RuntimeError, EOFError, OSError) as error:
         reason = str(error).split("\n")[0] or "it ends too early"
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -177,9 +178,12 @@ def read_config(file: Path) -> TrainConfig:
         FileNotFoundError: There is no such file.
         ValueError: It does not hold the options of a training of this version.
     """
-    if not file.is_file():
-        raise FileNotFoundError(f"run: no file {file}; expected a run folder of otkit-vae train")
-    text = file.read_text(encoding="utf-8", errors="replace")  # what is no text is no YAML either, which says so
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")  # what is no text is no YAML either, which says so
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise FileNotFoundError(f"run: no file {file}; expected a run folder of otkit-vae train") from None
+    except OSError as error:
+        raise OSError(f"run: {file} cannot be read ({error.strerror or error})") from None
     try:
         return TrainConfig(**yaml.safe_load(text))
     except (TypeError, ValueError, yaml.YAMLError) as error:
@@ -203,7 +207,7 @@ def data_of(config: TrainConfig, run: Path | None = None) -> Data:
             raise
         raise FileNotFoundError(
             f"{error} (where data that {run} was trained on have moved, give it their new place: otkit-vae train "
-            f"--resume {run} --data PLACE, or data in {run / CONFIG})"
+            f"--resume {shlex.quote(str(run))} --data PLACE, or data in {run / CONFIG})"
         ) from None
 
 

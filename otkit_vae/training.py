@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -80,8 +81,8 @@ def resume(folder: str | Path, **changes: Any) -> Run | None:
     before, out = read_config(folder / CONFIG), changes.pop("out", None)
     if out is not None and Path(out).resolve() != folder.resolve():
         raise ValueError(
-            f"out is {out!r}, and resume goes on in {folder}; expected no out (to train anew: otkit-vae train --config "
-            f"{folder / CONFIG} --out {out})"
+            f"out is {out!r}, and resume goes on in {folder}; expected no out (to train anew: "
+            f"{shlex.join(['otkit-vae', 'train', '--config', str(folder / CONFIG), '--out', str(out)])})"
         )
     config = replace(before, **changes)
     config = replace(config, trainer=before.trainer | config.trainer)
@@ -248,16 +249,10 @@ def prepare(config: TrainConfig, data: Data) -> tuple[VAE, Objective]:
 
 
 def _new_folder(out: str | None, stem: str) -> Path:
-    if out is None:
-        for k in count(1):
-            folder = Path("runs") / f"{stem}-{k}"
-            try:
-                folder.mkdir(parents=True)
-            except FileExistsError:
-                continue
-            return folder
-    folder = Path(str(out))
+    folder = Path("runs" if out is None else out)
     try:
+        if out is None:
+            return _first_free(folder, stem)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise FileExistsError(f"out: {folder} exists and is not empty; expected a new or empty folder")
         folder.mkdir(parents=True, exist_ok=True)
@@ -265,6 +260,15 @@ def _new_folder(out: str | None, stem: str) -> Path:
         raise
     except OSError as error:
         raise OSError(
-            f"out: {folder} cannot be made ({error.strerror}); expected a folder that can be written"
+            f"out: {error.filename or folder} cannot be made ({error.strerror}); expected a folder that can be written"
         ) from None
     return folder
+
+
+def _first_free(folder: Path, stem: str) -> Path:
+    numbers = count(1)
+    while True:
+        new = folder / f"{stem}-{next(numbers)}"
+        with suppress(FileExistsError):
+            new.mkdir(parents=True)
+            return new

@@ -63,7 +63,10 @@ def get(name: str, **options: Any) -> LatentPenalty:
         TypeError: An option that the penalty does not have.
     """
     if name not in _CLASSES:
-        raise ValueError(f"penalty is {name!r}; expected one of {', '.join(names())}")
+        raise ValueError(
+            f"penalty is {name!r}; expected one of {', '.join(names())}, or from Python one of your own, once its "
+            "module has registered it"
+        )
     penalty = _CLASSES[name]
     check_options(name, penalty, options)
     return penalty(**options)

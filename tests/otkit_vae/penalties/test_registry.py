@@ -152,3 +152,8 @@ def test_default_weights_grow_with_the_size_of_an_observation():
     assert TrainConfig(penalty="wasserstein").with_weight((7, 7)).weight == wasserstein.default_weight / 8
     assert TrainConfig(penalty="wasserstein", weight=0.7).with_weight((7, 28)).weight == 0.7
     assert TrainConfig(penalty="wasserstein", balance="gradient").with_weight((7, 28)).weight is None
+
+
+def test_a_penalty_that_no_module_has_registered_here_is_told_how_it_is_known():
+    with pytest.raises(ValueError, match=r"or from Python one of your own, once its module has registered it$"):
+        penalties.get("mine")
