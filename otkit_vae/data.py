@@ -6,7 +6,7 @@ import hashlib
 import os
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -241,9 +241,7 @@ def _from_idx(name: str, folder: Path) -> Data:
 def _from_images(folder: Path) -> Observations:
     from PIL import Image
 
-    # Sub-folders may be links; a link to where it is itself ends in an error of the system.
-    walk = os.walk(folder, onerror=_unreadable, followlinks=True)
-    files = sorted(file for at, _, names in walk for file in map(Path(at).joinpath, names) if _is_image(file))
+    files = sorted(_images_in(folder))
     if not files:
         raise FileNotFoundError(
             f"data: {folder} has no images; expected files {', '.join(IMAGE_SUFFIXES)}, or IDX files such as "
@@ -272,8 +270,13 @@ def _from_images(folder: Path) -> Observations:
     return Observations(_observations(folder, x), *_labels(folder, labels if len(set(labels)) > 1 else None, len(x)))
 
 
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_SUFFIXES
+def _images_in(folder: Path) -> Iterator[Path]:
+    """The files of images in a folder and its sub-folders, some of which may be links."""
+    for at, _, names in os.walk(folder, onerror=_unreadable, followlinks=True):
+        here = Path(at)
+        if here.resolve() in map(Path.resolve, here.parents):
+            raise ValueError(f"data: {here} is a link to a folder that it is in; expected none, as it has no end")
+        yield from (here / name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _unreadable(error: OSError) -> NoReturn:

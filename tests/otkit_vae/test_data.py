@@ -366,6 +366,9 @@ def test_a_class_whose_folder_is_a_link_is_one_of_the_classes(tmp_path):
             Image.fromarray(np.full((4, 4), 40 * k, dtype=np.uint8)).save(tmp_path / name / f"{k}.png")
     (tmp_path / "images" / "b").symlink_to(tmp_path / "elsewhere")
     assert load_data(str(tmp_path / "images")).classes == ("a", "b")
+    (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "images")
+    with pytest.raises(ValueError, match=r"images/b/again is a link to a folder that it is in; expected none"):
+        load_data(str(tmp_path / "images"))
 
 
 def test_bad_folders(tmp_path):
