@@ -84,28 +84,37 @@ def _unhidden(F: Tensor, G: Tensor, Q: Tensor, h: Tensor, V: Tensor) -> Tensor:
         V: Their right singular vectors, in columns, with shape (..., s, s).
     """
     out = Q.clone()
-    for k in (h[..., 0] <= HIDDEN * h[..., -1]).nonzero():
-        at = tuple(k)
-        out[at] = _again(F[at], G[at], Q[at], h[at], V[at])
-    return out
-
-
-def _again(F: Tensor, G: Tensor, Q: Tensor, h: Tensor, V: Tensor) -> Tensor:
-    """The same for one pair of factors."""
-    while bool((hidden := h <= HIDDEN * h[-1]).any()):
-        # Where a factor is singular, as one of centred samples is, there is nothing to find.
-        ends = [(G, V[:, hidden])] + [(F, Q @ V[:, hidden])] * (len(Q) == len(V))
-        if any((factor @ directions).norm() <= NOTHING * factor.norm() for factor, directions in ends):
-            return Q
-        shown = (Q @ V[:, ~hidden]) @ V[:, ~hidden].mT
+    found = out.view(-1, *Q.shape[-2:])
+    F, G, Q, h, V = (each.reshape(-1, *each.shape[len(out.shape) - 2 :]) for each in (F, G, Q, h, V))
+    at = torch.arange(len(found), device=out.device)
+    while True:
+        hidden = h <= HIDDEN * h[:, -1:]
+        again = hidden.any(-1)
+        if bool(again.any()):
+            # Where a factor is singular, as one of centred samples is, there is nothing to find.
+            most = int(hidden.sum(-1).max())  # singular values ascend, so that the first are hidden
+            directions = (V * hidden.unsqueeze(-2))[..., :most]
+            again &= _is_something(G, directions)
+            if Q.shape[-2] == Q.shape[-1]:
+                again &= _is_something(F, Q @ directions)
+        if not bool(again.any()):
+            return out
+        at, F, G, Q, V, hidden = (each[again] for each in (at, F, G, Q, V, hidden))
+        shown = Q @ (V * ~hidden.unsqueeze(-2)) @ V.mT
         F, G = _scaled(F - (F @ shown) @ shown.mT), _scaled(G - (G @ shown.mT) @ shown)
         M = F.mT @ G
         M = M - shown @ (shown.mT @ M)
         M = M - (M @ shown.mT) @ shown
-        size = M.norm()
-        if size == 0:
-            return Q
+        size = torch.linalg.matrix_norm(M)
         # With what was shown as its largest part, so that the rest is orthogonal to it.
-        U, h, Vh = torch.linalg.svd(M + size * shown, full_matrices=False)
+        U, h, Vh = torch.linalg.svd(M + size[:, None, None] * shown, full_matrices=False)
         Q, h, V = U @ Vh, h.flip(-1), Vh.mT.flip(-1)
-    return Q
+        some = size > 0
+        at, F, G, Q, h, V = (each[some] for each in (at, F, G, Q, h, V))
+        found[at] = Q
+
+
+def _is_something(factor: Tensor, directions: Tensor) -> Tensor:
+    """Whether a factor (n, d, r) is more than rounding in directions (n, r, s)."""
+    norm = torch.linalg.matrix_norm
+    return norm(factor @ directions) > NOTHING * norm(factor)

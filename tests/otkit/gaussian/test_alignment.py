@@ -60,6 +60,25 @@ def test_the_distance_of_nearly_equal_factors_is_that_of_their_smallest_directio
             assert value == pytest.approx((2 * small) ** 2, rel=1e2 * EPS / small, abs=0)
 
 
+def test_a_batch_of_all_kinds_is_its_pairs_one_by_one():
+    """Regular, graded, singular and zero factors, and those whose ranges are orthogonal."""
+    rng = np.random.default_rng(0)
+    U, _ = np.linalg.qr(rng.normal(size=(4, 4)))
+    sizes = np.array([(1, 1, 1, 1), (1, 1e-9, 1e-9, 1e-9), (1, 1e-9, 1e-13, 0), (1, 1, 1e-9, 0), (0, 0, 0, 0)])
+    F, G = (U @ (sizes[:, :, None] * rng.normal(size=(4, 3))) for _ in range(2))
+    F[3], G[3] = np.eye(4, 3) * (1, 1e-9, 0), np.roll(np.eye(4, 3), 2, 0) * (1, 1e-9, 0)
+    zero = torch.zeros(4, dtype=torch.float64)
+    batch = [torch.tensor(factor, requires_grad=True) for factor in (F, G)]
+    values = w2_squared_from_factors(zero, batch[0], zero, batch[1])
+    gradients = torch.autograd.grad(values.sum(), batch)
+    for k, value in enumerate(values):
+        alone, *expected = value_and_gradients(F[k], G[k])
+        assert value.item() == pytest.approx(alone, rel=1e-14, abs=0)
+        for gradient, right in zip(gradients, expected, strict=True):
+            assert np.isfinite(right).all()
+            np.testing.assert_allclose(gradient[k], right, rtol=0, atol=10 * EPS)
+
+
 def test_its_accuracy_is_that_of_the_documentation():
     """16 EPS (Tr / W2²)^½, at all scales of the factors' directions and of what tells them apart."""
     rng = np.random.default_rng(0)
